@@ -1,0 +1,37 @@
+# `make demo` and `make test` work on a fresh clone with nothing but python3, git and make.
+#
+# Two environments, because lava-nc 0.10.0 needs Python 3.10 and everything else wants a newer one:
+#   .venv       Python 3.11 or newer: torch, tonic, everything but Lava
+#   .venv-lava  Python 3.10: lava-nc, no torch
+
+SHELL := /bin/bash
+UV := .tools/bin/uv
+PYTHON ?= 3.11
+# uv reads its own names of pip's settings
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+export PMSM_HW_LAVA_PYTHON ?= $(CURDIR)/.venv-lava/bin/python
+# pyenv's shim for python3.10 only works when it is told which 3.10; elsewhere uv downloads one
+PYENV_310 := $(shell ls "$${PYENV_ROOT:-$$HOME/.pyenv}/versions" 2>/dev/null | grep -E '^3\.10\.' | sort -V | tail -1)
+
+.PHONY: demo test test-long lint bench setup clean
+
+setup: .setup/venv .setup/venv-lava
+
+$(UV):
+	python3 -m venv .tools
+	.tools/bin/pip install --quiet uv
+
+.setup/venv: pyproject.toml constraints.txt $(UV)
+	@mkdir -p .setup
+	$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv
+	$(UV) pip install --quiet --python .venv/bin/python -c constraints.txt -e '.[torch,data,plot,dev]'
+	@touch $@
+
+.setup/venv-lava: pyproject.toml $(UV)
+	@mkdir -p .setup
+	$(if $(PYENV_310),PYENV_VERSION=$(PYENV_310)) $(UV) venv --quiet --allow-existing --python 3.10 .venv-lava
+	$(UV) pip install --quiet --python .venv-lava/bin/python -e '.[lava,dev]'
+	@touch $@
+
+clean:
+	rm -rf .setup .venv .venv-lava .tools

@@ -1,0 +1,103 @@
+"""The errors of this package: one root, one subclass per stage.
+
+Every message names the object, its actual value, the limit and a remedy, as in
+``population 'fc1': 1,312 neurons exceed 1,024 per core; split it or use chip 'loihi2'``.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CapacityError",
+    "ChipFileError",
+    "ConversionError",
+    "DatasetError",
+    "EmulationError",
+    "FormatError",
+    "InputError",
+    "LavaError",
+    "MappingError",
+    "NetworkError",
+    "PmsmHwError",
+    "QuantizationError",
+    "RoutingError",
+]
+
+
+class PmsmHwError(Exception):
+    """Root of every error that this package raises on purpose.
+
+    Parameters
+    ----------
+    subject
+        The object the error is about, as the user knows it: ``population 'fc1'``.
+    problem
+        What is wrong with it, with the actual value and the limit.
+    remedy
+        What to do about it.
+    actual, limit
+        The two numbers (or names) of the message, for programs.
+    """
+
+    def __init__(
+        self,
+        subject: str,
+        problem: str,
+        *,
+        remedy: str,
+        actual: object = None,
+        limit: object = None,
+    ) -> None:
+        super().__init__(f"{subject}: {problem}; {remedy}")
+        self.subject = subject
+        self.problem = problem
+        self.remedy = remedy
+        self.actual = actual
+        self.limit = limit
+
+
+class NetworkError(PmsmHwError):
+    """A network, population or projection that breaks the contract."""
+
+
+class InputError(PmsmHwError):
+    """Input values or run parameters that a network cannot take."""
+
+
+class QuantizationError(PmsmHwError):
+    """A torch model, or calibration data, that cannot be quantized."""
+
+
+class ConversionError(PmsmHwError):
+    """A torch module or graph that cannot become an integer network."""
+
+
+class FormatError(PmsmHwError):
+    """A file that is not what it should be."""
+
+
+class ChipFileError(PmsmHwError):
+    """A chip file that is unknown, incomplete or malformed."""
+
+
+class MappingError(PmsmHwError):
+    """A mapping that does not belong to the network or chip, or cannot be made."""
+
+
+class CapacityError(MappingError):
+    """A network that needs more of a resource than the chip has."""
+
+
+class RoutingError(MappingError):
+    """A message that has no way from its source to its target."""
+
+
+class EmulationError(PmsmHwError):
+    """An emulation that cannot start, or that lost a message."""
+
+
+class LavaError(PmsmHwError):
+    """Lava is missing, failed or did not answer in time."""
+
+
+class DatasetError(PmsmHwError):
+    """A data set that is absent, unknown or damaged."""
