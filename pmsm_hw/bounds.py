@@ -57,7 +57,7 @@ def prove_bounds(network: Network) -> dict[str, StateBound]:
                 u_min=lo, u_max=hi, k_min=lo, k_max=hi, payload_min=lo, payload_max=hi
             )
             continue
-        low = np.zeros(chw(population.shape)[:1] + (1, 1), np.int64)
+        low = np.zeros((chw(population.shape)[0], 1, 1), np.int64)
         high = low
         for projection in network.into(population.name):
             lo_in, hi_in = _drive(network, projection, payloads[projection.source])
@@ -121,14 +121,14 @@ def _drive(network: Network, projection: Projection, payload: Interval) -> Inter
         shape = chw(source.shape)
         lo_, hi_ = (np.broadcast_to(a, shape).reshape(-1).astype(np.float64) for a in (lo, hi))
         n_post, n_pre = form.weight.shape
-        low, high = np.empty(n_post, np.int64), np.empty(n_post, np.int64)
+        ends = np.empty((2, n_post), np.int64)
         for rows in _row_blocks(n_post, n_pre):
             # float64 products are exact: |w| * payload * n_pre stays below 2**53
             positive = np.maximum(form.weight[rows], 0).astype(np.float64)
             negative = np.minimum(form.weight[rows], 0).astype(np.float64)
-            low[rows] = positive @ lo_ + negative @ hi_
-            high[rows] = positive @ hi_ + negative @ lo_
-        low, high = (a.reshape(chw(target.shape)) for a in (low, high))
+            ends[0, rows] = positive @ lo_ + negative @ hi_
+            ends[1, rows] = positive @ hi_ + negative @ lo_
+        low, high = ends.reshape(2, *chw(target.shape))
     else:
         weight = form.weight.astype(np.int64)
         positive_sum = np.maximum(weight, 0).sum(axis=(2, 3))

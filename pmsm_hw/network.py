@@ -10,13 +10,13 @@ one population add up. The graph is acyclic except through projections with ``de
 
 Input
     Sends integer values. ``scale`` is the real value of one unit, ``levels = (lo, hi)`` the range.
-    A real input ``x`` is encoded as ``clip(round_half_even(x / scale), lo, hi)``. A static input is
-    presented at each of the T steps; event data give one frame a step.
+    A real input ``x`` is encoded as ``clip(round_half_even(x / scale), lo, hi)``. A static input
+    is presented at each of the T steps; event data give one frame a step.
 Projection
     ``Dense``, ``Conv1d``, ``Conv2d``, ``SumPool``, ``Identity``. A spike ``k`` of the source adds
     ``(w * payload(k)) << weight_exponent`` to each target neuron it reaches, where ``w`` is int8
-    and ``weight_exponent`` lies in 0..6. A projection with ``delay = d`` delivers at step ``t`` what
-    its source sent at step ``t - d`` of the same sample (nothing for ``t < d``).
+    and ``weight_exponent`` lies in 0..6. A projection with ``delay = d`` delivers at step ``t``
+    what its source sent at step ``t - d`` of the same sample (nothing for ``t < d``).
 PolarityMultiSpike
     Per neuron and step, with ``(n, p) = levels``::
 
@@ -25,8 +25,8 @@ PolarityMultiSpike
         v' = u - k * theta                      (rule "carry")
         v' = v_init                             (rule "reset")
 
-    and for rule "bounded", where ``S`` is the sum of the ``k`` sent before and ``t = 1, 2, ...`` counts
-    the steps of the sample::
+    and for rule "bounded", where ``S`` is the sum of the ``k`` sent before and ``t = 1, 2, ...``
+    counts the steps of the sample::
 
         k  = clip(floor(u / theta), -n * t - S, p * t - S);   v' = u - k * theta
 
@@ -38,17 +38,18 @@ Readout
     ``v' = v + sum of inputs + bias``; never fires. ``logits = v(T) * scale / T``.
 State width
     ``u`` and ``v`` are ``STATE_BITS`` (24) wide, signed. Construction of a `Network` proves, from
-    weights, levels and ``max_steps``, that no reachable ``u`` leaves that range (`Network.bounds`).
-    Where it cannot, construction fails, unless the population has ``overflow="saturate"``: then ``u``
-    is clipped to the range and every clipped neuron and step is counted.
+    weights, levels and ``max_steps``, that no reachable ``u`` leaves that range
+    (`Network.bounds`). Where it cannot, construction fails, unless the population has
+    ``overflow="saturate"``: then ``u`` is clipped to the range and every clipped neuron and step
+    is counted.
 Time
     Within an algorithmic step populations act in topological order. Hardware runs a wave: a
-    population at depth ``d`` does step ``t`` of a sample in hardware step ``d + t`` (input at depth 0,
-    ``t`` from 0), and projections that skip depths hold their spikes in delay lines
+    population at depth ``d`` does step ``t`` of a sample in hardware step ``d + t`` (input at
+    depth 0, ``t`` from 0), and projections that skip depths hold their spikes in delay lines
     (`Network.hardware_delay`). T steps of a network of depth D take ``D + T - 1`` hardware steps
     after the first input; with pipelining a new sample enters every T steps. Before its wave
-    arrives a population stays silent, bias included; at the end of its sample it starts anew. Samples
-    never affect each other.
+    arrives a population stays silent, bias included; at the end of its sample it starts anew.
+    Samples never affect each other.
 
 The neuron equations are a reconstruction from the abstract of arXiv 2508.14520 (PMSM).
 """
@@ -145,11 +146,15 @@ def _per_channel(subject: str, what: str, array: NDArray[Any], shape: Shape) -> 
         return _frozen(array.reshape(channels))
     raise NetworkError(
         subject,
-        f"{what} has shape {array.shape}, population shape {shape} takes (), ({shape[0]},) or {shape}",
+        f"{what} has shape {array.shape}, the population takes (), ({shape[0]},) or {shape}",
         remedy="give one value per population, channel or neuron",
         actual=array.shape,
         limit=shape,
     )
+
+
+def _range(array: NDArray[Any]) -> tuple[int, int]:
+    return (int(array.min()), int(array.max())) if array.size else (0, 0)
 
 
 def _require(
@@ -367,7 +372,8 @@ class PolarityMultiSpike(Population):
     rule
         ``"carry"``, ``"reset"`` or ``"bounded"``.
     spike_mode
-        ``"graded"``: ``k`` is one message; ``"unit"``: ``|k|`` messages; ``"auto"``: as the chip allows.
+        ``"graded"``: ``k`` is one message; ``"unit"``: ``|k|`` messages; ``"auto"``: as the chip
+        allows.
     overflow
         ``"error"``: the bound proof must succeed; ``"saturate"``: clip ``u`` and count.
     """
@@ -387,13 +393,13 @@ class PolarityMultiSpike(Population):
         super().__post_init__()
         subject = self.subject
         theta = _integers(subject, "theta", self.theta)
+        low, high = _range(theta)
         _require(
-            bool((theta > 0).all()) and bool((theta <= STATE_MAX).all()),
+            low >= 1 and high <= STATE_MAX,
             subject,
-            f"theta lies in [{theta.min(initial=0)}, {theta.max(initial=0)}], "
-            f"the limits are 1 and {STATE_MAX:,}",
+            f"theta lies in [{low:,}, {high:,}], the limits are 1 and {STATE_MAX:,}",
             "use a positive threshold that fits the state",
-            int(theta.min(initial=0)),
+            (low, high),
             (1, STATE_MAX),
         )
         object.__setattr__(self, "theta", _per_channel(subject, "theta", theta, self.shape))
@@ -507,7 +513,7 @@ def _levels(subject: str, value: Sequence[int], what: str = "levels") -> tuple[i
 
 
 def _check_state_width(subject: str, what: str, array: IntArray) -> None:
-    lo, hi = int(array.min(initial=0)), int(array.max(initial=0))
+    lo, hi = _range(array)
     _require(
         lo >= STATE_MIN and hi <= STATE_MAX,
         subject,
@@ -617,7 +623,7 @@ def _weights(subject: str, value: ArrayLike, ndim: int | None) -> NDArray[np.int
     array = np.asarray(value)
     if array.dtype != np.int8:
         wide = _integers(subject, "weight", array)
-        lo, hi = int(wide.min(initial=0)), int(wide.max(initial=0))
+        lo, hi = _range(wide)
         _require(
             lo >= -128 and hi <= 127,
             subject,
@@ -691,7 +697,8 @@ class Dense(Projection):
         _require(
             self.weight.shape[1] == n_pre,
             self.subject,
-            f"weight has {self.weight.shape[1]:,} columns, source '{self.source}' has {n_pre:,} neurons",
+            f"weight has {self.weight.shape[1]:,} columns, "
+            f"source '{self.source}' has {n_pre:,} neurons",
             "use weights of shape (n_post, n_pre)",
             self.weight.shape[1],
             n_pre,
@@ -758,7 +765,8 @@ class _Conv(Projection):
         _require(
             source_shape[0] == n_channels,
             self.subject,
-            f"weight takes {n_channels} channels ({self.groups} groups), source has {source_shape[0]}",
+            f"weight takes {n_channels} channels ({self.groups} groups), "
+            f"source '{self.source}' has {source_shape[0]}",
             "make the channels agree",
             n_channels,
             source_shape[0],
@@ -1017,11 +1025,14 @@ class Network(_Record):
             len(self.populations) >= 1, subject, "has no population, at least 1 is needed",
             "add one", 0, 1,
         )  # fmt: skip
+        items: tuple[Population | Projection, ...]
         for what, items in (("population", self.populations), ("projection", self.projections)):
-            names = [x.name for x in items]  # type: ignore[attr-defined]
-            twice = sorted({n for n in names if names.count(n) > 1}) if len(set(names)) < len(
-                names
-            ) else []
+            names = [x.name for x in items]
+            twice = (
+                sorted({n for n in names if names.count(n) > 1})
+                if len(set(names)) < len(names)
+                else []
+            )
             _require(
                 not twice,
                 subject,
@@ -1039,8 +1050,8 @@ class Network(_Record):
             _require(
                 bound.fits or overflow == "saturate",
                 population.subject,
-                f"state can reach [{bound.u_min:,}, {bound.u_max:,}] within {self.max_steps} steps, "
-                f"{STATE_BITS} bits hold [{STATE_MIN:,}, {STATE_MAX:,}]",
+                f"state can reach [{bound.u_min:,}, {bound.u_max:,}] within {self.max_steps} "
+                f"steps, {STATE_BITS} bits hold [{STATE_MIN:,}, {STATE_MAX:,}]",
                 "use a smaller weight_exponent, fewer steps, or overflow='saturate'",
                 (bound.u_min, bound.u_max),
                 (STATE_MIN, STATE_MAX),
@@ -1142,7 +1153,7 @@ class Network(_Record):
 
     @cached_property
     def depths(self) -> dict[str, int]:
-        """Depth of each population: 0 for inputs, else one more than its deepest undelayed source."""
+        """Depth of each population: 0 for inputs, else 1 + its deepest undelayed source's."""
         depths: dict[str, int] = {}
         for population in self.topological:
             if isinstance(population, Input):
@@ -1224,9 +1235,7 @@ class Network(_Record):
                 p.name, population=p, kind=p.kind, shape=p.shape, depth=self.depths[p.name]
             )
         for q in self.projections:
-            graph.add_edge(
-                q.source, q.target, key=q.name, projection=q, kind=q.kind, delay=q.delay
-            )
+            graph.add_edge(q.source, q.target, key=q.name, projection=q, kind=q.kind, delay=q.delay)
         return graph
 
     @property
@@ -1237,7 +1246,8 @@ class Network(_Record):
     @cached_property
     def _fingerprint(self) -> str:
         digest = hashlib.sha256()
-        for item in (*self.populations, *self.projections):
+        items: tuple[Population | Projection, ...] = (*self.populations, *self.projections)
+        for item in items:
             digest.update(f"{item.kind};".encode())
             for f in fields(item):
                 value = getattr(item, f.name)
@@ -1257,7 +1267,8 @@ class Network(_Record):
     @property
     def n_parameters(self) -> int:
         """Stored integers: weights, thresholds, biases, initial states."""
-        return sum(p.n_parameters for p in (*self.populations, *self.projections))
+        populations = sum(p.n_parameters for p in self.populations)
+        return populations + sum(p.n_parameters for p in self.projections)
 
     @cached_property
     def n_synapses(self) -> int:

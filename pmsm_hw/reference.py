@@ -20,6 +20,7 @@ from pmsm_hw.network import (
     Input,
     Network,
     PolarityMultiSpike,
+    Projection,
     Readout,
 )
 from pmsm_hw.operators import apply, chw, lowered
@@ -72,7 +73,8 @@ class Result:
                 )
             (readout,) = self.logits
         logits = self.logits[readout]
-        return np.argmax(logits.reshape(len(logits), -1), axis=1)
+        best: NDArray[np.int64] = np.argmax(logits.reshape(len(logits), -1), axis=1)
+        return best
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,8 +113,8 @@ def units_of(network: Network, x: Inputs, n_steps: int) -> dict[str, NDArray[np.
     x
         One array for a network with one input, else a mapping by name. Floats are real values and
         are encoded; integers are units already and must lie in the input's levels. Shape
-        ``(batch, *shape)`` is a static input, shown at each step; ``(batch, n_steps, *shape)`` gives
-        one frame a step.
+        ``(batch, *shape)`` is a static input, shown at each step; ``(batch, n_steps, *shape)``
+        gives one frame a step.
     n_steps
         Number of steps T.
 
@@ -144,7 +146,8 @@ def units_of(network: Network, x: Inputs, n_steps: int) -> dict[str, NDArray[np.
     if set(given) != set(names):
         raise InputError(
             f"network '{network.name}'",
-            f"takes inputs {', '.join(names) or '(none)'}, got {', '.join(map(str, given)) or 'none'}",
+            f"takes inputs {', '.join(names) or '(none)'}, "
+            f"got {', '.join(map(str, given)) or 'none'}",
             remedy="give exactly these names",
             actual=tuple(given),
             limit=tuple(names),
@@ -174,8 +177,8 @@ def _check_steps(network: Network, n_steps: int) -> None:
     if n_steps > network.max_steps:
         raise InputError(
             f"network '{network.name}'",
-            f"{n_steps} steps exceed max_steps {network.max_steps}, up to which its state is proven "
-            "to fit",
+            f"{n_steps} steps exceed max_steps {network.max_steps}, up to which its state is "
+            "proven to fit",
             remedy="convert it with a larger max_steps",
             actual=int(n_steps),
             limit=network.max_steps,
@@ -200,7 +203,7 @@ def _units(population: Input, x: ArrayLike, n_steps: int) -> NDArray[np.int32]:
         values = population.encode(array)
     elif array.dtype.kind in "iub":
         lo, hi = population.levels
-        low, high = int(array.min(initial=hi)), int(array.max(initial=lo))
+        low, high = (int(array.min()), int(array.max())) if array.size else (lo, hi)
         if low < lo or high > hi:
             raise InputError(
                 subject,
@@ -381,15 +384,16 @@ def _input_activity(population: Input, units: NDArray[np.int32]) -> Activity:
     )
 
 
-def _drive(network: Network, projection: Any, payload: NDArray[Any]) -> NDArray[np.int64]:
+def _drive(network: Network, projection: Projection, payload: NDArray[Any]) -> NDArray[np.int64]:
     """What a projection adds: ``(batch, steps, *target shape)`` int64."""
     source, target = network[projection.source], network[projection.target]
     bound = network.bounds[source.name]
     largest = max(abs(bound.payload_min), abs(bound.payload_max))
     batch, steps = payload.shape[:2]
     flat = payload.reshape(batch * steps, *chw(source.shape))
-    total = apply(lowered(network, projection), flat, largest).astype(np.int64)
-    return (total << projection.weight_exponent).reshape(batch, steps, *target.shape)
+    total: NDArray[np.int64] = apply(lowered(network, projection), flat, largest).astype(np.int64)
+    total <<= projection.weight_exponent
+    return total.reshape(batch, steps, *target.shape)
 
 
 class _State:
@@ -404,9 +408,7 @@ class _State:
         self.t = 0
         self.saturations = 0
 
-    def step(
-        self, drive: NDArray[np.int64] | None
-    ) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    def step(self, drive: NDArray[np.int64] | None) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
         """Take one step; return spikes and which updates were active."""
         population = self.population
         self.t += 1
