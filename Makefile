@@ -33,5 +33,26 @@ $(UV):
 	$(UV) pip install --quiet --python .venv-lava/bin/python -e '.[lava,dev]'
 	@touch $@
 
+demo: setup
+	.venv/bin/pmsm-hw demo
+
+# Both environments at once, one core each; a failure in one does not hide the other's.
+test: setup
+	@rm -f .setup/tests.xml .setup/tests-lava.xml
+	@.venv-lava/bin/pytest -q --junitxml=.setup/tests-lava.xml > .setup/tests-lava.log 2>&1 & \
+	.venv/bin/pytest -q --junitxml=.setup/tests.xml; main=$$?; wait $$!; lava=$$?; \
+	echo "== the same tests on Python 3.10 with lava-nc"; cat .setup/tests-lava.log; \
+	python3 .ci/count_tests.py .setup/tests.xml .setup/tests-lava.xml && \
+	test $$main -eq 0 -a $$lava -eq 0
+
+test-long: export PMSM_HW_HYPOTHESIS = long
+test-long: test
+
+lint: setup
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
 clean:
 	rm -rf .setup .venv .venv-lava .tools

@@ -1,0 +1,43 @@
+"""Sum the test reports of both environments; the last line counts them.
+
+Ends non-zero if a report is missing, a test failed, nothing passed, or a Lava test was skipped.
+"""
+
+from __future__ import annotations
+
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+
+def main(paths: list[str]) -> int:
+    passed = failed = skipped = 0
+    problems = []
+    for path in paths:
+        if not Path(path).is_file():
+            problems.append(f"{path}: no test report was written")
+            continue
+        cases = list(ET.parse(path).getroot().iter("testcase"))
+        n_passed = 0
+        for case in cases:
+            name = f"{case.get('classname')}::{case.get('name')}"
+            if case.find("failure") is not None or case.find("error") is not None:
+                failed += 1
+            elif (skip := case.find("skipped")) is not None:
+                skipped += 1
+                print(f"skipped {name}: {skip.get('message')}")
+                if "test_lava" in name and "torch" not in (skip.get("message") or ""):
+                    problems.append(f"{name}: Lava tests must not be skipped")
+            else:
+                n_passed += 1
+        if n_passed == 0:
+            problems.append(f"{path}: no test passed")
+        passed += n_passed
+    for problem in problems:
+        print(problem)
+    print(f"{passed} passed, {failed + len(problems)} failed, {skipped} skipped")
+    return 1 if failed or problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

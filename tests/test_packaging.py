@@ -1,0 +1,119 @@
+"""The folders, the packaged modules and the layers agree; the wheel works on its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from importlib.metadata import requires, version
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import pmsm_hw
+from pmsm_hw import io
+from pmsm_hw.network import Conv2d, Dense, Input, Network, PolarityMultiSpike, Readout
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parents[1]
+SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def run(*command, **options):
+    return subprocess.run(
+        [str(c) for c in command], capture_output=True, text=True, check=False, **options
+    )
+
+
+def test_every_package_folder_is_listed_and_every_listed_one_exists():
+    listed = set(SETTINGS["tool"]["setuptools"]["packages"])
+    found = set()
+    for top in ("pmsm_hw", "mapping", "emulator", "datasets"):
+        for init in (ROOT / top).rglob("__init__.py"):
+            parts = init.parent.relative_to(ROOT).parts
+            found.add(".".join(parts if top == "pmsm_hw" else ("pmsm_hw", *parts)))
+    assert listed == found
+
+
+def test_links_show_the_top_level_folders_inside_the_package():
+    for name in ("mapping", "emulator", "datasets"):
+        link = ROOT / "pmsm_hw" / name
+        assert link.is_symlink()
+        assert os.readlink(link) == f"../{name}"
+
+
+def test_version_is_said_once_everywhere():
+    assert pmsm_hw.__version__ == version("pmsm-hw") == SETTINGS["project"]["version"]
+
+
+def test_core_requirements_hold_neither_torch_nor_lava():
+    core = [r for r in requires("pmsm-hw") or [] if "extra ==" not in r]
+    assert not [r for r in core if r.startswith(("torch", "lava", "tonic", "matplotlib"))]
+
+
+def test_front_doors_import_neither_torch_nor_lava():
+    code = (
+        "import sys, pmsm_hw, pmsm_hw.reference, pmsm_hw.mapping, pmsm_hw.emulator, "
+        "pmsm_hw.datasets, pmsm_hw.io, pmsm_hw.lava, pmsm_hw.cli\n"
+        "print([m for m in ('torch', 'lava', 'tonic', 'matplotlib') if m in sys.modules])"
+    )
+    assert run(sys.executable, "-c", code).stdout.strip() == "[]"
+
+
+def network():
+    rng = np.random.default_rng(0)
+    return Network(
+        name="wheel",
+        populations=(
+            Input(name="input", shape=(1, 8, 8), scale=1 / 16, levels=(0, 16)),
+            PolarityMultiSpike(name="conv", shape=(4, 6, 6), theta=400, levels=(1, 4)),
+            Readout(name="output", shape=(10,)),
+        ),
+        projections=(
+            Conv2d(source="input", target="conv", weight=rng.integers(-99, 99, (4, 1, 3, 3))),
+            Dense(source="conv", target="output", weight=rng.integers(-99, 99, (10, 144))),
+        ),
+    )
+
+
+def test_wheel_in_a_fresh_environment(tmp_path):
+    """Build, install without torch, and go from a network file to energy figures."""
+    build = run(sys.executable, "-m", "build", "--wheel", "--installer", "uv", "-o", tmp_path, ROOT)
+    assert build.returncode == 0, build.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    for name in ("pmsm_hw/py.typed", "pmsm_hw/mapping/chips/loihi1.toml", "pmsm_hw/lava/__init__.py"):
+        assert name in names
+    assert not [n for n in names if n.startswith(("mapping/", "emulator/", "datasets/", "tests/"))]
+    python = tmp_path / "env" / "bin" / "python"
+    made = run("uv", "venv", "--python", sys.executable, tmp_path / "env")
+    assert made.returncode == 0, made.stderr
+    installed = run("uv", "pip", "install", "--python", python, wheel)
+    assert installed.returncode == 0, installed.stderr
+    cli = tmp_path / "env" / "bin" / "pmsm-hw"
+    environment = {**os.environ, "PYTHONPATH": "", "PMSM_HW_LAVA_PYTHON": ""}
+    options = {"cwd": tmp_path, "env": environment}
+    assert run(cli, "--version", **options).stdout.strip() == f"pmsm-hw {pmsm_hw.__version__}"
+    io.save(tmp_path / "net.h5", network())
+    demo = run(cli, "demo", "--network", "net.h5", "--no-lava", "--json", **options)
+    assert demo.returncode == 0, demo.stderr
+    figures = json.loads(demo.stdout)
+    assert figures["differing_spikes"]["emulator"] == 0
+    assert figures["energy_pj"]["total"] > 0
+    without_torch = run(cli, "demo", **options)
+    assert without_torch.returncode == 2
+    assert "pip install 'pmsm-hw[torch]'" in without_torch.stderr
+    assert len(without_torch.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="the linters are pinned to one environment")
+def test_layers_hold():
+    result = run(Path(sys.executable).parent / "lint-imports", cwd=ROOT)
+    assert result.returncode == 0, result.stdout
