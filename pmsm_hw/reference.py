@@ -25,7 +25,7 @@ from pmsm_hw.network import (
 )
 from pmsm_hw.operators import apply, chw, lowered
 
-__all__ = ["Activity", "Result", "run", "simulate", "units_of"]
+__all__ = ["Activity", "Result", "differing_spikes", "run", "simulate", "units_of"]
 
 Inputs: TypeAlias = ArrayLike | Mapping[str, ArrayLike]
 
@@ -276,6 +276,31 @@ def run(
         saturations=saturations,
         n_steps=n_steps,
     )
+
+
+def differing_spikes(a: Mapping[str, NDArray[Any]], b: Mapping[str, NDArray[Any]]) -> int:
+    """Count the neurons x steps x samples whose spikes differ between two backends.
+
+    Parameters
+    ----------
+    a, b
+        Spikes by population, as in `Result.spikes`.
+
+    Raises
+    ------
+    InputError
+        If they do not hold the same populations in the same shapes: nothing could be compared.
+    """
+    shapes_a, shapes_b = ({name: k.shape for name, k in x.items()} for x in (a, b))
+    if shapes_a != shapes_b:
+        raise InputError(
+            "spikes",
+            f"of {shapes_a} cannot be compared with those of {shapes_b}",
+            remedy="record the same populations over the same samples and steps",
+            actual=shapes_a,
+            limit=shapes_b,
+        )
+    return sum(int(np.count_nonzero(a[name] != b[name])) for name in a)
 
 
 def simulate(
