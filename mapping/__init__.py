@@ -1,0 +1,50 @@
+"""Chips, and the placement of networks on them.
+
+``load_chip(name_or_path)`` reads a chip, ``map_network(network, chip)`` places a network on it, and the
+result is a `Mapping`. Names are imported on first use, so that the package itself stays light.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pmsm_hw.mapping.assignment import RESOURCES, Block, Mapping
+    from pmsm_hw.mapping.chip import Chip, chip_names, load_chip
+    from pmsm_hw.mapping.connectivity import fan_out
+    from pmsm_hw.mapping.routing import Link, xy_route
+
+_HOMES = {
+    "RESOURCES": "assignment",
+    "Block": "assignment",
+    "Chip": "chip",
+    "Link": "routing",
+    "Mapping": "assignment",
+    "chip_names": "chip",
+    "fan_out": "connectivity",
+    "load_chip": "chip",
+    "xy_route": "routing",
+}
+
+__all__ = [
+    "RESOURCES",
+    "Block",
+    "Chip",
+    "Link",
+    "Mapping",
+    "chip_names",
+    "fan_out",
+    "load_chip",
+    "xy_route",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
