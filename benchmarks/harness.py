@@ -1,4 +1,4 @@
-"""What every benchmark shares: arguments, the machine, interleaved timing, results as JSON and Markdown.
+"""What every benchmark shares: arguments, machine, interleaved timing, JSON and Markdown.
 
 ``python benchmarks/NAME.py [--quick] --json OUT`` writes OUT and, beside it, the same as Markdown.
 Results that the docs quote are committed as ``benchmarks/results/NAME.json`` and ``.md``.
