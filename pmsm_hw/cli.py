@@ -139,41 +139,7 @@ def inspect(file: NetworkFile, as_json: AsJson = False) -> None:
     from pmsm_hw.io import load
 
     network = load(file)
-    values = {
-        "name": network.name,
-        "fingerprint": network.fingerprint,
-        "max_steps": network.max_steps,
-        "depth": network.depth,
-        "n_neurons": network.n_neurons,
-        "n_synapses": network.n_synapses,
-        "n_parameters": network.n_parameters,
-        "populations": [
-            {
-                "name": p.name,
-                "kind": p.kind,
-                "shape": list(p.shape),
-                "n_neurons": p.n_neurons,
-                "depth": network.depths[p.name],
-                "u_min": network.bounds[p.name].u_min,
-                "u_max": network.bounds[p.name].u_max,
-                "k_min": network.bounds[p.name].k_min,
-                "k_max": network.bounds[p.name].k_max,
-            }
-            for p in network.topological
-        ],
-        "projections": [
-            {
-                "name": q.name,
-                "kind": q.kind,
-                "source": q.source,
-                "target": q.target,
-                "weight_exponent": q.weight_exponent,
-                "delay": q.delay,
-            }
-            for q in network.projections
-        ],
-    }
-    _answer(as_json, values, network.summary())
+    _answer(as_json, network.describe(), network.summary())
 
 
 @app.command(name="map")
@@ -194,7 +160,7 @@ def map_(
     network = io.load(file)
     mapping = map_network(network, load_chip(chip), objective=objective, seed=seed)
     io.save(output, network, mapping=mapping, report=io.load_report(file))
-    _answer(as_json, mapping.metrics(network), mapping.summary(network))
+    _answer(as_json, dict(mapping.metrics), mapping.summary())
 
 
 @app.command()
@@ -277,7 +243,7 @@ def chips_show(
     from pmsm_hw.mapping import load_chip
 
     loaded = load_chip(chip)
-    _answer(as_json, loaded.to_dict(), loaded.table())
+    _answer(as_json, loaded.model_dump(mode="json", exclude_none=True), loaded.summary())
 
 
 def main() -> None:

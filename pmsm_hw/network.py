@@ -56,6 +56,7 @@ The neuron equations are a reconstruction from the abstract of arXiv 2508.14520 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -1276,6 +1277,43 @@ class Network(_Record):
         from pmsm_hw.operators import count_synapses
 
         return sum(count_synapses(self, p) for p in self.projections)
+
+    def describe(self) -> dict[str, Any]:
+        """Structure, sizes and proven bounds as plain numbers and strings, without the weights."""
+        populations = [
+            {
+                "name": p.name,
+                "kind": p.kind,
+                "shape": list(p.shape),
+                "n_neurons": p.n_neurons,
+                "depth": self.depths[p.name],
+                **dataclasses.asdict(self.bounds[p.name]),
+            }
+            for p in self.topological
+        ]
+        projections = [
+            {
+                "name": q.name,
+                "kind": q.kind,
+                "source": q.source,
+                "target": q.target,
+                "n_parameters": q.n_parameters,
+                "weight_exponent": q.weight_exponent,
+                "delay": q.delay,
+            }
+            for q in self.projections
+        ]
+        return {
+            "name": self.name,
+            "fingerprint": self.fingerprint,
+            "max_steps": self.max_steps,
+            "depth": self.depth,
+            "n_neurons": self.n_neurons,
+            "n_synapses": self.n_synapses,
+            "n_parameters": self.n_parameters,
+            "populations": populations,
+            "projections": projections,
+        }
 
     def summary(self) -> str:
         """Table of populations: shape, neurons, fan-in, synapses, parameters, depth, bound."""

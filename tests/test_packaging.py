@@ -93,9 +93,9 @@ def test_wheel_in_a_fresh_environment(tmp_path):
         assert name in names
     assert not [n for n in names if n.startswith(("mapping/", "emulator/", "datasets/", "tests/"))]
     python = tmp_path / "env" / "bin" / "python"
-    made = run("uv", "venv", "--python", sys.executable, tmp_path / "env")
+    made = run(sys.executable, "-m", "uv", "venv", "--python", sys.executable, tmp_path / "env")
     assert made.returncode == 0, made.stderr
-    installed = run("uv", "pip", "install", "--python", python, wheel)
+    installed = run(sys.executable, "-m", "uv", "pip", "install", "--python", python, wheel)
     assert installed.returncode == 0, installed.stderr
     cli = tmp_path / "env" / "bin" / "pmsm-hw"
     environment = {**os.environ, "PYTHONPATH": "", "PMSM_HW_LAVA_PYTHON": ""}

@@ -1,0 +1,281 @@
+"""The whole path on real digits: train, quantize, convert, map, emulate, and run in Lava."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pmsm_hw import reference
+from pmsm_hw.datasets import LabelledImages, load_digits
+from pmsm_hw.emulator import Report, emulate
+from pmsm_hw.errors import InputError
+from pmsm_hw.mapping import Mapping, load_chip, map_network
+from pmsm_hw.network import Network
+from pmsm_hw.reference import differing_spikes
+from pmsm_hw.tables import table
+
+__all__ = ["DemoResult", "run_demo"]
+
+TITLES = {
+    "ann": "full-precision ANN (ReLU)",
+    "quantized": "quantized ANN (polarity levels)",
+    "snn_t1": "PMSM SNN, T=1 (torch)",
+    "integer": "integer network (reference)",
+    "emulator": "emulator, cycle mode",
+    "lava": "Lava process graph",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoResult:
+    """What the demo found.
+
+    Parameters
+    ----------
+    accuracy
+        By stage, 0..1; stages that did not run are absent.
+    differing_spikes
+        Spikes of all populations that differ from the reference's, by backend.
+    compared_images
+        Images over which they were compared, by backend.
+    report
+        The emulator's report: latency, energy and their parts.
+    n_steps
+        Time steps T.
+    seconds
+        Wall-clock time by stage.
+    notes
+        What else should be said.
+    """
+
+    accuracy: dict[str, float]
+    differing_spikes: dict[str, int]
+    compared_images: dict[str, int]
+    network: Network
+    mapping: Mapping
+    report: Report
+    n_steps: int
+    seconds: dict[str, float]
+    notes: tuple[str, ...] = field(default=())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and strings, for JSON."""
+        return {
+            "accuracy": self.accuracy,
+            "differing_spikes": self.differing_spikes,
+            "compared_images": self.compared_images,
+            "n_cores": len(self.mapping.cores),
+            "n_steps": self.n_steps,
+            "latency_ns": self.report.latency_ns,
+            "energy_pj": dict(self.report.energy_pj),
+            "assumed": list(self.report.assumed),
+            "seconds": {k: round(v, 3) for k, v in self.seconds.items()},
+        }
+
+    def table(self) -> str:
+        """Draw everything as one table."""
+        n = {"emulator": "", "lava": ""} | {
+            k: f"{v} in {self.compared_images[k]} images" for k, v in self.differing_spikes.items()
+        }
+        rows: list[tuple[object, ...]] = [
+            (
+                f"accuracy: {TITLES[k]}",
+                f"{100 * v:.2f} %",
+                f"differing spikes: {n[k]}" if n.get(k) else "",
+            )
+            for k, v in self.accuracy.items()
+        ]
+        chip = self.mapping.chip
+        rows.append(
+            (
+                "cores used",
+                f"{len(self.mapping.cores)}",
+                f"chip {chip.name}, {self.network.n_neurons} neurons",
+            )
+        )
+        rows.append(
+            (
+                "latency per inference",
+                f"{self.report.latency_ns / 1000:.2f} us",
+                f"T = {self.n_steps}",
+            )
+        )
+        energy = dict(self.report.energy_pj)
+        rows.append(
+            (
+                "energy per inference",
+                f"{energy['total'] / 1e6:.4f} uJ",
+                f"profile {self.report.profile}",
+            )
+        )
+        rows += [
+            (f"  {name}", f"{pj / 1e6:.4f} uJ", f"{100 * pj / energy['total']:.1f} %")
+            for name, pj in energy.items()
+            if name != "total"
+        ]
+        body = table(
+            ("", "value", ""), rows, title="pmsm-hw demo: handwritten digits, held-out third"
+        )
+        return "\n".join((body, *self.notes))
+
+
+class _Stages:
+    """Wall-clock time by stage; says on stderr what is going on."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.seconds: dict[str, float] = {}
+        self._say = say
+
+    @contextmanager
+    def __call__(self, name: str, what: str) -> Iterator[None]:
+        self._say(f"{what} ...")
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - start
+
+
+def run_demo(
+    *,
+    seed: int = 0,
+    network: Network | None = None,
+    save_dir: Path | None = None,
+    chip: str = "loihi1",
+    lava_images: int | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> DemoResult:
+    """Run the whole path on scikit-learn's digits.
+
+    Parameters
+    ----------
+    seed
+        Seed of training and placement.
+    network
+        Start from this integer network instead of training one (needs no torch).
+    save_dir
+        Folder for ``model.pt`` (trained model, where one was trained), ``network.h5`` and
+        ``mapped.h5``; nothing is saved by default.
+    chip
+        Chip name or file.
+    lava_images
+        How many held-out images run in Lava: all by default, 0 leaves Lava out.
+    say
+        Takes lines of progress.
+
+    Raises
+    ------
+    PmsmHwError
+        If a stage fails; torch missing included.
+    """
+    stages = _Stages(say)
+    with stages("data", "reading digits"):
+        train, test = load_digits("train"), load_digits("test")
+    x, labels = test.images, test.labels
+    n_steps = 1
+    accuracy: dict[str, float] = {}
+    if network is None:
+        network, accuracy = _train(seed, train, test, save_dir, stages)
+    with stages("reference", "running the integer network"):
+        expected = reference.run(network, x, n_steps)
+    accuracy["integer"] = _accuracy(expected.predictions(), labels)
+    with stages("map", f"mapping onto {chip}"):
+        mapping = map_network(network, load_chip(chip), seed=seed)
+    with stages("emulate", "emulating every held-out image, cycle by cycle"):
+        report = emulate(network, mapping, x, n_steps, mode="cycle", labels=labels)
+    accuracy["emulator"] = _accuracy(report.predictions, labels)
+    differing = {"emulator": differing_spikes(report.spikes, expected.spikes)}
+    compared = {"emulator": len(x)}
+    n_lava = len(x) if lava_images is None else lava_images
+    if n_lava > 0:
+        from pmsm_hw import lava
+
+        with stages("lava", f"running {n_lava} images in Lava"):
+            answer = lava.run(network, x[:n_lava], n_steps)
+        accuracy["lava"] = _accuracy(answer.predictions(), labels[:n_lava])
+        differing["lava"] = differing_spikes(
+            answer.spikes, {name: k[:n_lava] for name, k in expected.spikes.items()}
+        )
+        compared["lava"] = len(answer.predictions())
+    if save_dir is not None:
+        from pmsm_hw import io
+
+        io.save(save_dir / "network.h5", network)
+        io.save(save_dir / "mapped.h5", network, mapping=mapping)
+    return DemoResult(
+        accuracy=accuracy,
+        differing_spikes=differing,
+        compared_images=compared,
+        network=network,
+        mapping=mapping,
+        report=report,
+        n_steps=n_steps,
+        seconds=stages.seconds,
+        notes=_notes(report),
+    )
+
+
+def _train(
+    seed: int, train: LabelledImages, test: LabelledImages, save_dir: Path | None, stages: _Stages
+) -> tuple[Network, dict[str, float]]:
+    """Train, quantize, fine-tune with integer weights, convert; the only part that needs torch."""
+    try:
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            "torch",
+            "is not installed in this Python, training needs it",
+            remedy="pip install 'pmsm-hw[torch]', or start from a network file with --network",
+            actual="missing",
+            limit="installed",
+        ) from error
+    from pmsm_hw import nn
+    from pmsm_hw.convert import convert, integer_model
+
+    accuracy: dict[str, float] = {}
+    x, labels = test.images, test.labels
+    with stages("train", "training the full-precision network"):
+        model = nn.models.digits_cnn(seed=seed)
+        nn.train(model, nn.loader(train.images, train.labels, seed=seed), epochs=20, seed=seed)
+    accuracy["ann"] = nn.accuracy(model, x, labels)
+    with stages("finetune", "quantizing, fine-tuning with integer weights"):
+        quantized = nn.quantize(
+            model,
+            levels=(2, 4),
+            gains=(4, 1),
+            init="mse",
+            calibration=train.images[:256],
+            input_scale=1 / 16,
+            input_levels=(0, 16),
+        )
+        nn.finetune(
+            quantized, nn.loader(train.images, train.labels, seed=seed), epochs=10, seed=seed
+        )
+        exact = integer_model(quantized, train.images[:1], weight_bits=8, max_steps=8)
+        nn.finetune(exact, nn.loader(train.images, train.labels, seed=seed), epochs=5, seed=seed)
+    accuracy["quantized"] = nn.accuracy(exact, x, labels)
+    with stages("snn", "running the torch SNN"):
+        snn = nn.to_snn(exact)
+        answer = snn.run(x, 1)
+    accuracy["snn_t1"] = _accuracy(answer.logits.argmax(axis=1), labels)
+    with stages("convert", "converting to integers"):
+        network, _ = convert(exact, name="digits")
+    if save_dir is not None:
+        nn.save_model(save_dir / "model.pt", exact)
+    return network, accuracy
+
+
+def _accuracy(predictions: NDArray[np.int64], labels: NDArray[np.int64]) -> float:
+    return float((predictions == labels).mean())
+
+
+def _notes(report: Report) -> tuple[str, ...]:
+    notes = [f"energy {report.includes}"]
+    if report.assumed:
+        notes.append(f"assumed constants: {', '.join(report.assumed)}")
+    return tuple(notes)

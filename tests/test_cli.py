@@ -1,0 +1,233 @@
+"""The command line: chained through files, and one line with exit status 2 for bad input."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from random_networks import random_network
+
+import pmsm_hw
+from pmsm_hw import io, reference
+from pmsm_hw.datasets import load_digits
+from pmsm_hw.network import Conv2d, Dense, Input, Network, PolarityMultiSpike, Readout
+
+CLI = Path(sys.executable).parent / "pmsm-hw"
+
+
+def cli(*arguments, cwd=None, **environment):
+    import os
+
+    return subprocess.run(
+        [str(CLI), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=cwd,
+        env={**os.environ, **environment},
+    )
+
+
+def answer(*arguments, **options):
+    done = cli(*arguments, **options)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def network():
+    rng = np.random.default_rng(1)
+    return Network(
+        name="small",
+        populations=(
+            Input(name="input", shape=(1, 8, 8), scale=1 / 16, levels=(0, 16)),
+            PolarityMultiSpike(name="conv", shape=(4, 6, 6), theta=400, levels=(1, 4)),
+            Readout(name="output", shape=(10,)),
+        ),
+        projections=(
+            Conv2d(source="input", target="conv", weight=rng.integers(-99, 99, (4, 1, 3, 3))),
+            Dense(source="conv", target="output", weight=rng.integers(-99, 99, (10, 144))),
+        ),
+        max_steps=4,
+    )
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory, network):
+    folder = tmp_path_factory.mktemp("cli")
+    io.save(folder / "net.h5", network)
+    done = cli("map", "net.h5", "--chip", "loihi1", "-o", "mapped.h5", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_version():
+    assert cli("--version").stdout.strip() == f"pmsm-hw {pmsm_hw.__version__}"
+
+
+def test_inspect(files, network):
+    assert answer("inspect", files / "net.h5", "--json")["fingerprint"] == network.fingerprint
+    assert network.summary() in cli("inspect", files / "net.h5").stdout
+
+
+def test_emulate_after_map_gives_the_reference_accuracy(files, network):
+    digits = load_digits("test")
+    expected = reference.run(network, digits.images[:50], 2)
+    figures = answer(
+        "emulate", files / "mapped.h5", "--n-steps", 2, "--limit", 50, "--json", cwd=files
+    )
+    assert figures["accuracy"] == (expected.predictions() == digits.labels[:50]).mean()
+    assert figures["energy_pj"]["total"] > 0
+    table = cli("emulate", files / "mapped.h5", "--limit", 2)
+    assert table.returncode == 0
+    assert "energy" in table.stdout
+
+
+def test_only_json_reaches_stdout(files):
+    done = cli("demo", "--network", files / "net.h5", "--no-lava", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["compared_images"] == {
+        "emulator": len(load_digits("test").labels)
+    }
+    assert "emulating" in done.stderr
+
+
+def test_own_data_file(files, network):
+    x = np.random.default_rng(0).integers(0, 17, (5, 1, 8, 8))
+    labels = reference.run(network, x, 1).predictions()
+    np.savez(files / "own.npz", x=x, labels=labels)
+    figures = answer("emulate", "mapped.h5", "--data", "own.npz", "--json", cwd=files)
+    assert figures["accuracy"] == 1.0
+
+
+def test_chips():
+    names = [chip["name"] for chip in answer("chips", "list", "--json")["chips"]]
+    assert {"loihi1", "toy"} <= set(names)
+    shown = cli("chips", "show", "loihi1").stdout
+    assert "Davies" in shown
+    assert "pJ" in shown
+
+
+def refused(*arguments, cwd, **environment):
+    """The one line of a refusal; nothing may have been written."""
+    before = sorted(p.name for p in Path(cwd).iterdir())
+    done = cli(*arguments, cwd=cwd, **environment)
+    assert done.returncode == 2, (done.returncode, done.stderr)
+    assert done.stdout == ""
+    (line,) = [x for x in done.stderr.splitlines() if not x.endswith("...")]
+    assert sorted(p.name for p in Path(cwd).iterdir()) == before
+    return line
+
+
+def test_truncated_file(files):
+    whole = (files / "net.h5").read_bytes()
+    (files / "half.h5").write_bytes(whole[: len(whole) // 2])
+    assert "half.h5" in refused("map", "half.h5", "-o", "x.h5", cwd=files)
+
+
+def test_h5_of_another_kind(files):
+    with h5py.File(files / "other.h5", "w") as file:
+        file["weights"] = np.ones(3)
+    assert "other.h5" in refused("inspect", "other.h5", cwd=files)
+
+
+def test_unknown_format_version(files):
+    (files / "future.h5").write_bytes((files / "net.h5").read_bytes())
+    with h5py.File(files / "future.h5", "r+") as file:
+        file.attrs["format_version"] = 999
+    line = refused("inspect", "future.h5", cwd=files)
+    assert "999" in line
+    assert "future.h5" in line
+
+
+def test_missing_file(files):
+    assert "nowhere.h5" in refused("inspect", "nowhere.h5", cwd=files)
+
+
+def test_inputs_of_the_wrong_shape(files):
+    np.save(files / "wrong.npy", np.zeros((3, 1, 7, 8)))
+    line = refused("emulate", "mapped.h5", "--data", "wrong.npy", cwd=files)
+    assert "3x1x7x8" in line
+    assert "batchx1x8x8" in line
+
+
+def test_nan_inputs(files):
+    np.save(files / "nan.npy", np.full((1, 1, 8, 8), np.nan))
+    line = refused("emulate", "mapped.h5", "--data", "nan.npy", cwd=files)
+    assert "64 of 64 values are not finite" in line
+
+
+def test_unknown_data(files):
+    assert "'cats'" in refused("emulate", "mapped.h5", "--data", "cats", cwd=files)
+    assert "limit" in refused("emulate", "mapped.h5", "--limit", 0, cwd=files)
+
+
+def test_file_without_mapping(files):
+    assert "map" in refused("emulate", "net.h5", cwd=files)
+
+
+def test_unknown_chip(files):
+    line = refused("map", "net.h5", "--chip", "loihi9", "-o", "x.h5", cwd=files)
+    assert "loihi9" in line
+    assert "loihi1" in line
+
+
+def test_chip_file_with_a_misspelt_key(files):
+    from importlib.resources import files as resources
+
+    text = resources("pmsm_hw.mapping.chips").joinpath("toy.toml").read_text()
+    assert "neurons = " in text
+    (files / "mine.toml").write_text(text.replace("neurons = ", "neuronz = ", 1))
+    line = refused("map", "net.h5", "--chip", "mine.toml", "-o", "x.h5", cwd=files)
+    assert "neuronz" in line
+    assert "mine.toml" in line
+
+
+def test_network_that_does_not_fit(files):
+    big = Network(
+        populations=(
+            Input(name="input", shape=(4,), levels=(0, 1)),
+            PolarityMultiSpike(name="wide", shape=(5000,), theta=9, levels=(0, 1)),
+        ),
+        projections=(Dense(source="input", target="wide", weight=np.ones((5000, 4), np.int8)),),
+    )
+    io.save(files / "big.h5", big)
+    line = refused("map", "big.h5", "--chip", "toy", "-o", "x.h5", cwd=files)
+    assert "wide" in line
+    (files / "big.h5").unlink()
+
+
+def test_lava_python_missing(files):
+    line = refused(
+        "lava", "net.h5", "--limit", 1, cwd=files, PMSM_HW_LAVA_PYTHON="/nowhere/bin/python"
+    )
+    assert "/nowhere/bin/python" in line
+
+
+def test_bad_steps_and_modes(files):
+    assert "max_steps 4" in refused("emulate", "mapped.h5", "--n-steps", 5, cwd=files)
+    assert "guess" in refused("emulate", "mapped.h5", "--mode", "guess", cwd=files)
+    assert "guess" in refused("emulate", "mapped.h5", "--profile", "guess", cwd=files)
+
+
+def test_max_pooling_model_is_refused(files):
+    torch = pytest.importorskip("torch", reason="torch is not installed in this Python")
+    from pmsm_hw import nn
+
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 2, 3), torch.nn.ReLU(), torch.nn.MaxPool2d(2), torch.nn.Flatten(),
+        torch.nn.Linear(18, 10),
+    )  # fmt: skip
+    with pytest.raises(pmsm_hw.PmsmHwError, match=r"MaxPool2d.*AvgPool2d"):
+        nn.quantize(model, levels=(1, 4), calibration=load_digits("train").images[:32])
+
+
+def test_random_network_survives_the_chain(tmp_path):
+    network = random_network(7, recurrence=False)
+    io.save(tmp_path / "random.h5", network)
+    assert answer("inspect", "random.h5", "--json", cwd=tmp_path)["name"] == "random7"
