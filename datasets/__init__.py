@@ -1,0 +1,18 @@
+"""Real data that need no download, and event data for networks that run several steps."""
+
+from pmsm_hw.datasets.digits import LabelledImages, load_digits
+from pmsm_hw.datasets.events import EVENT_DTYPE, events_from_images, to_frames
+from pmsm_hw.datasets.nmnist import NMNIST_SIZE, read_nmnist
+from pmsm_hw.datasets.samples import Samples, load_samples
+
+__all__ = [
+    "EVENT_DTYPE",
+    "NMNIST_SIZE",
+    "LabelledImages",
+    "Samples",
+    "events_from_images",
+    "load_digits",
+    "load_samples",
+    "read_nmnist",
+    "to_frames",
+]

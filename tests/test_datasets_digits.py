@@ -1,0 +1,59 @@
+"""The bundled digits: values, split, order."""
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from pmsm_hw.datasets import load_digits
+from pmsm_hw.errors import DatasetError, InputError
+
+
+def test_all_images_are_sixteenths_and_the_real_thing():
+    from sklearn.datasets import load_digits as original
+
+    images, labels = load_digits()
+    assert images.shape == (1797, 1, 8, 8)
+    assert images.dtype == np.float32
+    np.testing.assert_array_equal(images[:, 0] * 16, original().images)
+    np.testing.assert_array_equal(labels, original().target)
+
+
+def test_split_is_disjoint_complete_and_stratified():
+    whole, train, test = load_digits("all"), load_digits("train"), load_digits("test")
+
+    def keys(data):
+        return sorted(zip((i.tobytes() for i in data.images), data.labels, strict=True))
+
+    assert sorted(keys(train) + keys(test)) == keys(whole)
+    of_class = np.bincount(whole.labels)
+    np.testing.assert_array_equal(np.bincount(test.labels), np.round(of_class / 3).astype(int))
+    assert len(test.labels) == 599
+
+
+def test_same_seed_same_split():
+    for split in ("train", "test"):
+        a, b = load_digits(split, seed=3), load_digits(split, seed=3)
+        np.testing.assert_array_equal(a.images, b.images)
+        assert not np.array_equal(a.images, load_digits(split, seed=4).images)
+
+
+def test_the_default_split_never_changes():
+    # committed figures depend on it, in both environments
+    digest = hashlib.sha256(load_digits("test").images.tobytes()).hexdigest()
+    assert digest == "189494bacc7ca623c44427d7b0792846e771e9eba3f1cd921feebfd8101495f0"
+
+
+def test_unknown_split_is_refused():
+    with pytest.raises(InputError, match=r"split 'valid' is unknown; use 'train', 'test' or 'all'"):
+        load_digits("valid")
+
+
+def test_a_changed_bundle_is_refused(monkeypatch):
+    import sklearn.datasets
+
+    bundle = sklearn.datasets.load_digits()
+    bundle.images = bundle.images[:-1]
+    monkeypatch.setattr(sklearn.datasets, "load_digits", lambda: bundle)
+    with pytest.raises(DatasetError, match=r"\(1796, 8, 8\).*expected \(1797, 8, 8\)"):
+        load_digits()
