@@ -8,6 +8,7 @@ types and shapes are verified, and what is left must still pass the validation o
 from __future__ import annotations
 
 import json
+import math
 import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping
@@ -19,13 +20,23 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from pmsm_hw.errors import FormatError, NetworkError
-from pmsm_hw.network import POPULATION_KINDS, PROJECTION_KINDS, Network, Population, Projection
+from pmsm_hw.errors import ChipFileError, FormatError, MappingError, NetworkError
+from pmsm_hw.network import (
+    POPULATION_KINDS,
+    PROJECTION_KINDS,
+    Input,
+    Network,
+    Population,
+    Projection,
+)
+from pmsm_hw.operators import chw
 
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["FORMAT_VERSION", "load", "load_report", "save"]
+    import pmsm_hw.mapping as placement
+
+__all__ = ["FORMAT_VERSION", "load", "load_mapping", "load_report", "save"]
 
 FORMAT = "pmsm-hw network"
 FORMAT_VERSION = 1
@@ -35,7 +46,7 @@ MAX_ITEMS = 10_000
 MAX_TEXT_BYTES = 1_000
 """Longest name in a file, in bytes of UTF-8."""
 MAX_NEURONS = 1 << 27
-"""Most neurons of one population."""
+"""Most neurons (values, for inputs) of one population, and of all together."""
 MAX_CHANNELS = 1 << 20
 """Most channels (neurons, where the shape has one axis) of one population."""
 MAX_POOL_WEIGHTS = 1 << 23
@@ -83,6 +94,17 @@ _PROJECTION_ATTRIBUTES: dict[str, dict[str, Spec]] = {
     "sum_pool": {"kernel": "ints", "stride": "ints", "padding": "pairs"},
     "identity": {},
 }
+_MAPPING_INTEGERS = ("format_version", "seed")
+_MAPPING_TEXTS = (
+    "network_fingerprint",
+    "network_name",
+    "chip",
+    "objective",
+    "populations",
+    "spike_modes",
+    "metrics",
+)
+_MAPPING_ARRAYS = {"blocks": "<i8", "usage": "<i8", "link_load": "<f8"}
 _BOUND_FIELDS = ("u_min", "u_max", "k_min", "k_max", "payload_min", "payload_max")
 
 
@@ -134,12 +156,10 @@ def _check_limits(subject: str, fields: Mapping[str, Any]) -> None:
     """Check the size claims of one population or projection, given as its fields."""
     if fields["kind"] in POPULATION_KINDS:
         shape = [int(s) for s in fields["shape"]]
-        n = 1
         for size in shape:
             _at_most(subject, "size", size, MAX_NEURONS)
-            n *= size
-        _at_most(subject, "number of neurons", n, MAX_NEURONS)
-        _at_most(subject, "number of channels", shape[0] if shape else 0, MAX_CHANNELS)
+        _at_most(subject, "number of neurons", math.prod(shape), MAX_NEURONS)
+        _at_most(subject, "number of channels", shape[0], MAX_CHANNELS)
         return
     for what in ("kernel", "stride", "dilation"):
         for size in fields.get(what, ()):
@@ -153,7 +173,9 @@ def _check_work(
     subject: str, populations: list[dict[str, Any]], projections: list[dict[str, Any]], steps: int
 ) -> None:
     """Check what the bound proof would have to allocate and to compute."""
-    channels = {p["name"]: int(p["shape"][0]) for p in populations if len(p["shape"])}
+    channels = {p["name"]: int(p["shape"][0]) for p in populations}
+    n_neurons = sum(math.prod(int(s) for s in p["shape"]) for p in populations)
+    _at_most(subject, "number of neurons", n_neurons, MAX_NEURONS)
     work = 0
     for p in populations:
         sizes = [np.size(p[a]) for a in ("theta", "bias", "v_init") if a in p]
@@ -209,14 +231,13 @@ def save(
         for item in items:
             _check_limits(f"{what[:-1]} '{item['name']}'", item)
     _check_work(subject, populations, projections, network.max_steps)
-    texts: dict[str, bytes] = {}
-    if mapping is not None:
-        content = mapping.to_dict()
-        _check_owner(subject, content, network)
-        texts["mapping"] = _json(f"{subject}: mapping", content)
+    placed = None if mapping is None else mapping.to_dict()
+    if placed is not None:
+        _check_owner(subject, placed, network)
+    text = None
     if report is not None:
         content = dict(report) if isinstance(report, Mapping) else report.to_dict()
-        texts["report"] = _json(f"{subject}: report", content)
+        text = _json(f"{subject}: report", content)
     with _atomic(path) as temporary, _create(temporary) as file:
         _write_attribute(subject, file, "format", "text", FORMAT)
         _write_attribute(subject, file, "format_version", "int", FORMAT_VERSION)
@@ -235,8 +256,26 @@ def save(
             [getattr(network.bounds[p.name], f) for f in _BOUND_FIELDS] for p in network.populations
         ]
         _write_array(file, "bounds", np.array(rows, "<i8"))
-        for name, text in texts.items():
-            _write_array(file, name, np.frombuffer(text, np.uint8))
+        if placed is not None:
+            _write_mapping(file, placed)
+        if text is not None:
+            _write_text(file, "report", text)
+
+
+def _write_mapping(file: h5py.File, content: Mapping[str, Any]) -> None:
+    """Integers become attributes, arrays and texts datasets."""
+    group = _new_group(file, "mapping")
+    for name, value in content.items():
+        if isinstance(value, str):
+            _write_text(group, name, value.encode())
+        elif isinstance(value, np.ndarray):
+            _write_array(group, name, value.astype("<f8" if value.dtype.kind == "f" else "<i8"))
+        else:
+            _write_attribute("", group, name, "int", value)
+
+
+def _write_text(group: h5py.Group, name: str, text: bytes) -> None:
+    _write_array(group, name, np.frombuffer(text, np.uint8))
 
 
 def _producer() -> str:
@@ -517,13 +556,33 @@ class _Reader:
                 _MAX_CHUNK_BYTES,
             )
 
-    def text(self, name: str) -> Any:
-        """JSON text of a dataset at the root."""
-        data = self.array(self.file, name, "|u1", max_axes=1).tobytes()
+    def text(self, parent: h5py.Group, name: str) -> str:
+        """Text of a dataset."""
+        return self.array(parent, name, "|u1", max_axes=1).tobytes().decode()
+
+    def json(self, name: str) -> dict[str, Any]:
+        """JSON object of a dataset at the root."""
+        text = self.text(self.file, name)
         try:
-            return json.loads(data.decode(), parse_constant=self._no_constant)
+            content = json.loads(text, parse_constant=self._no_constant)
         except (ValueError, RecursionError) as error:
             self.refuse(f"'/{name}' is not JSON ({_one_line(error)})")
+        if not isinstance(content, dict):
+            self.refuse(f"'/{name}' holds a {type(content).__name__}, an object is expected")
+        return content
+
+    def mapping(self) -> dict[str, Any]:
+        """What `Mapping.to_dict` gave."""
+        import h5py
+
+        group = self.child(self.file, "mapping", h5py.Group)
+        found: dict[str, Any] = self.attributes(group, dict.fromkeys(_MAPPING_INTEGERS, "int"))
+        self.members(group, {*_MAPPING_TEXTS, *_MAPPING_ARRAYS}, set())
+        for name in _MAPPING_TEXTS:
+            found[name] = self.text(group, name)
+        for name, dtype in _MAPPING_ARRAYS.items():
+            found[name] = self.array(group, name, dtype)
+        return found
 
     def _no_constant(self, constant: str) -> NoReturn:
         raise ValueError(f"{constant} is not JSON")
@@ -671,15 +730,95 @@ def load_report(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     FormatError
         As for `load`, or if the report is not a JSON object.
     """
-    return load_text(path, "report")
-
-
-def load_text(path: str | os.PathLike[str], name: str) -> dict[str, Any] | None:
-    """Read a JSON object of a file; None if it has none."""
     with _open(path) as reader:
-        if name not in reader.file:
-            return None
-        content = reader.text(name)
-        if not isinstance(content, dict):
-            reader.refuse(f"'/{name}' holds a {type(content).__name__}, an object is expected")
-        return content
+        return reader.json("report") if "report" in reader.file else None
+
+
+def load_mapping(path: str | os.PathLike[str]) -> placement.Mapping:
+    """Read the mapping of a file.
+
+    Parameters
+    ----------
+    path
+        A file that `save` wrote with a mapping; it may be hostile.
+
+    Returns
+    -------
+    Mapping
+        Equal to the one that was saved; it belongs to the network in the same file.
+
+    Raises
+    ------
+    FormatError
+        As for `load`, or if the file has no mapping, or one that does not fit its network or chip.
+    """
+    from pmsm_hw.mapping import Mapping as Placement
+
+    network = load(path)
+    subject = f"file '{os.fspath(path)}'"
+    with _open(path) as reader:
+        if "mapping" not in reader.file:
+            _refuse(subject, "holds no mapping", "map its network, and save both", None, "mapping")
+        content = reader.mapping()
+    try:
+        mapping = Placement.from_dict(content)
+        mapping.require(network)
+    except (MappingError, ChipFileError) as error:
+        raise FormatError(
+            subject,
+            f"holds no valid mapping: {error.subject}: {error.problem}",
+            remedy=error.remedy,
+            actual=error.actual,
+            limit=error.limit,
+        ) from error
+    except (KeyError, OverflowError, RecursionError) as error:  # from JSON of unexpected structure
+        _refuse(
+            subject,
+            f"holds no valid mapping ({type(error).__name__}: {_one_line(error)})",
+            "map the network anew",
+            type(error).__name__,
+        )
+    _check_blocks(subject, mapping, network)
+    return mapping
+
+
+def _check_blocks(subject: str, mapping: placement.Mapping, network: Network) -> None:
+    """Every neuron sits in exactly one block, every block on a core that the chip has."""
+    n_cores = mapping.chip.n_cores
+    held = {p.name: np.zeros(chw(p.shape), np.uint8) for p in network if not isinstance(p, Input)}
+    for block in mapping.blocks:
+        ranges = (block.channels, block.rows, block.columns)
+        good = block.population in held and 0 <= block.core < n_cores
+        if good:
+            shape = held[block.population].shape
+            good = all(0 <= a < b <= n for (a, b), n in zip(ranges, shape, strict=True))
+        if not good:
+            _refuse(
+                subject,
+                f"the mapping puts channels, rows, columns {ranges} of population "
+                f"'{block.population}' on core {block.core}, which do not all exist",
+                "map the network anew",
+                ranges,
+                n_cores,
+            )
+        part = held[block.population][block.slices()]
+        if part.any():
+            _refuse(
+                subject,
+                f"the mapping holds neurons of '{block.population}' twice, again on core "
+                f"{block.core}",
+                "map the network anew",
+                block.core,
+                1,
+            )
+        part[...] = 1
+    for name, marks in held.items():
+        if not marks.all():
+            missing = int(marks.size - np.count_nonzero(marks))
+            _refuse(
+                subject,
+                f"the mapping misses {missing:,} of {marks.size:,} neurons of '{name}'",
+                "map the network anew",
+                missing,
+                0,
+            )
