@@ -1,0 +1,141 @@
+"""What the Lava models compute, without Lava: synaptic sums and the neuron equations.
+
+Kept outside the folder of the Processes, since Lava executes every file there once per Process
+when it looks for models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pmsm_hw.network import STATE_MAX, STATE_MIN, Rule
+from pmsm_hw.operators import DenseForm, Form, WindowForm, exact_dtype, magnitude
+
+__all__ = ["Kernel", "fire", "kernel", "payload_of", "saturate"]
+
+Kernel: TypeAlias = Callable[[NDArray[Any]], NDArray[Any]]
+
+
+def kernel(
+    form: Form, payload_max: int, target: tuple[int, ...], weight_exponent: int, dtype: Any
+) -> Kernel:
+    """Prepare the sum of one projection for one sample and step.
+
+    Parameters
+    ----------
+    form
+        The projection; its weights may be any integers.
+    payload_max
+        Bound on the absolute payload; decides the type in which sums are exact.
+    target
+        Shape of the target population.
+    weight_exponent
+        Left shift of the sums.
+    dtype
+        Type of the result: ``numpy.int64``, or ``numpy.float64`` in floating-point models.
+
+    Returns
+    -------
+    callable
+        Payload of the source, any shape with its number of values, to ``(w * payload) << exponent``
+        summed over the synapses of each target neuron, in the target's shape.
+    """
+    inner: Any = exact_dtype(magnitude(form, max(payload_max, 1)))
+    factor = dtype(1 << weight_exponent)
+    if isinstance(form, DenseForm):
+        matrix = form.weight.astype(inner)
+
+        def dense(payload: NDArray[Any]) -> NDArray[Any]:
+            total = matrix @ payload.reshape(-1).astype(inner)
+            return (total.astype(dtype) * factor).reshape(target)
+
+        return dense
+    return _window(form, inner, target, factor, dtype)
+
+
+def _window(
+    form: WindowForm, inner: Any, target: tuple[int, ...], factor: Any, dtype: Any
+) -> Kernel:
+    """Gather all windows by strides, then one matrix product per group."""
+    c_out, h_out, w_out = form.target
+    c_in, h_in, w_in = form.source
+    _, c_group, kh, kw = form.weight.shape
+    (top, bottom), (left, right) = form.padding
+    weight = form.weight.reshape(form.groups, c_out // form.groups, -1).astype(inner)
+    padded = np.zeros((c_in, h_in + top + bottom, w_in + left + right), inner)
+    inside = padded[:, top : top + h_in, left : left + w_in]
+    sc, sy, sx = padded.strides
+    windows = np.lib.stride_tricks.as_strided(
+        padded,
+        (form.groups, c_group, kh, kw, h_out, w_out),
+        (
+            c_group * sc,
+            sc,
+            form.dilation[0] * sy,
+            form.dilation[1] * sx,
+            form.stride[0] * sy,
+            form.stride[1] * sx,
+        ),
+        writeable=False,
+    )
+
+    def window(payload: NDArray[Any]) -> NDArray[Any]:
+        inside[...] = payload.reshape(form.source)
+        columns = windows.reshape(form.groups, c_group * kh * kw, h_out * w_out)
+        if columns.shape[1] == 1:  # one synapse each: identity, pointwise depthwise
+            total = weight * columns
+        else:
+            total = weight @ columns
+        return (total.astype(dtype) * factor).reshape(target)
+
+    return window
+
+
+def saturate(u: NDArray[Any]) -> tuple[NDArray[Any], int]:
+    """Clip ``u`` to the state's width; also count the values that were outside."""
+    inside = np.clip(u, STATE_MIN, STATE_MAX)
+    return inside, int(np.count_nonzero(inside != u))
+
+
+def fire(
+    u: NDArray[Any],
+    theta: NDArray[Any],
+    levels: tuple[int, int],
+    rule: Rule,
+    sent: NDArray[Any],
+    step: int,
+) -> NDArray[Any]:
+    """Spikes ``k`` of one step: ``clip(floor(u / theta), low, high)``.
+
+    Parameters
+    ----------
+    u
+        State after integration, integers (of any dtype).
+    theta
+        Thresholds, broadcastable to ``u``.
+    levels
+        ``(n, p)``.
+    rule
+        Rule ``"bounded"`` keeps the running sum within ``[-n * step, p * step]``.
+    sent
+        Sum of the spikes sent before in this sample.
+    step
+        1, 2, ... within the sample.
+    """
+    n, p = levels
+    wanted = u // theta
+    if rule == "bounded":
+        return np.clip(wanted, -n * step - sent, p * step - sent)
+    return np.clip(wanted, -n, p)
+
+
+def payload_of(k: NDArray[Any], gains: tuple[int, int]) -> NDArray[Any]:
+    """What spikes ``k`` carry: ``gain_pos * k`` or ``gain_neg * k``."""
+    gain_pos, gain_neg = gains
+    if gain_pos == gain_neg:
+        return k * gain_pos
+    return np.where(k > 0, k * gain_pos, k * gain_neg)

@@ -1,0 +1,484 @@
+"""From a `Network` to a graph of Lava Processes. Needs lava-nc in this interpreter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from lava.magma.core.process.ports.ports import InPort, OutPort
+from lava.magma.core.process.process import AbstractProcess
+from lava.magma.core.run_conditions import RunSteps
+from lava.magma.core.run_configs import Loihi2SimCfg
+from lava.proc.dense.process import Dense as LavaDense
+from lava.proc.sparse.process import Sparse as LavaSparse
+from lava.utils.weightutils import SignMode
+from numpy.typing import NDArray
+
+from pmsm_hw.errors import InputError, LavaError
+from pmsm_hw.lava.processes.neurons import PolarityMultiSpike as NeuronProcess
+from pmsm_hw.lava.processes.neurons import Readout as ReadoutProcess
+from pmsm_hw.lava.processes.neurons import coarse
+from pmsm_hw.lava.processes.sources import FrameSource
+from pmsm_hw.lava.processes.synapses import DelayLine, Synapses
+from pmsm_hw.network import Input, Network, PolarityMultiSpike, Population, Projection, Readout
+from pmsm_hw.operators import DenseForm, Form, lowered, magnitude
+from pmsm_hw.reference import Inputs, units_of
+
+__all__ = ["GRANULARITIES", "Granularity", "LavaNetwork", "Tag", "to_lava"]
+
+Granularity: TypeAlias = Literal["coarse", "fine"]
+Tag: TypeAlias = Literal["fixed_pt", "floating_pt"]
+
+GRANULARITIES: tuple[Granularity, ...] = ("coarse", "fine")
+TAGS: tuple[Tag, ...] = ("fixed_pt", "floating_pt")
+
+SPARSE_BELOW = 0.1
+"""Share of weights other than zero below which Lava's ``Sparse`` stands in for its ``Dense``."""
+
+CHANNEL_SIZE = 8
+"""Messages a Lava channel holds; each has its own shared memory."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LavaNetwork:
+    """A network as Lava Processes, named after its populations and projections.
+
+    Made by `to_lava`. Everything in it is an ordinary Lava Process: connect ports, attach monitors,
+    then call `run` (or Lava's own ``run`` with `run_config`) and `stop`.
+
+    Parameters
+    ----------
+    network
+        What it computes.
+    n_steps
+        Steps T of each sample.
+    granularity, tag
+        As given to `to_lava`.
+    populations
+        Process of each population but the inputs, by name: ports ``s_out`` (neurons) or ``v_out``
+        (readouts), Vars ``v``, ``u``, ``k``, ``bias``, ...
+    projections
+        Processes of each projection, by name, in the order in which spikes pass them: a delay line if
+        there is one, then synapses; one set of synapses per polarity for unit spikes. Empty if coarse.
+    sources
+        Process that plays each input, by name; see `attach_source` for your own.
+    """
+
+    network: Network
+    n_steps: int
+    granularity: Granularity
+    tag: Tag
+    populations: Mapping[str, AbstractProcess]
+    projections: Mapping[str, tuple[AbstractProcess, ...]]
+    sources: dict[str, AbstractProcess] = field(default_factory=dict)
+    _inputs: Mapping[str, list[InPort]] = field(default_factory=dict)
+
+    def spikes(self, name: str) -> OutPort:
+        """Port on which a population or source sends its payloads (a readout: its state).
+
+        Raises
+        ------
+        LavaError
+            If an input has no source yet.
+        """
+        population = self.network[name]
+        if isinstance(population, Input):
+            if name not in self.sources:
+                raise LavaError(
+                    population.subject,
+                    "has no source, 1 is needed",
+                    remedy="call attach_source, or give to_lava the inputs",
+                    actual=0,
+                    limit=1,
+                )
+            return self.sources[name].s_out
+        process = self.populations[name]
+        return process.v_out if isinstance(population, Readout) else process.s_out
+
+    def attach_source(self, name: str, port: OutPort) -> None:
+        """Let a port of your own feed an input.
+
+        Parameters
+        ----------
+        name
+            Of the input.
+        port
+            Sends the input's values, in its shape: in Lava's time step ``1 + t + b * n_steps`` those
+            of step ``t`` (from 0) of sample ``b``.
+
+        Raises
+        ------
+        LavaError
+            If the input has a source already, or the shape differs.
+        """
+        population = self.network[name]
+        if not isinstance(population, Input) or name in self.sources:
+            raise LavaError(
+                population.subject,
+                "has a source already, the limit is 1"
+                if isinstance(population, Input)
+                else f"is of kind {population.kind}, sources feed inputs",
+                remedy="attach each source once, to an input",
+                actual=population.kind,
+                limit="input",
+            )
+        if tuple(port.shape) != population.shape:
+            raise LavaError(
+                population.subject,
+                f"port sends shape {tuple(port.shape)}, the input has {population.shape}",
+                remedy="reshape the port first",
+                actual=tuple(port.shape),
+                limit=population.shape,
+            )
+        for target in self._inputs[name]:
+            _connect(port, target)
+        self.sources[name] = port.process
+
+    def attach_sink(self, name: str, port: InPort) -> None:
+        """Send the payloads of a population or source (a readout: its state) to a port of yours too.
+
+        Parameters
+        ----------
+        name
+            Of the population.
+        port
+            Of the population's shape.
+        """
+        _connect(self.spikes(name), port)
+
+    def run_config(self) -> Loihi2SimCfg:
+        """Lava's run configuration that selects the models this graph was made for."""
+        return Loihi2SimCfg(select_tag=self.tag)
+
+    def components(self) -> list[AbstractProcess]:
+        """One Process of each connected part of the graph: Lava runs one part at a time."""
+        import networkx as nx
+
+        parts = nx.connected_components(self.network.to_networkx().to_undirected())
+        return [
+            self.populations[name]
+            for part in parts
+            for name in sorted(part)
+            if name in self.populations and name == min(n for n in part if n in self.populations)
+        ]
+
+    def run(self, n_samples: int = 1) -> None:
+        """Run for so many samples; call again to go on.
+
+        The first call takes as many steps more as the waves need to pass the network. An exception in
+        a model makes Lava hang here: `pmsm_hw.lava.run` runs in a child and does not.
+        """
+        steps = self.n_steps * n_samples
+        if not any(p.is_compiled for p in self.populations.values()):
+            steps = self.network.hardware_steps(self.n_steps, n_samples) + 1
+        for process in self.components():
+            process.run(
+                condition=RunSteps(num_steps=steps),
+                run_cfg=self.run_config(),
+                compile_config={"pypy_channel_size": CHANNEL_SIZE},
+            )
+
+    def stop(self) -> None:
+        """End the Processes; read Vars and monitors before."""
+        for process in self.components():
+            process.stop()
+
+
+def to_lava(
+    network: Network,
+    x: Inputs | None = None,
+    n_steps: int = 1,
+    *,
+    granularity: Granularity = "fine",
+    tag: Tag = "fixed_pt",
+    record: Mapping[str, Mapping[str, Path]] | None = None,
+) -> LavaNetwork:
+    """Build the Lava graph of a network.
+
+    Parameters
+    ----------
+    network
+        What to build.
+    x
+        Inputs as for `pmsm_hw.reference.run`; a source for each input plays them, sample after sample.
+        Left out, the inputs wait for `LavaNetwork.attach_source`.
+    n_steps
+        Steps T of each sample; populations start anew every T steps.
+    granularity
+        ``"fine"``: one Process per population and per projection, the graph to look into.
+        ``"coarse"``: a population and the projections into it are one Process, several times faster;
+        spikes are graded there.
+    tag
+        ``"fixed_pt"``: exact integers. ``"floating_pt"``: float64 twins.
+    record
+        By population, ``.npy`` files its Process writes to: see `pmsm_hw.lava.worker`.
+
+    Returns
+    -------
+    LavaNetwork
+        Not yet compiled.
+
+    Raises
+    ------
+    InputError
+        If inputs or options do not suit the network.
+    LavaError
+        If payloads exceed what a Lava channel holds.
+    """
+    for what, value, choices in (("granularity", granularity, GRANULARITIES), ("tag", tag, TAGS)):
+        if value not in choices:
+            raise InputError(
+                what,
+                f"{value!r} is not one of {', '.join(choices)}",
+                remedy="choose one of them",
+                actual=value,
+                limit=choices,
+            )
+    units = None if x is None else units_of(network, x, n_steps)
+    if units is None:
+        _check_steps(network, n_steps)
+    _check_payloads(network)
+    until = n_steps * len(next(iter(units.values()))) if units else None
+    record = record or {}
+    populations: dict[str, AbstractProcess] = {}
+    projections: dict[str, tuple[AbstractProcess, ...]] = {}
+    inputs: dict[str, list[InPort]] = {p.name: [] for p in network.inputs}
+    graph = LavaNetwork(
+        network=network,
+        n_steps=n_steps,
+        granularity=granularity,
+        tag=tag,
+        populations=populations,
+        projections=projections,
+        _inputs=inputs,
+    )
+    for population in network.topological:
+        if isinstance(population, Input):
+            continue
+        files = {what: str(path) for what, path in record.get(population.name, {}).items()}
+        populations[population.name] = _population(
+            network, population, n_steps, until, granularity == "coarse", files
+        )
+    build = _connect_coarse if granularity == "coarse" else _connect_fine
+    build(network, n_steps, tag, populations, projections, inputs)
+    for name, frames in (units or {}).items():
+        if inputs[name]:
+            flat = frames.reshape(-1, *network[name].shape)
+            graph.attach_source(name, FrameSource(frames=flat, name=name).s_out)
+    return graph
+
+
+def _check_steps(network: Network, n_steps: int) -> None:
+    if not 1 <= n_steps <= network.max_steps:
+        raise InputError(
+            f"network '{network.name}'",
+            f"{n_steps} steps are outside 1..{network.max_steps}, up to which its state is proven to fit",
+            remedy="give fewer steps, or convert it with a larger max_steps",
+            actual=n_steps,
+            limit=(1, network.max_steps),
+        )
+
+
+def _check_payloads(network: Network) -> None:
+    for population in network:
+        bound = network.bounds[population.name]
+        largest = max(abs(bound.payload_min), abs(bound.payload_max))
+        if largest >= 1 << 31:
+            raise LavaError(
+                population.subject,
+                f"payload can reach {largest:,}, a Lava channel holds {(1 << 31) - 1:,}",
+                remedy="use smaller levels, gains or max_steps",
+                actual=largest,
+                limit=(1 << 31) - 1,
+            )
+
+
+def _payload_max(network: Network, name: str) -> int:
+    bound = network.bounds[name]
+    return max(abs(bound.payload_min), abs(bound.payload_max))
+
+
+def _sources_of(network: Network, name: str) -> list[str]:
+    return list(dict.fromkeys(p.source for p in network.into(name)))
+
+
+def _population(
+    network: Network,
+    population: Population,
+    n_steps: int,
+    until: int | None,
+    is_coarse: bool,
+    files: dict[str, str],
+) -> AbstractProcess:
+    common: dict[str, Any] = {
+        "shape": population.shape,
+        "saturates": getattr(population, "overflow", "error") == "saturate",
+        "interval": n_steps,
+        "offset": network.depths[population.name],
+        "until": until,
+        "record": files,
+        "name": population.name,
+    }
+    kind: type[AbstractProcess] = ReadoutProcess
+    if isinstance(population, PolarityMultiSpike):
+        kind = NeuronProcess
+        common |= {
+            "theta": population.theta,
+            "bias": population.bias,
+            "v_init": population.start,
+            "levels": population.levels,
+            "gains": population.gains,
+            "rule": population.rule,
+        }
+    elif isinstance(population, Readout):
+        common["bias"] = population.bias
+    if is_coarse:
+        sources = _sources_of(network, population.name)
+        common["sources"] = [network[s].shape for s in sources]
+        common["incoming"] = [
+            (
+                sources.index(p.source),
+                network.hardware_delay(p),
+                p.delay,
+                lowered(network, p),
+                _payload_max(network, p.source),
+                p.weight_exponent,
+            )
+            for p in network.into(population.name)
+        ]
+        kind = coarse(kind, len(sources))
+    return kind(**common)
+
+
+def _connect_coarse(
+    network: Network,
+    n_steps: int,
+    tag: Tag,
+    populations: Mapping[str, AbstractProcess],
+    projections: dict[str, tuple[AbstractProcess, ...]],
+    inputs: Mapping[str, list[InPort]],
+) -> None:
+    for name, process in populations.items():
+        for i, source in enumerate(_sources_of(network, name)):
+            port = getattr(process, f"s_in_{i}")
+            if source in inputs:
+                inputs[source].append(port)
+            else:
+                _connect(populations[source].s_out, port)
+
+
+def _connect_fine(
+    network: Network,
+    n_steps: int,
+    tag: Tag,
+    populations: Mapping[str, AbstractProcess],
+    projections: dict[str, tuple[AbstractProcess, ...]],
+    inputs: Mapping[str, list[InPort]],
+) -> None:
+    for projection in network.projections:
+        source = network[projection.source]
+        chains: list[tuple[str, str, int]] = [("", "s_out", 1)]
+        if isinstance(source, PolarityMultiSpike) and source.spike_mode == "unit":
+            gain_pos, gain_neg = source.gains
+            chains = [("+", "s_pos_out", gain_pos), ("-", "s_neg_out", -gain_neg)]
+        made: list[AbstractProcess] = []
+        for suffix, port_name, gain in chains:
+            processes = _chain(network, projection, n_steps, tag, suffix, gain)
+            for first, second in zip(processes, processes[1:], strict=False):
+                _connect(first.s_out, second.s_in)
+            _connect(processes[-1].a_out, populations[projection.target].a_in)
+            if isinstance(source, Input):
+                inputs[source.name].append(processes[0].s_in)
+            else:
+                _connect(getattr(populations[source.name], port_name), processes[0].s_in)
+            made += processes
+        projections[projection.name] = tuple(made)
+
+
+def _chain(
+    network: Network, projection: Projection, n_steps: int, tag: Tag, suffix: str, gain: int
+) -> list[AbstractProcess]:
+    """Delay line (if needed) and synapses of one projection, for one polarity."""
+    source, target = network[projection.source], network[projection.target]
+    name = projection.name + suffix
+    chain: list[AbstractProcess] = []
+    n_held = network.hardware_delay(projection) - 1
+    if n_held > 0 or projection.delay > 0:
+        chain.append(
+            DelayLine(
+                shape=source.shape,
+                n_steps=n_held,
+                delay=projection.delay,
+                interval=n_steps,
+                offset=network.depths[target.name],
+                name=f"{name} delay",
+            )
+        )
+    form = lowered(network, projection)
+    payload_max = _payload_max(network, source.name)
+    if suffix:  # unit spikes: counts are sent, the payload of one spike is in the weights
+        bound = network.bounds[source.name]
+        payload_max = max(abs(bound.k_min), abs(bound.k_max))
+        form = replace(form, weight=form.weight.astype(np.int64) * gain)
+    synapses = _lava_dense(form, payload_max, projection.weight_exponent, tag, name)
+    chain.append(
+        synapses
+        or Synapses(
+            form=form,
+            payload_max=payload_max,
+            weight_exponent=projection.weight_exponent,
+            source=source.shape,
+            target=target.shape,
+            name=name,
+        )
+    )
+    return chain
+
+
+def _lava_dense(
+    form: Form, payload_max: int, weight_exponent: int, tag: Tag, name: str
+) -> AbstractProcess | None:
+    """Lava's own ``Dense`` or ``Sparse``, if it is exact for these weights.
+
+    Its fixed-point models keep 8 bits with the sign and drop the lowest of them, so that a signed
+    8-bit ``w`` is given as ``2 * w`` and the sum shifted right by one. They add in 32 bits.
+    """
+    if not isinstance(form, DenseForm):
+        return None
+    weight = form.weight.astype(np.int64)
+    largest = magnitude(form, max(payload_max, 1))
+    exact = (
+        weight.min() >= -128
+        and weight.max() <= 127
+        and largest << max(1, weight_exponent) < 1 << 31
+    )
+    if not exact:
+        return None
+    if tag == "floating_pt":  # the floating-point models know no exponent
+        matrix: NDArray[Any] = (weight << weight_exponent).astype(np.float64)
+        exponent = 0
+    else:
+        matrix = (weight * 2).astype(np.int32)
+        exponent = weight_exponent - 1
+    options: dict[str, Any] = {
+        "num_message_bits": 24,
+        "weight_exp": exponent,
+        "sign_mode": SignMode.MIXED,
+        "name": name,
+    }
+    if np.count_nonzero(weight) < SPARSE_BELOW * weight.size and weight.any():
+        from scipy.sparse import csr_matrix
+
+        return LavaSparse(weights=csr_matrix(matrix), **options)
+    return LavaDense(weights=matrix, **options)
+
+
+def _connect(source: OutPort, target: InPort) -> None:
+    """Connect two ports of equal size; Lava's Dense has flat ones."""
+    if tuple(source.shape) == tuple(target.shape):
+        source.connect(target)
+    else:
+        source.reshape(tuple(target.shape)).connect(target)

@@ -1,0 +1,109 @@
+"""Which Python runs Lava: lava-nc 0.10.0 needs CPython 3.10."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from pmsm_hw.errors import LavaError
+
+__all__ = ["REQUIREMENTS", "VARIABLE", "find_python"]
+
+VARIABLE = "PMSM_HW_LAVA_PYTHON"
+"""Environment variable that names the Python to use."""
+
+REQUIREMENTS = ("lava-nc==0.10.0", "numpy<2", "h5py>=3.8")
+"""What the worker imports beside pmsm_hw's own files."""
+
+UV_TIMEOUT_S = 600.0
+
+REMEDY = (
+    f"give python=, set {VARIABLE} to a Python 3.10 that has lava-nc (pip install lava-nc==0.10.0), "
+    "or install uv"
+)
+
+
+def find_python(python: str | os.PathLike[str] | None = None) -> str:
+    """Find a Python 3.10 with lava-nc.
+
+    In this order: the argument; this interpreter, if it has Lava; the environment variable
+    ``PMSM_HW_LAVA_PYTHON``; uv, which makes a cached environment (the first time it downloads Python 3.10
+    and lava-nc).
+
+    Parameters
+    ----------
+    python
+        Path of an interpreter.
+
+    Returns
+    -------
+    str
+        Path of the interpreter. Whether a given one has Lava shows when it runs.
+
+    Raises
+    ------
+    LavaError
+        If there is none.
+    """
+    if python is not None:
+        return _existing(os.fspath(python), "argument python")
+    if sys.version_info[:2] == (3, 10) and importlib.util.find_spec("lava") is not None:
+        return sys.executable
+    if given := os.environ.get(VARIABLE):
+        return _existing(given, VARIABLE)
+    if uv := shutil.which("uv"):
+        return _by_uv(uv)
+    raise LavaError(
+        "lava",
+        f"needs CPython 3.10 with lava-nc, this is Python {sys.version_info[0]}.{sys.version_info[1]}"
+        f" and neither {VARIABLE} nor uv is there",
+        remedy=REMEDY,
+        actual=".".join(map(str, sys.version_info[:3])),
+        limit="3.10",
+    )
+
+
+def _existing(path: str, what: str) -> str:
+    found = shutil.which(os.path.expanduser(path))
+    if found is None:
+        raise LavaError(
+            what,
+            f"'{path}' is no executable file, a Python 3.10 with lava-nc is needed",
+            remedy=REMEDY,
+            actual=path,
+            limit="an executable file",
+        )
+    return str(Path(found).absolute())
+
+
+def _by_uv(uv: str) -> str:
+    command = [uv, "run", "--no-project", "--quiet", "--python", "3.10"]
+    for requirement in REQUIREMENTS:
+        command += ["--with", requirement]
+    command += ["python", "-c", "import lava.magma, sys; print(sys.executable)"]
+    try:
+        done = subprocess.run(  # noqa: S603
+            command, capture_output=True, text=True, timeout=UV_TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise LavaError(
+            "uv",
+            f"made no environment with lava-nc within {UV_TIMEOUT_S:.0f} s",
+            remedy=REMEDY,
+            actual=UV_TIMEOUT_S,
+            limit=UV_TIMEOUT_S,
+        ) from error
+    if done.returncode != 0:
+        raise LavaError(
+            "uv",
+            f"could not make a Python 3.10 with lava-nc (exit status {done.returncode}, 0 is needed): "
+            f"{done.stderr.strip()[-500:]}",
+            remedy=REMEDY,
+            actual=done.returncode,
+            limit=0,
+        )
+    return done.stdout.strip()

@@ -1,0 +1,321 @@
+"""Run networks in Lava, in a child process that cannot hang and leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+import pmsm_hw
+from pmsm_hw.errors import InputError, LavaError
+from pmsm_hw.lava.handover import read_result, write_network, write_units
+from pmsm_hw.lava.interpreter import REMEDY, find_python
+from pmsm_hw.network import Network
+from pmsm_hw.reference import Inputs, Result, units_of
+
+__all__ = ["Job", "run", "run_many"]
+
+TIMEOUT_S = 600.0
+"""Default limit of a run."""
+
+POLL_S = 0.02
+KILL_WAIT_S = 5.0
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One network to run.
+
+    Parameters
+    ----------
+    network, x, n_steps, record
+        As for `run`.
+    """
+
+    network: Network
+    x: Inputs
+    n_steps: int = 1
+    record: Iterable[str] | None = None
+
+
+def run(
+    network: Network,
+    x: Inputs,
+    n_steps: int = 1,
+    *,
+    record: Iterable[str] | None = None,
+    timeout_s: float = TIMEOUT_S,
+    python: str | os.PathLike[str] | None = None,
+    granularity: str = "coarse",
+    tag: str = "fixed_pt",
+    progress: Progress | None = None,
+) -> Result:
+    """Run a batch of samples in Lava; the result equals that of `pmsm_hw.reference.run`.
+
+    Samples pass the process graph one after the other, pipelined: a new one enters every T steps.
+
+    Parameters
+    ----------
+    network, x, n_steps, record
+        As for `pmsm_hw.reference.run`.
+    timeout_s
+        Limit in seconds, start-up included; then the child and its children are killed.
+    python
+        A Python 3.10 with lava-nc; see `pmsm_hw.lava.find_python` for the default.
+    granularity
+        ``"coarse"``: one Lava process per population. ``"fine"``: one per population and projection.
+    tag
+        ``"fixed_pt"``, or ``"floating_pt"`` for the float64 twins.
+    progress
+        Called with the number of steps done and to do, now and then.
+
+    Returns
+    -------
+    Result
+        As `pmsm_hw.reference.run` returns it.
+
+    Raises
+    ------
+    InputError
+        If the inputs do not suit the network.
+    LavaError
+        If there is no Python with Lava, or the run fails (with the child's traceback) or takes too
+        long. No process and no shared memory is left.
+    """
+    job = Job(network=network, x=x, n_steps=n_steps, record=record)
+    (result,) = run_many(
+        [job],
+        timeout_s=timeout_s,
+        python=python,
+        granularity=granularity,
+        tag=tag,
+        progress=progress,
+    )
+    return result
+
+
+def run_many(
+    jobs: Sequence[Job],
+    *,
+    timeout_s: float = TIMEOUT_S,
+    python: str | os.PathLike[str] | None = None,
+    granularity: str = "coarse",
+    tag: str = "fixed_pt",
+    progress: Progress | None = None,
+) -> list[Result]:
+    """Run several networks, one after the other, in one child: Lava is started once.
+
+    Parameters
+    ----------
+    jobs
+        What to run.
+    timeout_s
+        Limit in seconds for all of them together.
+    python, granularity, tag, progress
+        As for `run`.
+
+    Returns
+    -------
+    list of Result
+        In the order of the jobs.
+
+    Raises
+    ------
+    InputError, LavaError
+        As for `run`.
+    """
+    for what, value, choices in (
+        ("granularity", granularity, ("coarse", "fine")),
+        ("tag", tag, ("fixed_pt", "floating_pt")),
+    ):
+        if value not in choices:
+            raise InputError(
+                what,
+                f"{value!r} is not one of {', '.join(choices)}",
+                remedy="choose one of them",
+                actual=value,
+                limit=choices,
+            )
+    if not jobs:
+        return []
+    with tempfile.TemporaryDirectory(prefix="pmsm_hw_lava_") as name:
+        folder = Path(name)
+        token = f"pmsm_hw_{secrets.token_hex(6)}"
+        total = _hand_over(folder, token, jobs, granularity, tag)
+        interpreter = find_python(python)
+        _run_child(folder, token, interpreter, timeout_s, progress, total)
+        return [read_result(folder / f"{i}.result.npz") for i in range(len(jobs))]
+
+
+def _hand_over(folder: Path, token: str, jobs: Sequence[Job], granularity: str, tag: str) -> int:
+    """Write the jobs; return how many steps the deepest populations take in all."""
+    entries, total = [], 0
+    for i, job in enumerate(jobs):
+        units = units_of(job.network, job.x, job.n_steps)
+        names = [p.name for p in job.network] if job.record is None else list(job.record)
+        for name in names:
+            job.network[name]  # raises for unknown names
+        write_network(folder / f"{i}.network.npz", job.network)
+        write_units(folder / f"{i}.inputs.npz", units)
+        np.save(folder / f"{i}.progress.npy", np.zeros(1, np.int64))
+        entries.append(
+            {
+                "network": f"{i}.network.npz",
+                "inputs": f"{i}.inputs.npz",
+                "result": f"{i}.result.npz",
+                "progress": f"{i}.progress.npy",
+                "n_steps": int(job.n_steps),
+                "record": names,
+                "granularity": granularity,
+                "tag": tag,
+            }
+        )
+        total += int(job.n_steps) * (len(next(iter(units.values()))) if units else 1)
+    header = json.dumps({"token": token, "jobs": entries})
+    (folder / "jobs.json").write_text(header, encoding="utf-8")
+    # the child imports these very files, whatever is installed there
+    (folder / "path").mkdir()
+    (folder / "path" / "pmsm_hw").symlink_to(Path(pmsm_hw.__file__).parent)
+    return total
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONHOME", "VIRTUAL_ENV")}
+    environment["PYTHONPATH"] = str(folder / "path")
+    environment["PYTHONDONTWRITEBYTECODE"] = "1"
+    # one process per population already: more threads would only wait for each other
+    for library in ("OMP", "OPENBLAS", "MKL", "NUMEXPR"):
+        environment[f"{library}_NUM_THREADS"] = "1"
+    return environment
+
+
+def _run_child(
+    folder: Path,
+    token: str,
+    interpreter: str,
+    timeout_s: float,
+    progress: Progress | None,
+    total: int,
+) -> None:
+    with (folder / "output.txt").open("wb") as output:
+        child = subprocess.Popen(  # noqa: S603
+            [interpreter, "-m", "pmsm_hw.lava.worker", str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=_environment(folder),
+            cwd=folder,
+            start_new_session=True,
+        )
+        try:
+            ended = _wait(child, folder, timeout_s, progress, total)
+        finally:
+            _clean_up(child, token)
+    if not ended:
+        raise LavaError(
+            "lava",
+            f"did not finish within {timeout_s:g} s{_said(folder)}",
+            remedy="give a larger timeout_s or fewer samples",
+            actual=timeout_s,
+            limit=timeout_s,
+        )
+    if child.returncode != 0:
+        _raise(folder, interpreter, child.returncode)
+
+
+def _wait(
+    child: subprocess.Popen[bytes],
+    folder: Path,
+    timeout_s: float,
+    progress: Progress | None,
+    total: int,
+) -> bool:
+    """Wait without reaping the child, so that its process group cannot be another's."""
+    end = time.monotonic() + timeout_s
+    shown = -1
+    while os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        if time.monotonic() > end:
+            return False
+        if progress is not None and (done := _steps_done(folder)) != shown:
+            progress(shown := done, total)
+        time.sleep(POLL_S)
+    if progress is not None and _steps_done(folder) != shown:
+        progress(_steps_done(folder), total)
+    return True
+
+
+def _steps_done(folder: Path) -> int:
+    return sum(int(np.load(path)[0]) for path in folder.glob("*.progress.npy"))
+
+
+def _clean_up(child: subprocess.Popen[bytes], token: str) -> None:
+    """Kill the child's process group, wait until it is gone, remove its shared memory."""
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+    _close(child.stdin)
+    end = time.monotonic() + KILL_WAIT_S
+    while _group_lives(child.pid) and time.monotonic() < end:
+        time.sleep(POLL_S)
+    for path in SHARED_MEMORY.glob(f"{token}_*"):
+        path.unlink(missing_ok=True)
+
+
+def _close(pipe: IO[Any] | None) -> None:
+    if pipe is not None:
+        pipe.close()
+
+
+def _group_lives(group: int) -> bool:
+    """Whether a process of the group runs; the dead that init has not reaped do not count."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            # pid (command) state parent group ...; the command may hold anything
+            state, _, its_group = stat.read_text().rpartition(")")[2].split()[:3]
+            if int(its_group) == group and state not in ("Z", "X"):
+                return True
+    return False
+
+
+def _said(folder: Path, *names: str) -> str:
+    """Last words of the child, for an error message."""
+    for name in (*names, "output.txt"):
+        with suppress(OSError):
+            text = (folder / name).read_text(encoding="utf-8", errors="replace").strip()
+            if text:
+                return f"\n{text[-4000:]}\n"
+    return ""
+
+
+def _raise(folder: Path, interpreter: str, status: int) -> None:
+    said = _said(folder, "error.txt")
+    ended = f"killed by signal {-status}" if status < 0 else f"ended with status {status}"
+    if "No module named 'lava'" in said or not (folder / "error.txt").exists() and status > 0:
+        raise LavaError(
+            "lava",
+            f"'{interpreter}' is no Python 3.10 with lava-nc ({ended}){said}",
+            remedy=REMEDY,
+            actual=interpreter,
+            limit="3.10 with lava-nc",
+        )
+    raise LavaError(
+        "lava",
+        f"run failed, the child {'was ' if status < 0 else ''}{ended}, limit: 0{said}",
+        remedy="see the child's words above",
+        actual=status,
+        limit=0,
+    )
