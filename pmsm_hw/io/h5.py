@@ -7,6 +7,7 @@ types and shapes are verified, and what is left must still pass the validation o
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -60,7 +61,7 @@ MAX_ARRAY_BYTES = 1 << 34
 
 _CHUNK_BYTES = 1 << 20
 _MAX_CHUNK_BYTES = 1 << 24
-_PLAIN_BYTES = 1 << 10  # smaller arrays are not worth a chunk
+_GZIP_BYTES = 1 << 8  # smaller arrays do not gain
 _MAX_DEFLATE = 1032  # deflate cannot shrink anything further
 
 Spec: TypeAlias = Literal["int", "ints", "pairs", "float", "text"]
@@ -186,7 +187,9 @@ def _check_work(
             size = channels.get(q["source"], 0)
             for k in q["kernel"]:
                 size *= int(k)
-            _at_most(f"projection '{q['name']}'", "channels x window", size, MAX_POOL_WEIGHTS)
+            _at_most(
+                f"{subject}: projection '{q['name']}'", "channels x window", size, MAX_POOL_WEIGHTS
+            )
 
 
 # ---------------------------------------------------------------------------------------------
@@ -244,6 +247,8 @@ def save(
         _write_attribute(subject, file, "producer", "text", _producer())
         _write_attribute(subject, file, "name", "text", network.name)
         _write_attribute(subject, file, "max_steps", "int", network.max_steps)
+        digest = _digest(network.name, network.max_steps, populations, projections)
+        _write_attribute(subject, file, "digest", "text", digest)
         for what, items in (("populations", populations), ("projections", projections)):
             parent = _new_group(file, what)
             for i, item in enumerate(items):
@@ -282,6 +287,25 @@ def _producer() -> str:
     from pmsm_hw import __version__
 
     return f"pmsm-hw {__version__}"
+
+
+def _digest(
+    name: str, max_steps: int, populations: list[dict[str, Any]], projections: list[dict[str, Any]]
+) -> str:
+    """SHA-256 of all that makes up the network, as docs/format.md defines it, in hex."""
+    digest = hashlib.sha256(_digest_text({"max_steps": max_steps, "name": name}))
+    for item in (*populations, *projections):
+        arrays = _arrays_of(item["kind"])
+        digest.update(_digest_text({k: v for k, v in item.items() if k not in arrays}))
+        for array_name, dtype in arrays.items():
+            array = np.asarray(item[array_name]).astype(dtype, order="C", copy=False)
+            digest.update(_digest_text({"shape": array.shape}))
+            digest.update(array.data)
+    return digest.hexdigest()
+
+
+def _digest_text(values: Mapping[str, Any]) -> bytes:
+    return json.dumps(values, sort_keys=True, separators=(",", ":")).encode()
 
 
 def _check_owner(subject: str, mapping: Mapping[str, Any], network: Network) -> None:
@@ -390,9 +414,10 @@ def _text_bytes(subject: str, name: str, value: object) -> bytes:
 
 
 def _write_array(group: h5py.Group, name: str, array: NDArray[Any]) -> None:
-    if array.nbytes < _PLAIN_BYTES:
+    if array.size <= 1:
         group.create_dataset(name, data=array, track_times=False)
         return
+    large = array.nbytes >= _GZIP_BYTES
     chunks = list(array.shape)
     while np.prod(chunks) * array.itemsize > _CHUNK_BYTES:
         axis = int(np.argmax(chunks))
@@ -401,9 +426,9 @@ def _write_array(group: h5py.Group, name: str, array: NDArray[Any]) -> None:
         name,
         data=array,
         chunks=tuple(chunks),
-        compression="gzip",
-        compression_opts=6,
-        shuffle=array.itemsize > 1,
+        compression="gzip" if large else None,
+        compression_opts=6 if large else None,
+        shuffle=large and array.itemsize > 1,
         fletcher32=True,
         track_times=False,
     )
@@ -679,7 +704,10 @@ def load(path: str | os.PathLike[str]) -> Network:
         breaks the contract.
     """
     with _open(path) as reader:
-        root = reader.attributes(reader.file, _ROOT_ATTRIBUTES)
+        has_digest = "digest" in reader.file.attrs
+        root = reader.attributes(
+            reader.file, {**_ROOT_ATTRIBUTES, **({"digest": "text"} if has_digest else {})}
+        )
         reader.members(reader.file, {"populations", "projections", "bounds"}, {"mapping", "report"})
         populations = reader.items("populations", POPULATION_KINDS)
         projections = reader.items("projections", PROJECTION_KINDS)
@@ -690,6 +718,9 @@ def load(path: str | os.PathLike[str]) -> Network:
                 f"{(len(populations), len(_BOUND_FIELDS))} is expected",
                 bounds.shape,
             )
+        digest = _digest(root["name"], root["max_steps"], populations, projections)
+        if has_digest and digest != root["digest"]:
+            reader.refuse("content was changed, its digest does not match", digest, root["digest"])
     subject = f"file '{os.fspath(path)}'"
     _check_work(subject, populations, projections, root["max_steps"])
     try:

@@ -1,0 +1,317 @@
+"""Feed damaged and hostile network files to the readers: each gives a network or a `FormatError`.
+
+``python tests/fuzz_files.py --cases 20000`` prints one JSON line with the outcome; the test suite
+runs 500. Every case is seeded by its number alone, so ``--first N --cases 1`` repeats case N. A case
+that takes longer than 60 s ends the run with a traceback, a crash with a signal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import io
+import json
+import resource
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from random_networks import random_network
+
+from pmsm_hw import io as files
+from pmsm_hw.errors import FormatError
+from pmsm_hw.network import Network
+
+Rng = np.random.Generator
+
+INTEGERS = (-(2**63), -(2**31), -1, 0, 1, 2, 3, 7, 255, 4096, 2**20, 2**31, 2**62, 2**63 - 1)
+TEXTS = (b"", b"input", b"readout", b"dense", b"conv2d", b"carry", b"\xff\xfe", b"a/b", b"x" * 999)
+DTYPES = ("i1", "u1", "<i4", ">i4", "<i8", "<u8", "<f4", "<f8", "S4", "?", "<c8")
+
+
+# -- bytes ------------------------------------------------------------------------------------
+
+
+def truncate(rng: Rng, data: bytes) -> bytes:
+    return data[: int(rng.integers(len(data)))]
+
+
+def flip(rng: Rng, data: bytes) -> bytes:
+    changed = bytearray(data)
+    for _ in range(int(rng.integers(1, 9))):
+        changed[int(rng.integers(len(changed)))] ^= 1 << int(rng.integers(8))
+    return bytes(changed)
+
+
+def overwrite(rng: Rng, data: bytes) -> bytes:
+    start, n = int(rng.integers(len(data))), int(rng.integers(1, 65))
+    filler = rng.bytes(n) if rng.random() < 0.5 else bytes([int(rng.choice([0, 255]))]) * n
+    return data[:start] + filler + data[start + n :]
+
+
+def move(rng: Rng, data: bytes) -> bytes:
+    a, b = (int(i) for i in rng.integers(len(data), size=2))
+    n = int(rng.integers(1, 513))
+    return data[:a] + data[b : b + n] + data[a + (n if rng.random() < 0.7 else 0) :]
+
+
+def remove(rng: Rng, data: bytes) -> bytes:
+    start = int(rng.integers(len(data)))
+    return data[:start] + data[start + int(rng.integers(1, 257)) :]
+
+
+# -- structure, through h5py -------------------------------------------------------------------
+
+
+def _edit(data: bytes, change: Callable[[h5py.File], None]) -> bytes:
+    buffer = io.BytesIO(data)
+    with h5py.File(buffer, "r+") as file:
+        change(file)
+    return buffer.getvalue()
+
+
+def _groups(file: h5py.File) -> list[h5py.Group]:
+    found = [file]
+    file.visititems(lambda _, item: found.append(item) if isinstance(item, h5py.Group) else None)
+    return found
+
+
+def _datasets(file: h5py.File) -> list[h5py.Dataset]:
+    found: list[h5py.Dataset] = []
+    file.visititems(lambda _, item: found.append(item) if isinstance(item, h5py.Dataset) else None)
+    return found
+
+
+def _pick(rng: Rng, items: Any) -> Any:
+    items = list(items)
+    return items[int(rng.integers(len(items)))]
+
+
+def _value(rng: Rng) -> Any:
+    """Any attribute value, hostile ones included."""
+    shape = ((), (), (1,), (2,), (3,), (2, 2), (4,), (0,))[int(rng.integers(8))]
+    kind = int(rng.integers(6))
+    if kind <= 2:
+        return rng.choice(np.array(INTEGERS, np.int64), shape)
+    if kind == 3:
+        return np.asarray(rng.choice([0.0, -1.0, 1e308, np.nan, np.inf, 1e-320]))
+    if kind == 4:
+        text = TEXTS[int(rng.integers(len(TEXTS)))]
+        return np.array(text, f"S{max(len(text), 1)}")
+    return "variable \u00fc"
+
+
+def attribute(rng: Rng, data: bytes) -> bytes:
+    def change(file: h5py.File) -> None:
+        group = _pick(rng, (g for g in _groups(file) if len(g.attrs)))
+        name = _pick(rng, group.attrs)
+        old = group.attrs[name]
+        if rng.random() < 0.6 and np.asarray(old).dtype.kind == "i":  # same type, other number
+            value = np.array(old)
+            value[...] = rng.choice(np.array(INTEGERS, np.int64), value.shape)
+        else:
+            value = _value(rng)
+        del group.attrs[name]
+        if rng.random() < 0.9:
+            group.attrs[name] = value
+
+    return _edit(data, change)
+
+
+def extra_attribute(rng: Rng, data: bytes) -> bytes:
+    def change(file: h5py.File) -> None:
+        _pick(rng, _groups(file)).attrs[_pick(rng, ("new", "kind", "shape"))] = _value(rng)
+
+    return _edit(data, change)
+
+
+def dataset(rng: Rng, data: bytes) -> bytes:
+    """Replace a dataset by one of another type, shape, layout or filter."""
+
+    def change(file: h5py.File) -> None:
+        old = _pick(rng, _datasets(file))
+        group, name, value = old.parent, old.name.rsplit("/", 1)[1], old[()]
+        del group[name]
+        kind = int(rng.integers(9))
+        if kind == 0:
+            group[name] = np.asarray(value).astype(DTYPES[int(rng.integers(len(DTYPES)))])
+        elif kind == 1:
+            group[name] = np.asarray(value).reshape(-1)[: int(rng.integers(20))]
+        elif kind == 2:
+            group[name] = np.resize(value, [int(n) for n in rng.integers(0, 6, rng.integers(6))])
+        elif kind == 3:  # claims much, stores nothing
+            big = (int(rng.integers(1, 2**40)), int(rng.integers(1, 2**20)))
+            group.create_dataset(name, big, np.asarray(value).dtype, chunks=(64, 64))
+        elif kind == 4:  # one chunk that unpacks to much
+            side = int(rng.integers(1, 3000))
+            group.create_dataset(
+                name, data=np.zeros((side, side), np.asarray(value).dtype), compression="gzip",
+                chunks=(side, side),
+            )  # fmt: skip
+        elif kind == 5:
+            group.create_dataset(name, (100,), "i1", external=[("/etc/hostname", 0, 100)])
+        elif kind == 6:
+            layout = h5py.VirtualLayout((4,), "i1")
+            layout[:] = h5py.VirtualSource("other.h5", "x", (4,))
+            group.create_virtual_dataset(name, layout)
+        elif kind == 7:
+            flat = np.atleast_1d(value)
+            group.create_dataset(name, data=flat, compression="lzf", chunks=flat.shape)
+        else:
+            values = np.asarray(value)
+            if values.dtype.kind in "iu" and values.size:
+                info = np.iinfo(values.dtype)
+                values.reshape(-1)[int(rng.integers(values.size))] = _pick(
+                    rng, (info.min, info.max, 0, 1)
+                )
+            group[name] = values
+
+    return _edit(data, change)
+
+
+def link(rng: Rng, data: bytes) -> bytes:
+    """Replace, rename or remove a member; links of every kind."""
+
+    def change(file: h5py.File) -> None:
+        group = _pick(rng, (g for g in _groups(file) if len(g)))
+        name = _pick(rng, group)
+        other = _pick(rng, [*_groups(file), *_datasets(file)])
+        kind = int(rng.integers(6))
+        if kind == 0:
+            del group[name]
+        elif kind == 1:
+            group.move(name, _pick(rng, ("zz", "0000", "0017", "weight", "mapping")) + "_")
+        elif kind == 2:
+            target = group[name].name
+            del group[name]
+            group[name] = h5py.SoftLink(_pick(rng, (target, "/", "/populations", "nowhere")))
+        elif kind == 3:
+            del group[name]
+            group[name] = h5py.ExternalLink(_pick(rng, ("other.h5", "/dev/zero")), "/x")
+        elif kind == 4:  # hard links may make cycles, and give one object two names
+            del group[name]
+            group[name] = other if other.id.valid else file
+        else:
+            group["another"] = other
+
+    return _edit(data, change)
+
+
+MUTATIONS: tuple[Callable[[Rng, bytes], bytes], ...] = (
+    truncate,
+    flip,
+    overwrite,
+    move,
+    remove,
+    attribute,
+    attribute,
+    extra_attribute,
+    dataset,
+    dataset,
+    link,
+)
+
+
+def _old_layout(data: bytes) -> bytes:
+    """The same content in HDF5's oldest file format, whose structure has no checksums."""
+    buffer = io.BytesIO()
+    with h5py.File(io.BytesIO(data), "r") as old, h5py.File(buffer, "w", libver="earliest") as new:
+        for key, value in old.attrs.items():
+            new.attrs.create(key, value, dtype=old.attrs.get_id(key).dtype)
+        for key in old:
+            old.copy(key, new)
+    return buffer.getvalue()
+
+
+def seeds(folder: Path) -> list[bytes]:
+    """Sound files to start from."""
+    found = []
+    for seed in range(12):
+        network = random_network(seed)
+        path = folder / f"seed{seed}.h5"
+        report = {"seed": seed, "list": [1, 2.5, None]} if seed % 2 else None
+        files.save(path, network, report=report)
+        data = path.read_bytes()
+        # without its digest, an edited file gets as far as the validation of its network
+        bare = _edit(data, lambda file: file.attrs.__delitem__("digest"))
+        found += [data, bare, bare]
+        if seed % 2:
+            found.append(_old_layout(bare))
+    return found
+
+
+def case(number: int, sources: list[bytes]) -> tuple[str, bytes]:
+    """Name of the mutation and damaged bytes of one case."""
+    rng = np.random.default_rng(number)
+    data = _pick(rng, sources)
+    names = []
+    for _ in range(1 if rng.random() < 0.7 else 2):
+        mutation = _pick(rng, MUTATIONS)
+        try:
+            data = mutation(rng, data)
+        except (OSError, KeyError, RuntimeError, ValueError, TypeError, OverflowError):
+            data = flip(rng, data)  # h5py refused the edit: any other damage will do
+        names.append(mutation.__name__)
+        if not data:
+            break
+    return "+".join(names), data
+
+
+def read(path: Path) -> str:
+    """Outcome of reading one file by everything that reads files."""
+    outcome = "refused"
+    try:
+        if not isinstance(files.load(path), Network):
+            raise TypeError("load returned no Network")
+        outcome = "loaded"
+    except FormatError as error:
+        if "\n" in str(error):
+            raise ValueError(f"more than one line: {error}") from error
+    for reader in (files.load_report, files.load_mapping):
+        try:
+            reader(path)
+        except FormatError:
+            continue
+    return outcome
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run cases; print a JSON line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cases", type=int, default=20_000)
+    parser.add_argument("--first", type=int, default=0)
+    given = parser.parse_args(arguments)
+    outcomes: Counter[str] = Counter()
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        sources = seeds(folder)
+        path = folder / "case.h5"
+        for number in range(given.first, given.first + given.cases):
+            faulthandler.dump_traceback_later(60, exit=True)
+            mutation, data = case(number, sources)
+            path.write_bytes(data)
+            try:
+                outcomes[read(path)] += 1
+            except Exception as error:
+                raise RuntimeError(f"case {number} ({mutation}) is neither") from error
+        faulthandler.cancel_dump_traceback_later()
+        left = sorted(p.name for p in folder.iterdir() if p.suffix != ".h5")
+    result = {
+        "cases": given.cases,
+        **dict(sorted(outcomes.items())),
+        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "seconds": round(time.perf_counter() - start, 1),
+        "files_left": left,
+    }
+    sys.stdout.write(json.dumps(result) + "\n")
+
+
+if __name__ == "__main__":
+    main()
