@@ -1,0 +1,476 @@
+"""The front door: run a placed network on inputs, and report spikes, counts, time and energy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pmsm_hw.emulator.constants import DEFAULT_LINK_BUFFER, Constants, resolve
+from pmsm_hw.emulator.counts import Counts, empty_tally
+from pmsm_hw.emulator.energy import energy_of
+from pmsm_hw.emulator.layout import Layout, build_layout
+from pmsm_hw.emulator.operations import operations_of
+from pmsm_hw.emulator.report import Report
+from pmsm_hw.emulator.timing import CoreTimes, timing_of
+from pmsm_hw.errors import EmulationError, InputError
+from pmsm_hw.network import Network, Readout
+from pmsm_hw.reference import Inputs, simulate, units_of
+
+if TYPE_CHECKING:
+    from pmsm_hw.emulator.kernels import Costs, Tally
+    from pmsm_hw.mapping.assignment import Mapping
+    from pmsm_hw.mapping.chip import Profile
+
+__all__ = ["MODES", "emulate"]
+
+Mode = Literal["counts", "cycle"]
+MODES: tuple[Mode, ...] = ("counts", "cycle")
+
+_CHUNK_VALUES = 1 << 23
+"""Neurons x steps x samples that counts mode holds at once."""
+
+_CHUNK_STEPS = 256
+"""Hardware steps between two chances to interrupt cycle mode."""
+
+
+def emulate(
+    network: Network,
+    mapping: Mapping,
+    x: Inputs,
+    n_steps: int = 1,
+    *,
+    mode: Mode = "counts",
+    profile: str | Profile | None = None,
+    labels: ArrayLike | None = None,
+    record: Iterable[str] | None = None,
+    clock_ns: float = 1.0,
+    trace: bool = False,
+) -> Report:
+    """Run a batch of samples on the chip that a network is placed on.
+
+    Parameters
+    ----------
+    network
+        What to run.
+    mapping
+        Where it sits; made for this network.
+    x
+        Inputs, see `pmsm_hw.reference.units_of`.
+    n_steps
+        Number of steps T of each sample. Samples enter one after the other, every T steps.
+    mode
+        ``"counts"``: the reference computes the spikes, and what follows on the chip is counted;
+        time is the simple model's. ``"cycle"``: every message is sent, routed, delivered and
+        looked up on its own, the spikes follow from what was delivered, and time is counted event
+        by event.
+    profile
+        Constants of energy and time: name of a profile of the chip, or a `Profile`; by default the
+        chip's first one.
+    labels
+        ``(batch,)`` integers, to have the accuracy in the report.
+    record
+        Populations whose spikes to return; all by default.
+    clock_ns
+        Declared clock, to express times in cycles (Loihi has none).
+    trace
+        Whether to keep what every core did in every step (cycle mode).
+
+    Returns
+    -------
+    Report
+        Spikes, logits, counts, time, energy.
+
+    Raises
+    ------
+    MappingError
+        If the mapping belongs to another network, or does not hold it.
+    InputError
+        If inputs, labels or steps do not suit the network.
+    ChipFileError
+        If the chip has no such profile.
+    EmulationError
+        If the mode is unknown, or a message was lost.
+    """
+    if mode not in MODES:
+        raise EmulationError(
+            "emulate",
+            f"mode {mode!r} is not one of {', '.join(MODES)}",
+            remedy="choose one of them",
+            actual=mode,
+            limit=MODES,
+        )
+    if not (isinstance(clock_ns, int | float) and math.isfinite(clock_ns) and clock_ns >= 0.001):
+        raise EmulationError(
+            "clock_ns",
+            f"{clock_ns!r} is not a time of at least 0.001 ns",
+            remedy="give the length of a cycle in ns",
+            actual=clock_ns,
+            limit=0.001,
+        )
+    if trace and mode != "cycle":
+        raise EmulationError(
+            "trace",
+            f"is there in mode 'cycle' only, mode is {mode!r}",
+            remedy="use mode='cycle'",
+            actual=mode,
+            limit="cycle",
+        )
+    mapping.require(network)
+    units = units_of(network, x, n_steps)
+    n_samples = len(next(iter(units.values()))) if units else 1
+    if n_samples < 1:
+        raise InputError(
+            f"network '{network.name}'",
+            "got 0 samples, at least 1 is needed",
+            remedy="give a batch",
+            actual=0,
+            limit=1,
+        )
+    names = [p.name for p in network if not isinstance(p, Readout)]
+    if record is not None:
+        wanted = set(record)
+        for name in wanted:
+            network[name]  # raises for unknown names
+        names = [name for name in names if name in wanted]
+    label_array = _labels(network, labels, n_samples)
+    n_steps = int(n_steps)
+    layout = build_layout(network, mapping)
+    constants = resolve(layout, profile)
+    run = _run_cycle if mode == "cycle" else _run_counts
+    outcome = run(layout, constants, units, n_steps, n_samples, names, trace)
+    counts = Counts(layout=layout, **outcome.tally)
+    missing, assumed = _time_constants(counts, constants, mode)
+    timing = timing_of(
+        network,
+        "cycle" if mode == "cycle" else "simple",
+        outcome.step_ps,
+        outcome.cores,
+        n_steps,
+        n_samples,
+        float(clock_ns),
+        missing,
+        assumed,
+    )
+    logits = {r.name: outcome.readouts[r.name] * r.scale / n_steps for r in network.readouts}
+    return Report(
+        network=network,
+        mapping=mapping,
+        mode=mode,
+        profile=constants.profile,
+        n_samples=n_samples,
+        n_steps=n_steps,
+        spikes=outcome.spikes,
+        readouts=outcome.readouts,
+        logits=logits,
+        labels=label_array,
+        counts=counts,
+        timing=timing,
+        energy=energy_of(counts, constants, timing.interval_ns),
+        operations=operations_of(counts, n_steps),
+        queue_peak=outcome.queue_peak,
+        trace=outcome.trace,
+    )
+
+
+def _labels(network: Network, labels: ArrayLike | None, n_samples: int) -> NDArray[np.int64] | None:
+    if labels is None:
+        return None
+    array = np.asarray(labels)
+    if array.shape != (n_samples,) or array.dtype.kind not in "iu":
+        raise InputError(
+            "labels",
+            f"have shape {array.shape} and dtype {array.dtype}, {n_samples} integers are needed",
+            remedy="give one class per sample",
+            actual=array.shape,
+            limit=(n_samples,),
+        )
+    if len(network.readouts) != 1:
+        raise InputError(
+            "labels",
+            f"need 1 readout to compare with, network '{network.name}' has {len(network.readouts)}",
+            remedy="leave them out and compare logits yourself",
+            actual=len(network.readouts),
+            limit=1,
+        )
+    n_classes = network.readouts[0].n_neurons
+    low, high = int(array.min()), int(array.max())
+    if low < 0 or high >= n_classes:
+        raise InputError(
+            "labels",
+            f"lie in [{low}, {high}], readout '{network.readouts[0].name}' has classes 0 to "
+            f"{n_classes - 1}",
+            remedy="number the classes from 0",
+            actual=(low, high),
+            limit=(0, n_classes - 1),
+        )
+    return array.astype(np.int64)
+
+
+class _Outcome:
+    """What both modes give."""
+
+    def __init__(
+        self,
+        *,
+        tally: dict[str, NDArray[np.int64]],
+        spikes: dict[str, NDArray[np.int32]],
+        readouts: dict[str, NDArray[np.int64]],
+        step_ps: NDArray[np.int64],
+        cores: CoreTimes,
+        queue_peak: tuple[int, int] | None = None,
+        trace: NDArray[np.int64] | None = None,
+    ) -> None:
+        self.tally, self.spikes, self.readouts = tally, spikes, readouts
+        self.step_ps, self.cores = step_ps, cores
+        self.queue_peak, self.trace = queue_peak, trace
+
+
+def _costs(layout: Layout, constants: Constants) -> Costs:
+    from pmsm_hw.emulator.kernels import Costs
+
+    time = constants.time_ps
+    return Costs(
+        update_idle=time.get("neuron_idle", 0),
+        update_active=time.get("neuron_active", 0),
+        spike=time.get("spike", 0),
+        packet_out=time.get("packet_out", 0),
+        packet_in=time.get("packet_in", 0),
+        within_tile=time.get("within_tile", 0),
+        barrier=constants.barrier_ps or 0,
+        row=constants.row_ps(layout),
+        link=constants.link_ps(layout),
+    )
+
+
+def _time_constants(
+    counts: Counts, constants: Constants, mode: Mode
+) -> tuple[dict[str, None], dict[str, None]]:
+    """Constants of time that mattered: those unknown, and those assumed."""
+    missing: dict[str, None] = {}
+    assumed: dict[str, None] = {}
+    # the simple model does not look at the mesh
+    mesh = ("within_tile", "hop_east", "hop_west", "hop_north", "hop_south", "chip_crossing")
+    for event, values in counts.event_vector().items():
+        if mode == "counts" and event in mesh:
+            continue
+        if int(values.sum()) == 0:
+            continue
+        key = f"time.{event}"
+        if event not in constants.time_ps:
+            missing[key] = None
+        elif key in constants.assumed:
+            assumed[key] = None
+    if constants.barrier_ps is None:
+        missing["time.barrier"] = None
+    elif "time.barrier" in constants.assumed:
+        assumed["time.barrier"] = None
+    if mode == "cycle" and "mesh.link_buffer_messages" in constants.assumed:
+        assumed["mesh.link_buffer_messages"] = None
+    return missing, assumed
+
+
+def _tally(arrays: dict[str, NDArray[np.int64]]) -> Tally:
+    from pmsm_hw.emulator.kernels import Tally
+
+    return Tally(**arrays)
+
+
+def _run_counts(
+    layout: Layout,
+    constants: Constants,
+    units: dict[str, NDArray[np.int32]],
+    n_steps: int,
+    n_samples: int,
+    names: list[str],
+    trace: bool,
+) -> _Outcome:
+    from pmsm_hw.emulator.kernels import count_population
+
+    network = layout.network
+    n_cores = len(layout.cores)
+    costs = _costs(layout, constants)
+    arrays = empty_tally(layout, n_samples)
+    tally = _tally(arrays)
+    n_hardware = network.hardware_steps(n_steps, n_samples) + 1
+    generate_ps = np.zeros((n_cores + 1, n_hardware), np.int64)
+    receive_ps = np.zeros((n_cores + 1, n_hardware), np.int64)
+    largest = max(p.n_neurons for p in network)
+    chunk = max(1, _CHUNK_VALUES // (largest * n_steps))
+    blocks_of: dict[str, list[int]] = {}
+    for i, name in enumerate(layout.block_populations):
+        blocks_of.setdefault(name, []).append(i)
+    spikes: dict[str, list[NDArray[np.int32]]] = {name: [] for name in names}
+    readouts: dict[str, list[NDArray[np.int64]]] = {r.name: [] for r in network.readouts}
+    for first in range(0, n_samples, chunk):
+        part = {name: u[first : first + chunk] for name, u in units.items()}
+        for activity in simulate(network, part, n_steps):
+            name = activity.name
+            size = network[name].n_neurons
+            flat = (len(activity.spikes) * n_steps, size)
+            blocks = np.array(blocks_of[name], np.int64)
+            count_population(
+                layout.plan,
+                tally,
+                costs,
+                blocks,
+                np.ascontiguousarray(activity.spikes).reshape(flat),
+                np.ascontiguousarray(activity.active).reshape(flat),
+                first,
+                n_steps,
+                generate_ps,
+                receive_ps,
+            )
+            if activity.saturations:
+                # the reference knows how many, not where: the first block and sample stand for all
+                arrays["saturations"][first, blocks[0]] += activity.saturations
+            if name in spikes:
+                spikes[name].append(activity.spikes)
+            if name in readouts:
+                readouts[name].append(activity.state)
+    work = np.maximum(generate_ps, receive_ps).max(axis=0)
+    barrier = constants.barrier_ps or 0
+    return _Outcome(
+        tally=arrays,
+        spikes={name: _joined(parts) for name, parts in spikes.items()},
+        readouts={name: _joined(parts) for name, parts in readouts.items()},
+        step_ps=work + barrier,
+        cores=CoreTimes(
+            update_ns=generate_ps[:n_cores].sum(axis=1) / 1000,
+            blocked_ns=np.zeros(n_cores),
+            receive_ns=receive_ps[:n_cores].sum(axis=1) / 1000,
+            work_ns=int(work.sum()) / 1000,
+            barrier_ns=barrier * n_hardware / 1000,
+        ),
+    )
+
+
+def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    array = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    if array.flags.writeable:
+        array.setflags(write=False)
+    return array
+
+
+def _run_cycle(
+    layout: Layout,
+    constants: Constants,
+    units: dict[str, NDArray[np.int32]],
+    n_steps: int,
+    n_samples: int,
+    names: list[str],
+    trace: bool,
+) -> _Outcome:
+    from pmsm_hw.emulator.kernels import CLOCK, LOST, Machine, run_steps
+
+    network, plan = layout.network, layout.plan
+    n_cores, n_slots = len(layout.cores), len(plan.slot_flat)
+    costs = _costs(layout, constants)
+    arrays = empty_tally(layout, n_samples)
+    n_hardware = network.hardware_steps(n_steps, n_samples) + 1
+    buffer_quantity = layout.mapping.chip.mesh.link_buffer_messages
+    size = DEFAULT_LINK_BUFFER if buffer_quantity is None else int(buffer_quantity.value)
+
+    n_populations = len(network.populations)
+    record_base = np.full(n_populations, -1, np.int64)
+    readout_base = np.full(n_populations, -1, np.int64)
+    unit_base = np.full(n_populations, -1, np.int64)
+    unit_stride = np.zeros((n_populations, 2), np.int64)
+    n_record = n_readout = n_unit = 0
+    unit_parts: list[NDArray[np.int32]] = []
+    for i, population in enumerate(network.populations):
+        n = population.n_neurons
+        if population.name in units:
+            values = units[population.name]
+            static = n_steps > 1 and values.strides[1] == 0
+            part = np.ascontiguousarray(values[:, :1] if static else values).reshape(-1)
+            unit_base[i] = n_unit
+            unit_stride[i] = (n, 0) if static else (n * n_steps, n)
+            unit_parts.append(part)
+            n_unit += part.size
+        elif isinstance(population, Readout):
+            readout_base[i] = n_readout
+            n_readout += n_samples * n
+        elif population.name in names:
+            record_base[i] = n_record
+            n_record += n_samples * n_steps * n
+    plan = plan._replace(
+        record_base=record_base,
+        readout_base=readout_base,
+        unit_base=unit_base,
+        unit_stride=unit_stride,
+    )
+    record = np.zeros(n_record, np.int32)
+    readout = np.zeros(n_readout, np.int64)
+    flat_units = np.concatenate(unit_parts) if unit_parts else np.zeros(0, np.int32)
+    machine = Machine(
+        sums=np.zeros((layout.n_delays, n_slots), np.int64 if layout.wide else np.int32),
+        v=np.zeros(n_slots, np.int64),
+        sent=np.zeros(n_slots, np.int64),
+        k=np.zeros(n_slots, np.int32),
+        payload=np.zeros(n_slots, np.int64),
+        active=np.zeros(n_slots, np.uint8),
+        block_on=np.zeros(len(layout.block_populations), np.uint8),
+        buffer=np.zeros((len(plan.buffer_router), size), np.int64),
+        receive_ring=np.zeros((n_cores, size), np.int64),
+        step_ps=np.zeros(n_hardware, np.int64),
+        busy=np.zeros((n_cores, 4), np.int64),
+        trace=np.zeros((n_hardware if trace else 0, n_cores, 6), np.int64),
+        queue_peak=np.zeros(2, np.int64),
+    )
+    tally = _tally(arrays)
+    for h in range(0, n_hardware, _CHUNK_STEPS):
+        status, step, n_sent, n_delivered = run_steps(
+            plan, machine, tally, costs, h, min(h + _CHUNK_STEPS, n_hardware), n_steps, n_samples,
+            flat_units, record, readout,
+        )  # fmt: skip
+        if status == LOST:
+            raise EmulationError(
+                f"hardware step {step}",
+                f"{n_sent:,} messages were sent, {n_delivered:,} delivered, which must be equal",
+                remedy="report this as a bug",
+                actual=n_delivered,
+                limit=n_sent,
+            )
+        if status == CLOCK:
+            raise EmulationError(
+                f"hardware step {step}",
+                "lasts longer than the clock of the emulation counts",
+                remedy="check the times in the profile",
+                actual="overflow",
+                limit="2**62 ps over the number of links and cores",
+            )
+    spikes: dict[str, NDArray[np.int32]] = {}
+    readouts: dict[str, NDArray[np.int64]] = {}
+    for i, population in enumerate(network.populations):
+        n, name = population.n_neurons, population.name
+        if name in units and name in names:
+            spikes[name] = units[name]
+        elif record_base[i] >= 0:
+            values = record[record_base[i] : record_base[i] + n_samples * n_steps * n]
+            spikes[name] = values.reshape(n_samples, n_steps, *population.shape)
+        elif readout_base[i] >= 0:
+            state = readout[readout_base[i] : readout_base[i] + n_samples * n]
+            readouts[name] = state.reshape(n_samples, *population.shape)
+    for array in (*spikes.values(), *readouts.values(), machine.step_ps, machine.trace):
+        if array.flags.writeable:
+            array.setflags(write=False)
+    barrier = constants.barrier_ps or 0
+    return _Outcome(
+        tally=arrays,
+        spikes={p.name: spikes[p.name] for p in network.topological if p.name in spikes},
+        readouts={p.name: readouts[p.name] for p in network.readouts},
+        step_ps=machine.step_ps,
+        cores=CoreTimes(
+            update_ns=machine.busy[:, 0] / 1000,
+            blocked_ns=machine.busy[:, 1] / 1000,
+            receive_ns=machine.busy[:, 2] / 1000,
+            work_ns=(int(machine.step_ps.sum()) - barrier * n_hardware) / 1000,
+            barrier_ns=barrier * n_hardware / 1000,
+        ),
+        queue_peak=(int(machine.queue_peak[0]), int(machine.queue_peak[1])),
+        trace=cast(NDArray[np.int64], machine.trace) if trace else None,
+    )

@@ -1,0 +1,132 @@
+"""Figures of the literature: MACs and ACs, footprint, sparsity; and what they would cost.
+
+The spiking-network literature prices a multiply-accumulate at 4.6 pJ and an accumulate at 0.9 pJ
+(32-bit floating point, 45 nm; Horowitz, ISSCC 2014). These figures leave out everything that a chip
+does beside arithmetic, and stand beside the chip's energy only because papers quote them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pmsm_hw.network import Input, Network, PolarityMultiSpike, Readout
+from pmsm_hw.operators import DenseForm, lowered
+
+if TYPE_CHECKING:
+    from pmsm_hw.emulator.counts import Counts
+
+__all__ = ["ARITHMETIC_PJ", "Operations", "dense_macs", "operations_of"]
+
+ARITHMETIC_PJ = {"fp32": (4.6, 0.9), "fp16": (1.5, 0.4), "int8": (0.23, 0.03)}
+"""``(multiply-accumulate, accumulate)`` in pJ, 45 nm."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operations:
+    """Figures as NeuroBench and the spiking-network literature define them, per inference.
+
+    Parameters
+    ----------
+    footprint_bytes
+        Weights (1 byte each, stored once), and per neuron or channel the parameters and per neuron
+        the state, 3 bytes each.
+    connection_sparsity
+        Share of connections whose weight is zero.
+    activation_sparsity
+        Share of neurons x steps without a spike, readouts excluded.
+    spikes_per_neuron_step
+        Mean ``|k|`` of a neuron and step, readouts excluded.
+    effective_macs
+        Synaptic operations whose message carries a value beyond -1, 0 and 1.
+    effective_acs
+        The other synaptic operations: each adds or subtracts a weight.
+    spike_acs
+        Synaptic operations of unit spikes: every one of the ``|k|`` spikes counted, as the
+        literature does, inputs excluded.
+    ann_macs
+        Multiply-accumulates of one pass of the ANN of the same shape, zeros included, padding not.
+    snn_pj, ann_pj
+        By number format (`ARITHMETIC_PJ`): ``effective_macs`` and ``effective_acs``, and
+        ``ann_macs``, at its prices.
+    """
+
+    footprint_bytes: int
+    connection_sparsity: float
+    activation_sparsity: float
+    spikes_per_neuron_step: float
+    effective_macs: float
+    effective_acs: float
+    spike_acs: float
+    ann_macs: int
+    snn_pj: dict[str, float]
+    ann_pj: dict[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields, for JSON."""
+        return asdict(self)
+
+
+def dense_macs(network: Network) -> int:
+    """Multiply-accumulates of one pass, zero weights included, padding excluded."""
+    total = 0
+    for projection in network.projections:
+        form = lowered(network, projection)
+        if isinstance(form, DenseForm):
+            total += form.weight.size
+            continue
+        c_out, c_in_group, kh, kw = form.weight.shape
+        inside = 1
+        for axis, k in ((0, kh), (1, kw)):
+            at = (
+                np.arange(form.target[1 + axis])[:, None] * form.stride[axis]
+                - form.padding[axis][0]
+                + np.arange(k) * form.dilation[axis]
+            )
+            inside *= int(np.count_nonzero((at >= 0) & (at < form.source[1 + axis])))
+        total += inside * c_out * c_in_group
+    return total
+
+
+def operations_of(counts: Counts, n_steps: int) -> Operations:
+    """Derive the figures from the counts of a run."""
+    layout = counts.layout
+    network = layout.network
+    n = counts.n_samples
+    synops, units = counts.synops.sum(axis=0).tolist(), counts.unit_synops.sum(axis=0).tolist()
+    macs = acs = spike_acs = 0
+    for i, row in enumerate(layout.rows):
+        source = network[network.projections[row.projection].source]
+        bound = network.bounds[source.name]
+        multiplies = layout.mapping.spike_mode(source.name) == "graded" and (
+            bound.payload_min < -1 or bound.payload_max > 1
+        )
+        if multiplies:
+            macs += synops[i]
+        else:
+            acs += synops[i]
+        if not isinstance(source, Input):
+            spike_acs += units[i]
+    spiking = [p for p in network if isinstance(p, PolarityMultiSpike)]
+    neuron_steps = n * n_steps * sum(p.n_neurons for p in spiking)
+    fired = int(counts.fired[:, : layout.n_blocks].sum())
+    spikes = int(counts.spikes[:, : layout.n_blocks].sum())
+    weights = sum(q.weight.size for q in network.projections)
+    zeros = sum(int(np.count_nonzero(q.weight == 0)) for q in network.projections)
+    stateful = [p for p in network if isinstance(p, PolarityMultiSpike | Readout)]
+    parameters = sum(p.n_parameters for p in stateful) + sum(p.n_neurons for p in stateful)
+    ann = dense_macs(network)
+    return Operations(
+        footprint_bytes=weights + 3 * parameters,
+        connection_sparsity=zeros / weights if weights else 0.0,
+        activation_sparsity=1 - fired / neuron_steps if neuron_steps else 0.0,
+        spikes_per_neuron_step=spikes / neuron_steps if neuron_steps else 0.0,
+        effective_macs=macs / n,
+        effective_acs=acs / n,
+        spike_acs=spike_acs / n,
+        ann_macs=ann,
+        snn_pj={k: (macs * mac + acs * ac) / n for k, (mac, ac) in ARITHMETIC_PJ.items()},
+        ann_pj={k: ann * mac for k, (mac, _) in ARITHMETIC_PJ.items()},
+    )
