@@ -1,7 +1,7 @@
 """Chips, and the placement of networks on them.
 
-``load_chip(name_or_path)`` reads a chip, ``map_network(network, chip)`` places a network on it, and the
-result is a `Mapping`. Names are imported on first use, so that the package itself stays light.
+``load_chip(name_or_path)`` reads a chip, ``map_network(network, chip)`` places a network on it, and
+the result is a `Mapping`. Names are imported on first use, so that the package itself stays light.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from pmsm_hw.mapping.assignment import RESOURCES, Block, Mapping
     from pmsm_hw.mapping.chip import Chip, chip_names, load_chip
     from pmsm_hw.mapping.connectivity import fan_out
+    from pmsm_hw.mapping.mapper import map_network
+    from pmsm_hw.mapping.resources import list_kind
     from pmsm_hw.mapping.routing import Link, xy_route
 
 _HOMES = {
@@ -23,7 +25,9 @@ _HOMES = {
     "Mapping": "assignment",
     "chip_names": "chip",
     "fan_out": "connectivity",
+    "list_kind": "resources",
     "load_chip": "chip",
+    "map_network": "mapper",
     "xy_route": "routing",
 }
 
@@ -35,7 +39,9 @@ __all__ = [
     "Mapping",
     "chip_names",
     "fan_out",
+    "list_kind",
     "load_chip",
+    "map_network",
     "xy_route",
 ]
 

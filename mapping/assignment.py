@@ -173,6 +173,70 @@ class Mapping:
                 limit=self.network_fingerprint,
             )
 
+    def check(self, network: Network) -> None:
+        """Count every resource of every core anew, and raise if anything is wrong.
+
+        Raises
+        ------
+        MappingError
+            If the mapping is another network's, misses neurons or holds some twice.
+        CapacityError
+            If a core exceeds a limit; names core, population, resource, need and limit.
+        """
+        from pmsm_hw.mapping.mapper import check_mapping
+
+        check_mapping(self, network)
+
+    def summary(self) -> str:
+        """Tables of the populations, of what cores hold, and of the metrics."""
+        from pmsm_hw.tables import table
+
+        rows = []
+        for name, mode in self.spike_modes.items():
+            blocks = self.blocks_in(name)
+            first = blocks[0] if blocks else None
+            size = (
+                "x".join(str(b - a) for a, b in (first.channels, first.rows, first.columns))
+                if first
+                else "I/O port"
+            )
+            cores = {b.core for b in blocks}
+            rows.append(
+                (name, mode, sum(b.n_neurons for b in blocks), len(blocks), size, len(cores))
+            )
+        used = []
+        for i, name in enumerate(RESOURCES):
+            limit = int(getattr(self.chip.limits, name).value)
+            used.append(
+                (
+                    name,
+                    limit,
+                    int(self.usage[:, i].max()),
+                    f"{self.usage[:, i].max() / limit:.1%}",
+                    f"{self.usage[:, i].mean() / limit:.1%}",
+                )
+            )
+        metrics = [
+            (k, int(v) if float(v).is_integer() else float(v))
+            for k, v in sorted(self.metrics.items())
+            if "utilisation" not in k
+        ]
+        title = (
+            f"{self.network_name} on {self.chip.name}: {len(self.cores):,} of "
+            f"{self.chip.n_cores:,} cores, objective {self.objective}, seed {self.seed}"
+        )
+        return "\n\n".join(
+            (
+                table(
+                    ("population", "spikes", "neurons", "blocks", "block c x h x w", "cores"),
+                    rows,
+                    title=title,
+                ),
+                table(("per core", "limit", "most", "most %", "mean %"), used),
+                table(("metric", "value"), metrics),
+            )
+        )
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Mapping):
             return NotImplemented

@@ -1,0 +1,302 @@
+"""Placing a network on a chip: cut, pack, place, route, check."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping as MappingType
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pmsm_hw.errors import CapacityError, MappingError
+from pmsm_hw.mapping.assignment import RESOURCES, Block, Mapping
+from pmsm_hw.mapping.packing import pack
+from pmsm_hw.mapping.placement import curve_order
+from pmsm_hw.mapping.resources import Resources
+from pmsm_hw.mapping.routing import link_loads
+from pmsm_hw.mapping.tiling import cut_network
+from pmsm_hw.mapping.traffic import IO, Traffic, core_traffic, rates_of
+from pmsm_hw.operators import chw
+
+if TYPE_CHECKING:
+    from pmsm_hw.mapping.assignment import Objective
+    from pmsm_hw.mapping.chip import Chip
+    from pmsm_hw.network import Network
+
+__all__ = ["OBJECTIVES", "check_mapping", "map_network"]
+
+OBJECTIVES: tuple[Objective, ...] = ("latency", "energy", "cores")
+
+
+def map_network(
+    network: Network,
+    chip: Chip,
+    *,
+    objective: Objective = "latency",
+    traffic: MappingType[str, ArrayLike] | None = None,
+    seed: int = 0,
+) -> Mapping:
+    """Place a network on a chip.
+
+    Parameters
+    ----------
+    network
+        What to place.
+    chip
+        Where to.
+    objective
+        ``"latency"``, ``"energy"`` or ``"cores"``.
+    traffic
+        Messages of each neuron by population, from a profile run; one each by default
+        (`traffic.rates_of`).
+    seed
+        The same seed gives the same mapping.
+
+    Returns
+    -------
+    Mapping
+        Checked: every neuron is placed once, no limit of any core is exceeded.
+
+    Raises
+    ------
+    CapacityError
+        If a population, or the whole network, does not fit.
+    MappingError
+        If the chip cannot express the network, or an argument is wrong.
+    """
+    if objective not in OBJECTIVES:
+        raise MappingError(
+            "objective",
+            f"{objective!r} is not one of {', '.join(OBJECTIVES)}",
+            remedy="choose one of them",
+            actual=objective,
+            limit=OBJECTIVES,
+        )
+    rates = rates_of(network, traffic)
+    resources = Resources(network, chip)
+    cores = pack(resources, cut_network(resources))
+    if len(cores) > chip.n_cores:
+        raise too_many_cores(resources, cores)
+    between = core_traffic(resources, cores, rates)
+    places = curve_order(chip)[: len(cores)]
+    return build_mapping(resources, cores, places, between, objective=objective, seed=seed)
+
+
+def too_many_cores(resources: Resources, cores: Sequence[Sequence[Block]]) -> CapacityError:
+    """Error that says which population takes most cores."""
+    chip, network = resources.chip, resources.network
+    share: dict[str, int] = {}
+    for blocks in cores:
+        share[blocks[0].population] = share.get(blocks[0].population, 0) + 1
+    largest = max(share, key=lambda name: share[name])
+    return CapacityError(
+        f"network '{network.name}'",
+        f"needs {len(cores):,} cores (population '{largest}' alone {share[largest]:,}), chip "
+        f"'{chip.name}' has {chip.n_cores:,}",
+        remedy="use a larger chip or board (pmsm-hw chips list)",
+        actual=len(cores),
+        limit=chip.n_cores,
+    )
+
+
+def build_mapping(
+    resources: Resources,
+    cores: Sequence[Sequence[Block]],
+    places: NDArray[np.int64],
+    between: Traffic,
+    *,
+    objective: Objective,
+    seed: int,
+) -> Mapping:
+    """Put together a `Mapping` from packed cores and their places, and check it."""
+    network, chip = resources.network, resources.chip
+    order = np.argsort(places, kind="stable")
+    usage = count_usage(resources, cores)
+    loads, metrics = measure(chip, places, between)
+    limits = capacity(chip)
+    metrics["n_cores"] = float(len(cores))
+    metrics["n_tiles"] = float(len({chip.tile_of(int(p)) for p in places}))
+    metrics["n_chips"] = float(len({chip.chip_of(*chip.tile_of(int(p))) for p in places}))
+    for i, name in enumerate(RESOURCES):
+        metrics[f"mean_utilisation_{name}"] = float(usage[:, i].mean() / limits[i])
+        metrics[f"max_utilisation_{name}"] = float(usage[:, i].max() / limits[i])
+    mapping = Mapping(
+        network_fingerprint=network.fingerprint,
+        network_name=network.name,
+        chip=chip,
+        blocks=tuple(
+            replace(block, core=int(place))
+            for blocks, place in zip(cores, places, strict=True)
+            for block in blocks
+        ),
+        spike_modes=dict(resources.spike_modes),
+        objective=objective,
+        seed=seed,
+        usage=usage[order],
+        link_load=loads,
+        metrics=metrics,
+    )
+    check_mapping(mapping, network, resources=resources, usage=usage[order])
+    return mapping
+
+
+def capacity(chip: Chip) -> tuple[int, ...]:
+    """Limits of a core, in the order of `RESOURCES`."""
+    return tuple(int(getattr(chip.limits, name).value) for name in RESOURCES)
+
+
+def count_usage(resources: Resources, cores: Sequence[Sequence[Block]]) -> NDArray[np.int64]:
+    """What each core holds, ``(n_cores, len(RESOURCES))`` int64, exactly."""
+    entries = {p.name: resources.output_entries(p.name, cores) for p in resources.placed}
+    return np.array(
+        [
+            (
+                sum(b.n_neurons for b in blocks),
+                resources.input_axons(blocks),
+                sum(int(entries[b.population][b.slices()].sum()) for b in blocks),
+                resources.synapse_bits(blocks),
+            )
+            for blocks in cores
+        ],
+        np.int64,
+    ).reshape(-1, len(RESOURCES))
+
+
+def measure(
+    chip: Chip, places: NDArray[np.int64], between: Traffic
+) -> tuple[NDArray[np.float64], dict[str, float]]:
+    """Link loads and metrics of placed traffic; see docs/mapping.md for the metrics."""
+    per_tile = chip.mesh.cores_per_tile.value
+    io_x, io_y = chip.mesh.io_position.value
+    tile = np.append(places // per_tile, io_y * chip.columns + io_x)  # IO = -1 is the last
+    a, b = tile[between.source], tile[between.target]
+    source = np.stack([a % chip.columns, a // chip.columns], axis=1)
+    target = np.stack([b % chip.columns, b // chip.columns], axis=1)
+    loads = link_loads(chip.columns, chip.rows, source, target, between.messages)
+    hops = np.abs(source - target).sum(axis=1)
+    inside = between.source != IO
+    apart = inside & (between.source != between.target)
+    deliveries = float(between.messages[inside].sum())
+    inter_core = float(between.messages[apart].sum())
+    mesh = (between.messages * hops)[apart].sum()
+    return loads, {
+        "deliveries": deliveries,
+        "inter_core_deliveries": inter_core,
+        "input_deliveries": float(between.messages[~inside].sum()),
+        "mean_hops": float(mesh / inter_core) if inter_core else 0.0,
+        "total_hops": float((between.messages * hops).sum()),
+        "max_link_load": float(loads.max()),
+        "link_load_variance": float(loads.var()),
+    }
+
+
+def check_mapping(
+    mapping: Mapping,
+    network: Network,
+    *,
+    resources: Resources | None = None,
+    usage: NDArray[np.int64] | None = None,
+) -> None:
+    """Raise unless a mapping places every neuron once and no core exceeds a limit.
+
+    Parameters
+    ----------
+    mapping, network
+        What to check.
+    resources, usage
+        Counted anew by default.
+
+    Raises
+    ------
+    MappingError
+        If the mapping is another network's, misses neurons or holds some twice.
+    CapacityError
+        Naming core, population, resource, need and limit.
+    """
+    mapping.require(network)
+    chip = mapping.chip
+    _check_blocks(mapping, network)
+    resources = Resources(network, chip) if resources is None else resources
+    contents = [mapping.blocks_of(core) for core in mapping.cores]
+    usage = count_usage(resources, contents) if usage is None else usage
+    if not np.array_equal(usage, mapping.usage):
+        raise MappingError(
+            f"mapping of '{mapping.network_name}'",
+            "stores other resource counts than its blocks need",
+            remedy="map the network anew",
+            actual=mapping.usage.sum(axis=0).tolist(),
+            limit=usage.sum(axis=0).tolist(),
+        )
+    over = usage > np.array(capacity(chip))
+    if over.any():
+        at, which = (int(i) for i in np.argwhere(over)[0])
+        blocks = contents[at]
+        raise _over(
+            mapping, mapping.cores[at], blocks, RESOURCES[which].replace("_", " "),
+            int(usage[at, which]), capacity(chip)[which],
+        )  # fmt: skip
+    limits = chip.limits
+    for core, blocks in zip(mapping.cores, contents, strict=True):
+        for what, limit, count in (
+            ("thresholds", limits.threshold_configurations, resources.thresholds),
+            ("synapse formats", limits.synapse_configurations, resources.formats),
+            ("populations", limits.neuron_configurations, _n_populations),
+        ):
+            if limit is not None and (need := count(blocks)) > limit.value:
+                raise _over(mapping, core, blocks, what, need, limit.value)
+        if resources.mixes_axons(blocks):
+            raise MappingError(
+                f"core {core}",
+                "would be reached through axons of both kinds by one source, one kind is possible",
+                remedy="map the network anew",
+                actual=2,
+                limit=1,
+            )
+
+
+def _n_populations(blocks: Sequence[Block]) -> int:
+    return len({b.population for b in blocks})
+
+
+def _over(
+    mapping: Mapping, core: int, blocks: Sequence[Block], what: str, need: int, limit: int
+) -> CapacityError:
+    names = ", ".join(dict.fromkeys(f"'{b.population}'" for b in blocks))
+    return CapacityError(
+        f"core {core} with population {names}",
+        f"needs {need:,} {what}, chip '{mapping.chip.name}' has {limit:,}",
+        remedy="map the network anew, or use a larger chip",
+        actual=need,
+        limit=limit,
+    )
+
+
+def _check_blocks(mapping: Mapping, network: Network) -> None:
+    placed = {p.name: np.zeros(chw(p.shape), np.int64) for p in network if p.kind != "input"}
+    for block in mapping.blocks:
+        shape = placed[block.population].shape if block.population in placed else (0, 0, 0)
+        inside = all(
+            0 <= a < b <= n
+            for (a, b), n in zip((block.channels, block.rows, block.columns), shape, strict=True)
+        )
+        if not inside or not 0 <= block.core < mapping.chip.n_cores:
+            raise MappingError(
+                f"block of population '{block.population}' on core {block.core}",
+                f"lies outside the population's shape {shape} or the {mapping.chip.n_cores:,} cores",
+                remedy="map the network anew",
+                actual=(block.channels, block.rows, block.columns),
+                limit=shape,
+            )
+        placed[block.population][block.slices()] += 1
+    for name, count in placed.items():
+        if count.min() < 1 or count.max() > 1:
+            raise MappingError(
+                f"population '{name}'",
+                f"has {int((count == 0).sum()):,} neurons without a core and "
+                f"{int((count > 1).sum()):,} with several, each needs one",
+                remedy="map the network anew",
+                actual=int((count != 1).sum()),
+                limit=0,
+            )

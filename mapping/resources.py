@@ -1,0 +1,499 @@
+"""What blocks need of a core: the exact counts, and how chip and network fit together at all.
+
+Input axons
+    A core has one input axon per source and sign that reaches it. The source is a neuron; or a pixel,
+    whose channels share one population axon, where the chip has these and no dense projection joins
+    the two populations.
+Synapse memory
+    Behind each axon stand lists of synapses, one per projection, block and (under a population axon)
+    channel. Pixels whose windows meet the block in the same taps share their lists. A projection's
+    lists into a block are all dense (every neuron of the block, no indices) or all sparse (synapses
+    other than zero, with indices), whichever is smaller in total.
+Output axons
+    A neuron has one entry per target core and sign (`population_axon_entries` of them where the
+    target's axon is a population axon).
+Signs
+    A graded spike on a chip that signs them needs one set of axons; anything else needs one per sign
+    that can occur (`Network.bounds`), with the payload's gain folded into weights and exponent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pmsm_hw.errors import CapacityError, MappingError
+from pmsm_hw.mapping.connectivity import (
+    FanOut,
+    fan_out_box,
+    group_channels,
+    source_range,
+    tap_counts,
+)
+from pmsm_hw.network import Input, PolarityMultiSpike, Readout
+from pmsm_hw.operators import DenseForm, Form, WindowForm, chw, lowered
+
+if TYPE_CHECKING:
+    from pmsm_hw.mapping.assignment import Block, Mode
+    from pmsm_hw.mapping.chip import Chip, SynapticKind
+    from pmsm_hw.network import Network, Population, Projection
+
+__all__ = ["Box", "Resources", "Wire", "list_bits", "list_kind", "spike_mode"]
+
+Range = tuple[int, int]
+
+
+def spike_mode(population: Population, chip: Chip) -> Mode:
+    """How spikes of a population travel on a chip.
+
+    Raises
+    ------
+    MappingError
+        If the population insists on a mode that the chip does not have.
+    """
+    modes = chip.spikes.modes.value
+    wanted = "auto" if isinstance(population, Readout) else population.spike_mode  # type: ignore[attr-defined]
+    if wanted == "auto":
+        return "graded" if "graded" in modes else "unit"
+    if wanted not in modes:
+        raise MappingError(
+            population.subject,
+            f"wants {wanted} spikes, chip '{chip.name}' has {', '.join(modes)}",
+            remedy="use spike_mode='auto' or another chip",
+            actual=wanted,
+            limit=modes,
+        )
+    return wanted  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Box:
+    """A mask over a box of source units (neurons, or pixels with one channel)."""
+
+    channels: Range
+    rows: Range
+    columns: Range
+    mask: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wire:
+    """A projection as a chip realises it.
+
+    Parameters
+    ----------
+    projection, form
+        The projection, plain and lowered.
+    axons
+        ``"pixel"``: population axons with shared lists; ``"neuron"``: one axon per source neuron.
+    widths
+        Bits of a weight, for each set of axons (sign); empty if the source never spikes.
+    formats
+        ``(bits, exponent, delay)`` of each set.
+    delay_bits
+        Bits of delay beside each weight.
+    entries
+        Output-axon entries per neuron, target core and sign.
+    hardware_delay
+        See `Network.hardware_delay`.
+    is_full
+        No weight is zero.
+    """
+
+    projection: Projection
+    form: Form
+    axons: Literal["pixel", "neuron"]
+    widths: tuple[int, ...]
+    formats: tuple[tuple[int, int, int], ...]
+    delay_bits: int
+    entries: int
+    hardware_delay: int
+    is_full: bool
+
+    @property
+    def n_signs(self) -> int:
+        """Sets of axons."""
+        return len(self.widths)
+
+
+def list_bits(chip: Chip, n: NDArray[np.int64] | int, bits_each: int) -> NDArray[np.int64]:
+    """Synapse memory of lists of ``n`` weights, 0 for none.
+
+    Parameters
+    ----------
+    chip
+        Gives the block rule (`Limits`).
+    n
+        Any shape, weights of each list.
+    bits_each
+        Bits of one weight with its index and delay.
+
+    Returns
+    -------
+    ndarray
+        As ``n``, int64, bits.
+    """
+    limits = chip.limits
+    per_block, word = limits.synapse_block_weights.value, limits.synapse_word_bits.value
+    header = limits.synapse_block_header_bits.value
+
+    def rounded(bits: NDArray[np.int64]) -> NDArray[np.int64]:
+        return -(-bits // word) * word
+
+    n = np.asarray(n, np.int64)
+    whole, rest = np.divmod(n, per_block)
+    full = rounded(np.int64(per_block * bits_each + header))  # type: ignore[arg-type]
+    return whole * full + np.where(rest > 0, rounded(rest * bits_each + header), 0)
+
+
+class Resources:
+    """Exact resource counts of blocks of one network on one chip.
+
+    Raises
+    ------
+    MappingError
+        If spikes, gains, weights or exponents have no form on the chip.
+    CapacityError
+        If a delay is longer than the chip can hold.
+    """
+
+    def __init__(self, network: Network, chip: Chip) -> None:
+        self.network, self.chip = network, chip
+        self.spike_modes: dict[str, Mode] = {p.name: spike_mode(p, chip) for p in network}
+        self.factors = {p.name: self._factors(p) for p in network}
+        dense_pairs = {
+            (q.source, q.target)
+            for q in network.projections
+            if isinstance(lowered(network, q), DenseForm)
+        }
+        self.wires: dict[str, Wire] = {
+            q.name: self._wire(q, (q.source, q.target) in dense_pairs) for q in network.projections
+        }
+        self._into = {
+            p.name: tuple(self.wires[q.name] for q in network.into(p.name)) for p in network
+        }
+        self._out_of = {
+            p.name: tuple(self.wires[q.name] for q in network.out_of(p.name)) for p in network
+        }
+        self._bits: dict[tuple[object, ...], tuple[int, SynapticKind]] = {}
+        self._signatures: dict[tuple[str, int, Range], NDArray[np.bool_]] = {}
+        self._taps: dict[tuple[str, Range], tuple[NDArray[np.int64], bool]] = {}
+
+    def into(self, population: str) -> tuple[Wire, ...]:
+        """Wires into a population whose sources can spike."""
+        return tuple(w for w in self._into[population] if w.widths)
+
+    def out_of(self, population: str) -> tuple[Wire, ...]:
+        """Wires out of a population, if it can spike."""
+        return tuple(w for w in self._out_of[population] if w.widths)
+
+    # -- how the network meets the chip ---------------------------------------------------
+
+    def _factors(self, population: Population) -> tuple[int, ...]:
+        """Payload of one message on each set of axons; ``()`` if the population never spikes."""
+        bound = self.network.bounds[population.name]
+        signs = [s for s, on in ((1, bound.k_max > 0), (-1, bound.k_min < 0)) if on]
+        if isinstance(population, Readout) or not signs:
+            return ()
+        graded = self.spike_modes[population.name] == "graded"
+        if graded and self.chip.spikes.signed.value:
+            return (1,)
+        gains = population.gains if isinstance(population, PolarityMultiSpike) else (1, 1)
+        if graded:
+            return tuple(signs)
+        factors = tuple(s * gains[0 if s > 0 else 1] for s in signs)
+        for factor in factors:
+            if factor == 0 or abs(factor) & (abs(factor) - 1):
+                raise MappingError(
+                    population.subject,
+                    f"gains {gains} are not plus or minus powers of two, as the weights of unit "
+                    f"spikes on chip '{self.chip.name}' must be",
+                    remedy="use such gains, or a chip with graded spikes",
+                    actual=gains,
+                    limit="plus or minus powers of two",
+                )
+        return factors
+
+    def _wire(self, projection: Projection, dense_pair: bool) -> Wire:
+        limits = self.chip.limits
+        form = lowered(self.network, projection)
+        pixel = limits.population_axons.value and not dense_pair
+        delay = self.network.hardware_delay(projection)
+        if delay > limits.max_delay_steps.value:
+            raise CapacityError(
+                projection.subject,
+                f"holds its spikes for {delay} steps, chip '{self.chip.name}' delays by at most "
+                f"{limits.max_delay_steps.value}",
+                remedy="insert relay populations that shorten the way it skips",
+                actual=delay,
+                limit=limits.max_delay_steps.value,
+            )
+        lo, hi = int(projection.weight.min()), int(projection.weight.max())
+        widths, formats = [], []
+        for factor in self.factors[projection.source]:
+            low, high = (lo, hi) if factor > 0 else (-hi, -lo)
+            need = max((-low - 1).bit_length() if low < 0 else 0, high.bit_length()) + 1
+            width = min((w for w in limits.weight_bits.value if w >= need), default=None)
+            if width is None:
+                raise MappingError(
+                    projection.subject,
+                    f"weights in [{low}, {high}] need {need} bits, chip '{self.chip.name}' has "
+                    f"at most {max(limits.weight_bits.value)}",
+                    remedy="quantize to fewer bits",
+                    actual=need,
+                    limit=max(limits.weight_bits.value),
+                )
+            exponent = projection.weight_exponent + abs(factor).bit_length() - 1
+            if exponent > limits.max_weight_exponent.value:
+                raise MappingError(
+                    projection.subject,
+                    f"weight exponent {exponent} (payload gain {abs(factor)} included) exceeds "
+                    f"{limits.max_weight_exponent.value} of chip '{self.chip.name}'",
+                    remedy="use smaller gains or a smaller weight_exponent",
+                    actual=exponent,
+                    limit=limits.max_weight_exponent.value,
+                )
+            widths.append(width)
+            formats.append((width, exponent, delay))
+        return Wire(
+            projection=projection,
+            form=form,
+            axons="pixel" if pixel else "neuron",
+            widths=tuple(widths),
+            formats=tuple(formats),
+            delay_bits=limits.delay_bits.value if delay > 1 else 0,
+            entries=limits.population_axon_entries.value if pixel else 1,
+            hardware_delay=delay,
+            is_full=bool(np.all(form.weight != 0)),
+        )
+
+    # -- lists ----------------------------------------------------------------------------
+
+    def signatures(self, wire: Wire, axis: int, targets: Range) -> NDArray[np.bool_]:
+        """Taps by which each source row (axis 0) or column (1) meets a range of targets.
+
+        Returns
+        -------
+        ndarray
+            ``(source_range, kernel)`` bool.
+        """
+        key = (wire.projection.name, axis, targets)
+        if key not in self._signatures:
+            form = wire.form
+            assert isinstance(form, WindowForm)
+            first, end = source_range(form, axis, targets)
+            kernel, stride = form.weight.shape[2 + axis], form.stride[axis]
+            at = np.arange(first, end)[:, None] + form.padding[axis][0]
+            offset = at - np.arange(kernel) * form.dilation[axis]
+            row = offset // stride
+            self._signatures[key] = (
+                (offset % stride == 0) & (row >= targets[0]) & (row < targets[1])
+            )
+        return self._signatures[key]
+
+    def block_bits(self, wire: Wire, block: Block) -> tuple[int, SynapticKind]:
+        """Synapse memory, and kind of list, of one projection into a block."""
+        n = block.n_neurons
+        if wire.axons == "pixel":
+            form = wire.form
+            assert isinstance(form, WindowForm)
+            rows = np.unique(self.signatures(wire, 0, block.rows), axis=0)
+            columns = np.unique(self.signatures(wire, 1, block.columns), axis=0)
+            channels: object = block.channels
+            if wire.is_full and form.groups == 1:
+                channels = block.channels[1] - block.channels[0]
+            key = (wire.projection.name, rows.tobytes(), columns.tobytes(), channels, n)
+            if key not in self._bits:
+                taps, _ = self.taps(wire, block.channels)
+                lengths = np.einsum("cij,ai,bj->cab", taps, rows, columns, optimize=True)
+                self._bits[key] = self._smaller(wire, lengths, n)
+            return self._bits[key][0], "conv"
+        return self._smaller(wire, self._fan_out(wire, block).count, n)
+
+    def taps(self, wire: Wire, channels: Range) -> tuple[NDArray[np.int64], bool]:
+        """`tap_counts` of target channels, and whether every one is above zero."""
+        key = (wire.projection.name, channels)
+        if key not in self._taps:
+            assert isinstance(wire.form, WindowForm)
+            taps = tap_counts(wire.form, channels)
+            self._taps[key] = (taps, bool(np.all(taps > 0)))
+        return self._taps[key]
+
+    def _fan_out(self, wire: Wire, block: Block) -> FanOut:
+        if wire.is_full and isinstance(wire.form, DenseForm):
+            c, h, w = chw(self.network[wire.projection.source].shape)
+            count = np.broadcast_to(np.int64(block.n_neurons), (c, h, w))
+            return FanOut(channels=(0, c), rows=(0, h), columns=(0, w), count=count)
+        return fan_out_box(self.network, wire.projection, block)
+
+    def _smaller(self, wire: Wire, lengths: NDArray[np.int64], n: int) -> tuple[int, SynapticKind]:
+        """Bits of lists of these lengths into ``n`` neurons, dense or sparse."""
+        lengths = lengths[lengths > 0]
+        index = self.chip.limits.index_bits.value
+        sparse = dense = 0
+        for width in wire.widths:
+            each = width + wire.delay_bits
+            sparse += int(list_bits(self.chip, lengths, each + index).sum())
+            dense += int(lengths.size * list_bits(self.chip, n, each))
+        return min((dense, "dense"), (sparse, "sparse"))
+
+    def sources(self, wire: Wire, block: Block) -> Box:
+        """Source units (pixels or neurons) with a synapse into a block."""
+        if wire.axons == "neuron":
+            box = self._fan_out(wire, block)
+            return Box(box.channels, box.rows, box.columns, box.count > 0)
+        form = wire.form
+        assert isinstance(form, WindowForm)
+        rows, columns = (source_range(form, a, r) for a, r in ((0, block.rows), (1, block.columns)))
+        y = self.signatures(wire, 0, block.rows)
+        x = self.signatures(wire, 1, block.columns)
+        taps, all_taps = self.taps(wire, block.channels)
+        if all_taps:
+            mask = y.any(axis=1)[:, None] & x.any(axis=1)
+        else:
+            some = taps.any(axis=0).astype(np.int64)
+            mask = (y.astype(np.int64) @ some @ x.T.astype(np.int64)) > 0
+        return Box((0, 1), rows, columns, mask[None])
+
+    def reached(self, wire: Wire, block: Block) -> Box:
+        """Source neurons with a synapse into a block."""
+        if wire.axons == "pixel" and self.taps(wire, block.channels)[1]:
+            assert isinstance(wire.form, WindowForm)
+            pixels = self.sources(wire, block)
+            channels = group_channels(wire.form, block.channels)
+            shape = (channels[1] - channels[0], *pixels.mask.shape[1:])
+            return Box(channels, pixels.rows, pixels.columns, np.broadcast_to(pixels.mask, shape))
+        box = self._fan_out(wire, block)
+        return Box(box.channels, box.rows, box.columns, box.count > 0)
+
+    # -- cores ----------------------------------------------------------------------------
+
+    def input_axons(self, blocks: Sequence[Block]) -> int:
+        """Input axons of a core that holds these blocks."""
+        parts: dict[tuple[str, str], list[tuple[Wire, Box]]] = {}
+        for block in blocks:
+            for wire in self.into(block.population):
+                key = (wire.projection.source, wire.axons)
+                parts.setdefault(key, []).append((wire, self.sources(wire, block)))
+        return sum(
+            _union_size([box for _, box in found]) * found[0][0].n_signs for found in parts.values()
+        )
+
+    def synapse_bits(self, blocks: Iterable[Block]) -> int:
+        """Synapse memory of a core that holds these blocks."""
+        return sum(
+            self.block_bits(wire, block)[0]
+            for block in blocks
+            for wire in self.into(block.population)
+        )
+
+    def thresholds(self, blocks: Iterable[Block]) -> int:
+        """Distinct thresholds of a core that holds these blocks."""
+        values: set[int] = set()
+        for block in blocks:
+            population = self.network[block.population]
+            if isinstance(population, PolarityMultiSpike):
+                values.update(np.unique(theta_of(population, block)).tolist())
+        return len(values)
+
+    def formats(self, blocks: Iterable[Block]) -> int:
+        """Distinct synapse formats of a core that holds these blocks."""
+        return len({f for b in blocks for w in self.into(b.population) for f in w.formats})
+
+    def mixes_axons(self, blocks: Iterable[Block]) -> bool:
+        """Whether a source would need both kinds of axon into a core that holds these blocks."""
+        kinds: dict[str, str] = {}
+        return any(
+            kinds.setdefault(wire.projection.source, wire.axons) != wire.axons
+            for block in blocks
+            for wire in self.into(block.population)
+        )
+
+    def output_entries(
+        self, population: str, cores: Iterable[Sequence[Block]]
+    ) -> NDArray[np.int64]:
+        """Output-axon entries that each neuron of a population needs.
+
+        Parameters
+        ----------
+        population
+            The source.
+        cores
+            Blocks of each core, or blocks one by one for an upper bound.
+
+        Returns
+        -------
+        ndarray
+            ``operators.chw(shape)`` int64.
+        """
+        total = np.zeros(chw(self.network[population].shape), np.int64)
+        wires = self.out_of(population)
+        if not wires:
+            return total
+        by_target: dict[str, list[Wire]] = {}
+        for wire in wires:
+            by_target.setdefault(wire.projection.target, []).append(wire)
+        for blocks in cores:
+            boxes: dict[int, list[Box]] = {}
+            for block in blocks:
+                for wire in by_target.get(block.population, ()):
+                    boxes.setdefault(wire.entries, []).append(self.reached(wire, block))
+            for entries, found in boxes.items():
+                box = found[0] if len(found) == 1 else union(found)
+                view = total[slice(*box.channels), slice(*box.rows), slice(*box.columns)]
+                view += entries * box.mask
+        total *= wires[0].n_signs
+        return total
+
+    @cached_property
+    def placed(self) -> tuple[Population, ...]:
+        """Populations that sit on cores, in topological order."""
+        return tuple(p for p in self.network.topological if not isinstance(p, Input))
+
+
+def theta_of(population: PolarityMultiSpike, block: Block) -> NDArray[np.int64]:
+    """Thresholds of a block, broadcastable to it."""
+    theta = population.theta
+    if theta.ndim == 0:
+        return theta
+    theta = theta.reshape((*theta.shape, 1, 1)[:3])
+    channels, rows, columns = block.slices()
+    return theta[
+        channels,
+        rows if theta.shape[1] > 1 else slice(None),
+        columns if theta.shape[2] > 1 else slice(None),
+    ]
+
+
+def union(boxes: Sequence[Box]) -> Box:
+    """Union of masks, on the box around them."""
+    around = [
+        (min(getattr(b, a)[0] for b in boxes), max(getattr(b, a)[1] for b in boxes))
+        for a in ("channels", "rows", "columns")
+    ]
+    (c0, c1), (y0, y1), (x0, x1) = around
+    mask = np.zeros((c1 - c0, y1 - y0, x1 - x0), bool)
+    for b in boxes:
+        mask[
+            b.channels[0] - c0 : b.channels[1] - c0,
+            b.rows[0] - y0 : b.rows[1] - y0,
+            b.columns[0] - x0 : b.columns[1] - x0,
+        ] |= b.mask
+    return Box((c0, c1), (y0, y1), (x0, x1), mask)
+
+
+def _union_size(boxes: Sequence[Box]) -> int:
+    box = boxes[0] if len(boxes) == 1 else union(boxes)
+    return int(np.count_nonzero(box.mask))
+
+
+def list_kind(network: Network, chip: Chip, projection: Projection, block: Block) -> SynapticKind:
+    """How the synapses of a projection into a block are stored: which constant an operation costs."""
+    resources = Resources(network, chip)
+    wire = resources.wires[projection.name]
+    return resources.block_bits(wire, block)[1]

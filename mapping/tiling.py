@@ -1,0 +1,564 @@
+"""Cutting populations into blocks that fit a core, under every limit at once.
+
+A population is cut into a grid of near-equal blocks: ``n`` cuts along channels, rows and columns.
+All such grids are counted at once (resources of windows are products of what one axis needs), and
+the best one that fits is taken. Populations are cut in reverse topological order, so that the output
+axons of a population, one per target core, are known when it is its turn; recurrent ones are cut
+again until the counts agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pmsm_hw.errors import CapacityError
+from pmsm_hw.mapping.assignment import Block
+from pmsm_hw.mapping.connectivity import group_channels, source_range
+from pmsm_hw.network import Input, PolarityMultiSpike, Population
+from pmsm_hw.operators import WindowForm, chw
+
+if TYPE_CHECKING:
+    from pmsm_hw.mapping.resources import Resources, Wire
+
+__all__ = ["Grid", "cut_network", "grid_blocks"]
+
+Range = tuple[int, int]
+UNPLACED = -1
+"""Core of a block that has none yet."""
+
+_MAX_ROUNDS = 12
+_MAX_EXACT = 48
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """How a population is cut: numbers of blocks along channels, rows and columns."""
+
+    population: str
+    cuts: tuple[int, int, int]
+
+    @property
+    def n_blocks(self) -> int:
+        """Blocks in all."""
+        a, b, c = self.cuts
+        return a * b * c
+
+
+def edges_of(n: int, cuts: int) -> NDArray[np.int64]:
+    """Edges of near-equal parts, ``(cuts + 1,)`` int64."""
+    return np.arange(cuts + 1, dtype=np.int64) * n // cuts
+
+
+def grid_blocks(population: Population, grid: Grid) -> list[Block]:
+    """Blocks of a grid, row by row, channels fastest."""
+    sizes = chw(population.shape)
+    parts = []
+    for size, cuts in zip(sizes, grid.cuts, strict=True):
+        edges = edges_of(size, cuts).tolist()
+        parts.append(list(zip(edges[:-1], edges[1:], strict=True)))
+    return [
+        Block(population=population.name, channels=c, rows=y, columns=x, core=UNPLACED)
+        for y in parts[1]
+        for x in parts[2]
+        for c in parts[0]
+    ]
+
+
+def cut_choices(n: int) -> NDArray[np.int64]:
+    """Numbers of cuts that give different largest parts, ascending."""
+    return np.unique(-(-n // np.arange(1, n + 1, dtype=np.int64)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class AxisTable:
+    """What one axis of a window contributes, for each number of cuts.
+
+    Parameters
+    ----------
+    hit
+        ``(n,)`` most source rows that meet one part.
+    hit_sum
+        ``(n,)`` the same, summed over parts.
+    distinct, all_rows
+        ``(n, kernel + 1)`` most rows with distinct taps, and all rows, by their number of taps.
+    """
+
+    hit: NDArray[np.int64]
+    hit_sum: NDArray[np.int64]
+    distinct: NDArray[np.int64]
+    all_rows: NDArray[np.int64]
+
+
+def axis_table(
+    resources: Resources, wire: Wire, axis: int, choices: NDArray[np.int64]
+) -> AxisTable:
+    """Tabulate one axis (0: rows, 1: columns) of a window projection."""
+    form = wire.form
+    assert isinstance(form, WindowForm)
+    kernel, size = form.weight.shape[2 + axis], form.target[1 + axis]
+    n = len(choices)
+    hit, hit_sum = np.zeros(n, np.int64), np.zeros(n, np.int64)
+    distinct, all_rows = (np.zeros((n, kernel + 1), np.int64) for _ in range(2))
+    bit = np.int64(1) << np.arange(kernel, dtype=np.int64)
+    seen: dict[tuple[int, int, int], tuple[int, NDArray[np.int64], NDArray[np.int64]]] = {}
+    for i, cuts in enumerate(choices.tolist()):
+        edges = edges_of(size, cuts).tolist()
+        for a, b in zip(edges[:-1], edges[1:], strict=True):
+            raw = a * form.stride[axis] - form.padding[axis][0]
+            end = (b - 1) * form.stride[axis] - form.padding[axis][0]
+            end += (kernel - 1) * form.dilation[axis]
+            # parts that no edge of the source clips are all alike
+            key = (b - a, max(0, -raw), max(0, end - form.source[1 + axis] + 1))
+            if key not in seen:
+                taps = resources.signatures(wire, axis, (a, b))
+                n_taps = taps.sum(axis=1)
+                unique = np.unique(taps @ bit)
+                bits = (unique[:, None] & bit) != 0
+                seen[key] = (
+                    int(np.count_nonzero(n_taps)),
+                    np.bincount(bits.sum(axis=1), minlength=kernel + 1),
+                    np.bincount(n_taps, minlength=kernel + 1),
+                )
+            rows, by_taps, by_all = seen[key]
+            hit[i] = max(hit[i], rows)
+            hit_sum[i] += rows
+            distinct[i] = np.maximum(distinct[i], by_taps)
+            all_rows[i] = np.maximum(all_rows[i], by_all)
+    distinct[:, 0] = all_rows[:, 0] = 0
+    return AxisTable(hit=hit, hit_sum=hit_sum, distinct=distinct, all_rows=all_rows)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidates:
+    """All grids of one population; arrays over ``(channel, row, column)`` numbers of cuts.
+
+    Counts are those of the fullest block, and not below the truth (weights of zero may lower it).
+
+    Parameters
+    ----------
+    choices
+        Numbers of cuts along each axis.
+    neurons, axons, bits, thresholds
+        Of the fullest block.
+    likely_axons, likely_bits
+        The same, estimated from the share of zero weights.
+    n_blocks
+        Blocks of the grid.
+    deliveries
+        By wire: source neurons reached, summed over blocks.
+    """
+
+    choices: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+    neurons: NDArray[np.int64]
+    axons: NDArray[np.int64]
+    bits: NDArray[np.int64]
+    thresholds: NDArray[np.int64]
+    likely_axons: NDArray[np.float64]
+    likely_bits: NDArray[np.float64]
+    n_blocks: NDArray[np.int64]
+    deliveries: dict[str, NDArray[np.int64]]
+
+
+def candidates(resources: Resources, population: Population) -> Candidates:
+    """Count all grids of a population."""
+    from pmsm_hw.mapping.resources import list_bits
+
+    chip, index = resources.chip, resources.chip.limits.index_bits.value
+    shape = chw(population.shape)
+    choices = tuple(cut_choices(n) for n in shape)
+    largest = [-(-n // k) for n, k in zip(shape, choices, strict=True)]
+    neurons = largest[0][:, None, None] * largest[1][:, None] * largest[2]
+    n_blocks = choices[0][:, None, None] * choices[1][:, None] * choices[2]
+    axons, bits = np.zeros_like(neurons), np.zeros_like(neurons)
+    likely_axons, likely_bits = np.zeros(neurons.shape), np.zeros(neurons.shape)
+    deliveries: dict[str, NDArray[np.int64]] = {}
+    dense_lists = {
+        each: list_bits(chip, neurons, each)
+        for each in {w + v.delay_bits for v in resources.into(population.name) for w in v.widths}
+    }
+    for wire in resources.into(population.name):
+        form = wire.form
+        density = np.count_nonzero(form.weight) / form.weight.size
+        if not isinstance(form, WindowForm):
+            n_pre = resources.network[wire.projection.source].n_neurons
+            lists = np.full_like(neurons, n_pre)
+            hits = [(neurons, lists)]
+            deliveries[wire.projection.name] = n_blocks * n_pre
+            units = lists
+        else:
+            tables = [axis_table(resources, wire, a, choices[1 + a]) for a in (0, 1)]
+            n_channels, per_channel, channel_sum = _channel_table(form, choices[0])
+            pixels = tables[0].hit[:, None] * tables[1].hit
+            shared = wire.axons == "pixel"
+            y, x = ((t.distinct if shared else t.all_rows) for t in tables)
+            lists = n_channels[:, None, None] * y.sum(axis=1)[:, None] * x.sum(axis=1)
+            hits = [
+                (
+                    np.broadcast_to((per_channel * (i * j))[:, None, None], neurons.shape),
+                    n_channels[:, None, None] * y[:, i][:, None] * x[:, j],
+                )
+                for i in range(1, y.shape[1])
+                for j in range(1, x.shape[1])
+            ]
+            deliveries[wire.projection.name] = (
+                channel_sum[:, None, None] * tables[0].hit_sum[:, None] * tables[1].hit_sum
+            )
+            units = np.broadcast_to(
+                pixels if shared else n_channels[:, None, None] * pixels, neurons.shape
+            )
+        axons += units * wire.n_signs
+        mean_hits = sum(n * m for n, m in hits) / np.maximum(lists, 1)
+        if wire.axons == "pixel":
+            likely_axons += units * wire.n_signs
+        else:
+            likely_axons += units * wire.n_signs * (1 - (1 - density) ** mean_hits)
+        sparse, dense = np.zeros_like(neurons), np.zeros_like(neurons)
+        likely = np.zeros(neurons.shape)
+        for width in wire.widths:
+            each = width + wire.delay_bits
+            dense += lists * dense_lists[each]
+            for length, count in hits:
+                sparse += count * list_bits(chip, length, each + index)
+                thinned = np.maximum((length * density).astype(np.int64), 1)
+                likely += count * list_bits(chip, thinned, each + index)
+        bits += np.minimum(sparse, dense)
+        likely_bits += np.minimum(likely, dense)
+    return Candidates(
+        choices=choices,  # type: ignore[arg-type]
+        neurons=neurons,
+        axons=axons,
+        bits=bits,
+        thresholds=np.minimum(neurons, _thresholds(population, choices[0])[:, None, None]),
+        likely_axons=likely_axons,
+        likely_bits=likely_bits,
+        n_blocks=n_blocks,
+        deliveries=deliveries,
+    )
+
+
+def _channel_table(
+    form: WindowForm, choices: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Most source channels of a part, most target channels each reaches, source channels summed."""
+    n, per_group = form.target[0], form.target[0] // form.groups
+    most, each, total = [], [], []
+    for cuts in choices.tolist():
+        edges = edges_of(n, cuts).tolist()
+        parts = list(zip(edges[:-1], edges[1:], strict=True))
+        sizes = [b - a for a, b in (group_channels(form, part) for part in parts)]
+        most.append(max(sizes))
+        each.append(min(max(b - a for a, b in parts), per_group))
+        total.append(sum(sizes))
+    return np.array(most), np.array(each), np.array(total)
+
+
+def _thresholds(population: Population, choices: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Most distinct thresholds of a part along channels, all rows and columns."""
+    if not isinstance(population, PolarityMultiSpike):
+        return np.zeros(len(choices), np.int64)
+    if population.theta.ndim == 0:
+        return np.ones(len(choices), np.int64)
+    theta = population.theta.reshape(population.theta.shape[0], -1)
+    if np.all(theta == theta.flat[0]):
+        return np.ones(len(choices), np.int64)
+    most = []
+    for cuts in choices.tolist():
+        edges = edges_of(theta.shape[0], cuts).tolist()
+        most.append(
+            max(len(np.unique(theta[a:b])) for a, b in zip(edges[:-1], edges[1:], strict=True))
+        )
+    return np.array(most, np.int64)
+
+
+class _BlockSums:
+    """Sums of an array over the blocks of a grid."""
+
+    def __init__(self, array: NDArray[np.int64]) -> None:
+        self.shape = array.shape
+        self.constant = int(array.flat[0]) if array.min() == array.max() else None
+        self.prefix: NDArray[np.int64] | None = None
+        self.largest = int(array.max())
+        self.total = int(array.sum())
+        if self.constant is None:
+            self.prefix = np.zeros(tuple(n + 1 for n in array.shape), np.int64)
+            inner = self.prefix[1:, 1:, 1:]
+            np.cumsum(array, axis=0, out=inner)
+            np.cumsum(inner, axis=1, out=inner)
+            np.cumsum(inner, axis=2, out=inner)
+
+    def most(self, cuts: Sequence[int]) -> int:
+        """Largest sum over a block."""
+        if self.constant is not None:
+            size = 1
+            for n, k in zip(self.shape, cuts, strict=True):
+                size *= -(-n // k)
+            return self.constant * size
+        assert self.prefix is not None
+        at = [edges_of(n, k) for n, k in zip(self.shape, cuts, strict=True)]
+        sums = self.prefix[np.ix_(*at)]
+        for axis in range(3):
+            sums = np.diff(sums, axis=axis)
+        return int(sums.max())
+
+
+def cut_network(
+    resources: Resources,
+    *,
+    progress: Callable[[str], None] | None = None,
+) -> dict[str, list[Block]]:
+    """Cut every population but inputs.
+
+    Parameters
+    ----------
+    resources
+        Of the network and the chip.
+    progress
+        Called with the name of each population that is cut.
+
+    Returns
+    -------
+    dict
+        Blocks by population, in topological order; none has a core yet.
+
+    Raises
+    ------
+    CapacityError
+        If a single neuron of a population exceeds a limit of a core.
+    """
+    order = [p.name for p in resources.placed]
+    position = {name: i for i, name in enumerate(order)}
+    counts: dict[str, Candidates] = {}
+    # targets that are cut after their source: the recurrent ones
+    backward = {
+        name: {
+            w.projection.target
+            for w in resources.out_of(name)
+            if position[w.projection.target] <= position[name]
+        }
+        for name in order
+    }
+    guess: dict[str, list[Block]] = {}
+    done: dict[str, list[Block]] = {}
+    for _ in range(_MAX_ROUNDS):
+        done = {}
+        for name in reversed(order):
+            if progress is not None:
+                progress(name)
+            if name not in counts:
+                counts[name] = candidates(resources, resources.network[name])
+            known = {**{n: guess[n] for n in backward[name] if n in guess}, **done}
+            entries = resources.output_entries(name, ([b] for bs in known.values() for b in bs))
+            done[name] = grid_blocks(
+                resources.network[name],
+                _best_grid(resources, resources.network[name], counts[name], entries),
+            )
+        if not any(backward.values()) or done == guess:
+            break
+        guess = done
+    else:
+        _check_recurrent(resources, done, backward)
+    return {name: done[name] for name in order}
+
+
+def _check_recurrent(
+    resources: Resources, done: dict[str, list[Block]], backward: dict[str, set[str]]
+) -> None:
+    """Raise unless the output axons of recurrent populations fit, counted on the final blocks."""
+    limit = resources.chip.limits.output_axons.value
+    for name, targets in backward.items():
+        if not targets:
+            continue
+        entries = resources.output_entries(name, ([b] for bs in done.values() for b in bs))
+        for block in done[name]:
+            need = int(entries[block.slices()].sum())
+            if need > limit:
+                raise _too_much(resources, resources.network[name], "output axons", need, limit)
+
+
+def _best_grid(
+    resources: Resources,
+    population: Population,
+    counts: Candidates,
+    entries: NDArray[np.int64],
+) -> Grid:
+    limits = resources.chip.limits
+    _check_single_neuron(resources, population, counts, entries)
+    sums = _BlockSums(entries)
+    score = _score(resources, counts)
+    order = np.argsort(score, axis=None, kind="stable")
+    small = counts.neurons <= limits.neurons.value
+    if limits.threshold_configurations is not None:
+        small &= counts.thresholds <= limits.threshold_configurations.value
+    small &= sums.total <= limits.output_axons.value * counts.n_blocks
+    sure = small & (counts.axons <= limits.input_axons.value)
+    sure &= counts.bits <= limits.synapse_memory_bits.value
+    likely = small & (counts.likely_axons <= 1.02 * limits.input_axons.value)
+    likely &= counts.likely_bits <= 1.02 * limits.synapse_memory_bits.value
+    sure_, likely_ = sure.reshape(-1), likely.reshape(-1)
+    n_exact = 0
+    for flat in order.tolist():
+        if not (sure_[flat] or (likely_[flat] and n_exact < _MAX_EXACT)):
+            continue
+        cuts = _cuts(counts, flat)
+        if sums.most(cuts) > limits.output_axons.value:
+            continue
+        grid = Grid(population=population.name, cuts=cuts)
+        if sure_[flat]:
+            return grid
+        n_exact += 1
+        if _fits(resources, population, grid):
+            return grid
+    # weights of zero may let a grid fit that no count above could promise: bisect towards single
+    # neurons, which were found to fit
+    by_size = np.argsort(counts.n_blocks, axis=None, kind="stable").tolist()
+    low, high = 0, len(by_size) - 1
+    while low < high:
+        middle = (low + high) // 2
+        cuts = _cuts(counts, by_size[middle])
+        grid = Grid(population=population.name, cuts=cuts)
+        if sums.most(cuts) <= limits.output_axons.value and _fits(resources, population, grid):
+            high = middle
+        else:
+            low = middle + 1
+    return Grid(population=population.name, cuts=_cuts(counts, by_size[low]))
+
+
+def _cuts(counts: Candidates, flat: int) -> tuple[int, int, int]:
+    i, j, k = np.unravel_index(flat, counts.n_blocks.shape)
+    return int(counts.choices[0][i]), int(counts.choices[1][j]), int(counts.choices[2][k])
+
+
+def _score(resources: Resources, counts: Candidates) -> NDArray[np.float64]:
+    """What a grid costs: its cores, those that its sources' output axons make needed, deliveries."""
+    limits = resources.chip.limits
+    score = counts.n_blocks.astype(np.float64)
+    by_source: dict[str, NDArray[np.float64]] = {}
+    n_sources = 0
+    total = np.zeros(score.shape)
+    for name, deliveries in counts.deliveries.items():
+        wire = resources.wires[name]
+        source = resources.network[wire.projection.source]
+        total += deliveries
+        n_sources += source.n_neurons
+        if not isinstance(source, Input):
+            share = deliveries * (wire.entries * wire.n_signs / limits.output_axons.value)
+            by_source[source.name] = by_source.get(source.name, 0.0) + share
+    for name, share in by_source.items():
+        score += np.maximum(share - resources.network[name].n_neurons / limits.neurons.value, 0.0)
+    return score + 0.01 * total / max(n_sources, 1)
+
+
+def _fits(resources: Resources, population: Population, grid: Grid) -> bool:
+    """Whether every block fits, output axons aside; counted exactly."""
+    limits = resources.chip.limits
+    return all(
+        block.n_neurons <= limits.neurons.value
+        and resources.input_axons([block]) <= limits.input_axons.value
+        and resources.synapse_bits([block]) <= limits.synapse_memory_bits.value
+        and (
+            limits.threshold_configurations is None
+            or resources.thresholds([block]) <= limits.threshold_configurations.value
+        )
+        for block in _middle_first(grid_blocks(population, grid))
+    )
+
+
+def _middle_first(blocks: list[Block]) -> Iterator[Block]:
+    yield blocks[len(blocks) // 2]
+    yield from blocks
+
+
+def _check_single_neuron(
+    resources: Resources, population: Population, counts: Candidates, entries: NDArray[np.int64]
+) -> None:
+    """Raise if some neuron alone exceeds a limit of a core."""
+    limits = resources.chip.limits
+    worst = int(entries.max())
+    if worst > limits.output_axons.value:
+        raise _too_much(resources, population, "output axons", worst, limits.output_axons.value)
+    formats = len({f for w in resources.into(population.name) for f in w.formats})
+    if limits.synapse_configurations is not None and formats > limits.synapse_configurations.value:
+        raise _too_much(
+            resources, population, "synapse configurations", formats,
+            limits.synapse_configurations.value,
+        )  # fmt: skip
+    if (
+        counts.axons.flat[-1] <= limits.input_axons.value
+        and counts.bits.flat[-1] <= limits.synapse_memory_bits.value
+    ):
+        return
+    shape = chw(population.shape)
+    most_axons = _axons_of_neurons(resources, population)
+    c, y, x = (int(i) for i in np.unravel_index(int(most_axons.argmax()), shape))
+    block = Block(
+        population=population.name, channels=(c, c + 1), rows=(y, y + 1), columns=(x, x + 1),
+        core=UNPLACED,
+    )  # fmt: skip
+    need = resources.input_axons([block])
+    if need > limits.input_axons.value:
+        raise _too_much(resources, population, "input axons", need, limits.input_axons.value)
+    need = resources.synapse_bits([block])
+    if need > limits.synapse_memory_bits.value:
+        raise _too_much(
+            resources, population, "bits of synapse memory", need, limits.synapse_memory_bits.value
+        )
+
+
+def _axons_of_neurons(resources: Resources, population: Population) -> NDArray[np.int64]:
+    """Synapses (an upper bound of axons and lists) of each neuron, weighted by signs."""
+    from pmsm_hw.operators import DenseForm, apply
+
+    total = np.zeros(chw(population.shape), np.int64)
+    for wire in resources.into(population.name):
+        form = wire.form
+        source = resources.network[wire.projection.source]
+        if isinstance(form, DenseForm):
+            each = np.count_nonzero(form.weight, axis=1)
+            total += each.reshape(total.shape) * wire.n_signs
+            continue
+        mask: NDArray[np.int8] = (form.weight != 0).astype(np.int8)
+        if wire.axons == "pixel":
+            # one channel of all ones stands for a pixel
+            mask = mask.any(axis=1, keepdims=True).astype(np.int8)
+            flat = WindowForm(
+                mask,
+                form.stride,
+                form.padding,
+                form.dilation,
+                1,
+                (1, *form.source[1:]),
+                form.target,
+            )
+            ones = np.ones((1, 1, *form.source[1:]), np.int8)
+        else:
+            flat = WindowForm(
+                mask, form.stride, form.padding, form.dilation, form.groups, form.source,
+                form.target,
+            )  # fmt: skip
+            ones = np.ones((1, *chw(source.shape)), np.int8)
+        total += apply(flat, ones, 1).astype(np.int64).reshape(total.shape) * wire.n_signs
+    return total
+
+
+def _too_much(
+    resources: Resources, population: Population, what: str, need: int, limit: int
+) -> CapacityError:
+    remedies = {
+        "input axons": "split its fan-in (pmsm_hw.mapping.split_fan_in) or use a larger chip",
+        "output axons": "a neuron reaches too many cores: split the population's targets, or use a "
+        "chip with larger cores",
+        "bits of synapse memory": "split its fan-in (pmsm_hw.mapping.split_fan_in), or use fewer "
+        "weight bits",
+    }
+    return CapacityError(
+        population.subject,
+        f"one neuron needs {need:,} {what}, a core of chip '{resources.chip.name}' has {limit:,}",
+        remedy=remedies.get(what, "use a larger chip"),
+        actual=need,
+        limit=limit,
+    )

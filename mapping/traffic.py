@@ -1,0 +1,184 @@
+"""Messages between cores: who sends how much to whom."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping as MappingType
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pmsm_hw.errors import MappingError
+from pmsm_hw.mapping.resources import Box, union
+from pmsm_hw.network import Input
+from pmsm_hw.operators import chw
+
+if TYPE_CHECKING:
+    from pmsm_hw.mapping.assignment import Block
+    from pmsm_hw.mapping.resources import Resources
+    from pmsm_hw.network import Network
+
+__all__ = ["IO", "Traffic", "core_traffic", "rates_of"]
+
+IO = -1
+"""Source index of messages that enter through the I/O port."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traffic:
+    """Messages between cores.
+
+    Parameters
+    ----------
+    source, target
+        ``(n,)`` int64: indices of cores (`IO`: the I/O port).
+    messages
+        ``(n,)`` float64.
+    """
+
+    source: NDArray[np.int64]
+    target: NDArray[np.int64]
+    messages: NDArray[np.float64]
+
+
+def rates_of(
+    network: Network, traffic: MappingType[str, ArrayLike] | None
+) -> dict[str, NDArray[np.float64]]:
+    """Messages that each neuron sends, per population (inputs too), as ``operators.chw`` arrays.
+
+    Parameters
+    ----------
+    network
+        Whose populations.
+    traffic
+        By population, a number or one per neuron, in any unit that is the same for all; ``None``,
+        or a population that is missing: one message per neuron.
+
+    Raises
+    ------
+    MappingError
+        If a name is unknown, a shape is wrong, or a value is negative or not finite.
+    """
+    known = {p.name for p in network}
+    for name in traffic or {}:
+        if name not in known:
+            raise MappingError(
+                "traffic",
+                f"names population {name!r}, network '{network.name}' has "
+                f"{', '.join(sorted(known))}",
+                remedy="use its names",
+                actual=name,
+                limit=tuple(sorted(known)),
+            )
+    rates = {}
+    for p in network:
+        shape = chw(p.shape)
+        value = np.asarray((traffic or {}).get(p.name, 1.0), np.float64)
+        if value.ndim and value.size != p.n_neurons:
+            raise MappingError(
+                "traffic",
+                f"of {p.subject} has {value.size:,} values, it has {p.n_neurons:,} neurons",
+                remedy="give one number, or one per neuron",
+                actual=value.size,
+                limit=p.n_neurons,
+            )
+        if not np.isfinite(value).all() or (value < 0).any():
+            raise MappingError(
+                "traffic",
+                f"of {p.subject} holds negative or infinite values, the limit is 0",
+                remedy="give messages per neuron",
+                actual=float(value.min()),
+                limit=0,
+            )
+        rates[p.name] = np.broadcast_to(value.reshape(shape) if value.ndim else value, shape)
+    return rates
+
+
+def core_traffic(
+    resources: Resources,
+    cores: Sequence[Sequence[Block]],
+    rates: MappingType[str, NDArray[np.float64]],
+) -> Traffic:
+    """Count messages between cores: one per source neuron, message and target core.
+
+    Parameters
+    ----------
+    resources
+        Of network and chip.
+    cores
+        Blocks of each core.
+    rates
+        From `rates_of`.
+    """
+    network = resources.network
+    homes = _Homes(cores)
+    sources, targets, messages = [], [], []
+    for index, blocks in enumerate(cores):
+        boxes: dict[str, list[Box]] = {}
+        for block in blocks:
+            for wire in resources.into(block.population):
+                boxes.setdefault(wire.projection.source, []).append(resources.reached(wire, block))
+        for name, found in boxes.items():
+            box = found[0] if len(found) == 1 else union(found)
+            rate = rates[name][slice(*box.channels), slice(*box.rows), slice(*box.columns)]
+            sent = rate * box.mask
+            if isinstance(network[name], Input):
+                homes_, amounts = np.array([IO]), np.array([sent.sum()])
+            else:
+                homes_, amounts = homes.split(name, box, sent)
+            keep = amounts > 0
+            sources.append(homes_[keep])
+            messages.append(amounts[keep])
+            targets.append(np.full(int(keep.sum()), index, np.int64))
+    if not sources:
+        empty = np.zeros(0, np.int64)
+        return Traffic(source=empty, target=empty, messages=np.zeros(0))
+    source, target = np.concatenate(sources), np.concatenate(targets)
+    amount = np.concatenate(messages).astype(np.float64)
+    # blocks of one population on one core: add up
+    key, inverse = np.unique((source + 1) * len(cores) + target, return_inverse=True)
+    total = np.bincount(inverse, weights=amount, minlength=len(key))
+    return Traffic(source=key // len(cores) - 1, target=key % len(cores), messages=total)
+
+
+class _Homes:
+    """Looks up which cores hold the neurons of a box."""
+
+    def __init__(self, cores: Sequence[Sequence[Block]]) -> None:
+        self.grids: dict[str, tuple[NDArray[np.int64], ...]] = {}
+        found: dict[str, list[tuple[Block, int]]] = {}
+        for index, blocks in enumerate(cores):
+            for block in blocks:
+                found.setdefault(block.population, []).append((block, index))
+        for name, items in found.items():
+            # edges of the grid that the blocks form (or, for uneven cuts, of its refinement)
+            edges = [
+                np.unique([e for b, _ in items for e in getattr(b, axis)])
+                for axis in ("channels", "rows", "columns")
+            ]
+            home = np.full(tuple(len(e) - 1 for e in edges), -2, np.int64)
+            for block, index in items:
+                at = tuple(
+                    slice(*np.searchsorted(e, getattr(block, axis)))
+                    for e, axis in zip(edges, ("channels", "rows", "columns"), strict=True)
+                )
+                home[at] = index
+            self.grids[name] = (*edges, home)
+
+    def split(
+        self, name: str, box: Box, sent: NDArray[np.float64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Sum what is sent from a box by the core that sends it."""
+        *edges, home = self.grids[name]
+        at = []
+        for axis, (edge, bounds) in enumerate(
+            zip(edges, (box.channels, box.rows, box.columns), strict=True)
+        ):
+            first = int(np.searchsorted(edge, bounds[0], side="right")) - 1
+            last = int(np.searchsorted(edge, bounds[1], side="left"))
+            at.append(slice(first, last))
+            starts = np.maximum(edge[first:last], bounds[0]) - bounds[0]
+            sent = np.add.reduceat(sent, starts, axis=axis)
+        return home[tuple(at)].reshape(-1), sent.reshape(-1)
