@@ -8,9 +8,10 @@ Entries
     ``entry[slot] : entry[slot + 1]`` are the messages of one spike of that neuron: one per core
     that holds at least one synapse (other than zero) of it, ascending by core.
 Pairs, rows, deposits
-    A *pair* is a source population and a target core that it reaches. A *row* is a projection and a
-    target core, and counts synaptic operations; the rows of a pair stand together. A *deposit* is
-    a projection and a target block: what to do with a message.
+    A *pair* is a source population and a target core that it reaches. A *row* is a projection, a
+    target core and how the synapses are stored there, and counts synaptic operations; the rows of
+    a pair stand together. A *deposit* is a projection and a target block: what to do with a
+    message.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ class Plan(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A projection into a core.
+    """Synapses of a projection on a core that are stored in one way.
 
     Parameters
     ----------
@@ -365,12 +366,6 @@ def _blocks(
     return out
 
 
-def _kind(mapping: Mapping, projection: Projection) -> SynapticKind:
-    if projection.kind == "dense":
-        return "dense"
-    return "conv" if mapping.chip.limits.population_axons.value else "sparse"
-
-
 def _entries(
     network: Network,
     mapping: Mapping,
@@ -380,6 +375,15 @@ def _entries(
 ) -> tuple[dict[str, Any], tuple[Row, ...], tuple[tuple[int, int], ...]]:
     """Which cores a spike goes to, and how many synapses it meets there."""
     from pmsm_hw.mapping.connectivity import fan_out_box
+    from pmsm_hw.mapping.resources import Resources
+
+    resources = Resources(network, mapping.chip)
+
+    def kind_of(projection: Projection, block: Block) -> SynapticKind:
+        wire = resources.wires[projection.name]
+        if wire.axons == "pixel":
+            return "conv"
+        return resources.block_bits(wire, block)[1] if wire.widths else "dense"
 
     slot_of: dict[str, NDArray[np.int64]] = {}
     for i, place in enumerate(places):
@@ -404,13 +408,13 @@ def _entries(
         for core_index, core in enumerate(mapping.cores):
             if core not in by_core:
                 continue
-            used = sorted({r for r, _ in by_core[core]})
+            stored = [(r, kind_of(out[r], block), block) for r, block in by_core[core]]
+            used = sorted({(r, kind) for r, kind, _ in stored})
             count = np.zeros((len(used), *chw(population.shape)), np.int32)
-            for r, block in by_core[core]:
+            for r, kind, block in stored:
                 box = fan_out_box(network, out[r], block)
-                count[
-                    used.index(r), slice(*box.channels), slice(*box.rows), slice(*box.columns)
-                ] += box.count
+                row = used.index((r, kind))
+                count[row, slice(*box.channels), slice(*box.rows), slice(*box.columns)] += box.count
             flat = count.reshape(len(used), -1)
             sources = np.flatnonzero(flat[0] if len(used) == 1 else flat.any(axis=0))
             if sources.size == 0:
@@ -418,12 +422,7 @@ def _entries(
             pair_of[p, core_index] = len(pairs)
             pairs.append((p, core_index))
             rows += [
-                Row(
-                    projection=number[out[r].name],
-                    core=core_index,
-                    kind=_kind(mapping, out[r]),
-                )
-                for r in used
+                Row(projection=number[out[r].name], core=core_index, kind=kind) for r, kind in used
             ]
             pair_row.append(len(rows))
             entry_slot.append(slot_of[population.name][sources])
