@@ -252,10 +252,11 @@ class Mapping:
     def to_dict(self) -> dict[str, Any]:
         """Everything, as plain strings, integers and numpy arrays (no nesting), for files.
 
-        Keys: ``format_version`` (1), ``network_fingerprint``, ``network_name``, ``chip`` (JSON text of
-        the whole chip, so that a file is self-contained), ``objective``, ``seed``, ``populations``
-        and ``spike_modes`` (JSON text of lists), ``blocks`` ``(n, 8)`` int64 (index into populations,
-        c0, c1, y0, y1, x0, x1, core), ``usage``, ``link_load``, ``metrics`` (JSON text).
+        Keys: ``format_version`` (1), ``network_fingerprint``, ``network_name``, ``chip`` (JSON text
+        of the whole chip, so that a file is self-contained), ``objective``, ``seed``,
+        ``populations`` and ``spike_modes`` (JSON text of lists), ``blocks`` ``(n, 8)`` int64 (index
+        into populations, c0, c1, y0, y1, x0, x1, core), ``usage``, ``link_load``, ``metrics`` (JSON
+        text).
         """
         import json
 

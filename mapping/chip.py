@@ -10,9 +10,9 @@ A chip file is TOML. Every number in it is an inline table ``{value, unit, sourc
 ``assumed``
     ours, or without a primary source; ``source`` says how it was derived.
 
-A constant that nobody knows is absent, never zero: its attribute is then ``None``, and a report that
-needs it is partial. Unknown keys are refused. Times are in ns (Loihi is asynchronous and has no
-clock), energies in pJ, static power in mW.
+A constant that nobody knows is absent, never zero: its attribute is then ``None``, and a report
+that needs it is partial. Unknown keys are refused. Times are in ns (Loihi is asynchronous and has
+no clock), energies in pJ, static power in mW.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar, get_args
 
@@ -275,13 +276,13 @@ class Energies(_Events):
 
 
 class Times(_Events):
-    """Time of each event, ns; absent: unknown. Names as in `Energies`, and
+    """Time of each event, ns; absent: unknown. Names as in `Energies`, and a barrier.
 
     Parameters
     ----------
     barrier
         ``((n_tiles, ns), ...)``: end of a step by the number of tiles in use, ascending; between
-        two entries linear, beyond the last one unknown extrapolation is refused by `barrier_ns`.
+        two entries linear.
     """
 
     synaptic_operation: TimeNs | None = None
@@ -320,7 +321,7 @@ class Times(_Events):
         points = self.barrier.value
         if n_tiles <= points[0][0]:
             return float(points[0][1])
-        for (n0, t0), (n1, t1) in zip(points, points[1:]):
+        for (n0, t0), (n1, t1) in pairwise(points):
             if n_tiles <= n1:
                 return float(t0 + (t1 - t0) * (n_tiles - n0) / (n1 - n0))
         return float(points[-1][1])
@@ -427,6 +428,18 @@ class Chip(_Frozen):
     def chip_of(self, x: int, y: int) -> int:
         """Index of the chip that holds a tile, row by row."""
         return (y // self.mesh.rows.value) * self.board.columns.value + x // self.mesh.columns.value
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the chip file has it: plain dictionaries, lists, numbers and strings."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Chip '{self.name}': {self.n_chips} chips, {self.columns} x {self.rows} tiles, "
+            f"{self.n_cores:,} cores>"
+        )
+
+    __str__ = __repr__
 
     def quantities(self) -> Iterator[tuple[str, Quantity[Any]]]:
         """Every number that is known, with its dotted key."""

@@ -284,7 +284,7 @@ def _check_blocks(mapping: Mapping, network: Network) -> None:
         if not inside or not 0 <= block.core < mapping.chip.n_cores:
             raise MappingError(
                 f"block of population '{block.population}' on core {block.core}",
-                f"lies outside the population's shape {shape} or the {mapping.chip.n_cores:,} cores",
+                f"lies outside shape {shape} or the {mapping.chip.n_cores:,} cores of the chip",
                 remedy="map the network anew",
                 actual=(block.channels, block.rows, block.columns),
                 limit=shape,

@@ -67,7 +67,7 @@ def pack(
     for name, found in blocks.items():
         wires = resources.into(name)
         formats = {f for w in wires for f in w.formats}
-        kinds = {w.projection.source: w.axons for w in wires}
+        kinds: dict[str, str] = {w.projection.source: w.axons for w in wires}
         for block in found:
             need = (
                 block.n_neurons,

@@ -1,20 +1,20 @@
 """What blocks need of a core: the exact counts, and how chip and network fit together at all.
 
 Input axons
-    A core has one input axon per source and sign that reaches it. The source is a neuron; or a pixel,
-    whose channels share one population axon, where the chip has these and no dense projection joins
-    the two populations.
+    A core has one input axon per source and sign that reaches it. The source is a neuron; or a
+    pixel, whose channels share one population axon, where the chip has these and no dense
+    projection joins the two populations.
 Synapse memory
-    Behind each axon stand lists of synapses, one per projection, block and (under a population axon)
-    channel. Pixels whose windows meet the block in the same taps share their lists. A projection's
-    lists into a block are all dense (every neuron of the block, no indices) or all sparse (synapses
-    other than zero, with indices), whichever is smaller in total.
+    Behind each axon stand lists of synapses, one per projection, block and (under a population
+    axon) channel. Pixels whose windows meet the block in the same taps share their lists. A
+    projection's lists into a block are all dense (every neuron of the block, no indices) or all
+    sparse (synapses other than zero, with indices), whichever is smaller in total.
 Output axons
     A neuron has one entry per target core and sign (`population_axon_entries` of them where the
     target's axon is a population axon).
 Signs
-    A graded spike on a chip that signs them needs one set of axons; anything else needs one per sign
-    that can occur (`Network.bounds`), with the payload's gain folded into weights and exponent.
+    A graded spike on a chip that signs them needs one set of axons; anything else needs one per
+    sign that can occur (`Network.bounds`), with the payload's gain folded into weight and exponent.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def spike_mode(population: Population, chip: Chip) -> Mode:
         If the population insists on a mode that the chip does not have.
     """
     modes = chip.spikes.modes.value
-    wanted = "auto" if isinstance(population, Readout) else population.spike_mode  # type: ignore[attr-defined]
+    wanted = getattr(population, "spike_mode", "auto")  # readouts never spike
     if wanted == "auto":
         return "graded" if "graded" in modes else "unit"
     if wanted not in modes:
@@ -68,7 +68,8 @@ def spike_mode(population: Population, chip: Chip) -> Mode:
             actual=wanted,
             limit=modes,
         )
-    return wanted  # type: ignore[no-any-return]
+    mode: Mode = wanted
+    return mode
 
 
 @dataclass(frozen=True)
@@ -237,7 +238,7 @@ class Resources:
         widths, formats = [], []
         for factor in self.factors[projection.source]:
             low, high = (lo, hi) if factor > 0 else (-hi, -lo)
-            need = max((-low - 1).bit_length() if low < 0 else 0, high.bit_length()) + 1
+            need = max((-low - 1).bit_length() if low < 0 else 0, max(high, 0).bit_length()) + 1
             width = min((w for w in limits.weight_bits.value if w >= need), default=None)
             if width is None:
                 raise MappingError(
@@ -291,9 +292,8 @@ class Resources:
             at = np.arange(first, end)[:, None] + form.padding[axis][0]
             offset = at - np.arange(kernel) * form.dilation[axis]
             row = offset // stride
-            self._signatures[key] = (
-                (offset % stride == 0) & (row >= targets[0]) & (row < targets[1])
-            )
+            meets: NDArray[np.bool_] = offset % stride == 0
+            self._signatures[key] = meets & (row >= targets[0]) & (row < targets[1])
         return self._signatures[key]
 
     def block_bits(self, wire: Wire, block: Block) -> tuple[int, SynapticKind]:
@@ -340,7 +340,7 @@ class Resources:
             each = width + wire.delay_bits
             sparse += int(list_bits(self.chip, lengths, each + index).sum())
             dense += int(lengths.size * list_bits(self.chip, n, each))
-        return min((dense, "dense"), (sparse, "sparse"))
+        return (dense, "dense") if dense <= sparse else (sparse, "sparse")
 
     def sources(self, wire: Wire, block: Block) -> Box:
         """Source units (pixels or neurons) with a synapse into a block."""
@@ -354,7 +354,7 @@ class Resources:
         x = self.signatures(wire, 1, block.columns)
         taps, all_taps = self.taps(wire, block.channels)
         if all_taps:
-            mask = y.any(axis=1)[:, None] & x.any(axis=1)
+            mask = np.outer(y.any(axis=1), x.any(axis=1))
         else:
             some = taps.any(axis=0).astype(np.int64)
             mask = (y.astype(np.int64) @ some @ x.T.astype(np.int64)) > 0
@@ -493,7 +493,7 @@ def _union_size(boxes: Sequence[Box]) -> int:
 
 
 def list_kind(network: Network, chip: Chip, projection: Projection, block: Block) -> SynapticKind:
-    """How the synapses of a projection into a block are stored: which constant an operation costs."""
+    """How the synapses of a projection into a block are stored, which decides what one costs."""
     resources = Resources(network, chip)
     wire = resources.wires[projection.name]
     return resources.block_bits(wire, block)[1]

@@ -2,15 +2,16 @@
 
 A population is cut into a grid of near-equal blocks: ``n`` cuts along channels, rows and columns.
 All such grids are counted at once (resources of windows are products of what one axis needs), and
-the best one that fits is taken. Populations are cut in reverse topological order, so that the output
-axons of a population, one per target core, are known when it is its turn; recurrent ones are cut
-again until the counts agree.
+the best one that fits is taken. Populations are cut in reverse topological order, so that the
+output axons of a population, one per target core, are known when it is its turn; recurrent ones are
+cut again until the counts agree.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from pmsm_hw.errors import CapacityError
 from pmsm_hw.mapping.assignment import Block
-from pmsm_hw.mapping.connectivity import group_channels, source_range
+from pmsm_hw.mapping.connectivity import group_channels
 from pmsm_hw.network import Input, PolarityMultiSpike, Population
 from pmsm_hw.operators import WindowForm, chw
 
@@ -60,7 +61,7 @@ def grid_blocks(population: Population, grid: Grid) -> list[Block]:
     parts = []
     for size, cuts in zip(sizes, grid.cuts, strict=True):
         edges = edges_of(size, cuts).tolist()
-        parts.append(list(zip(edges[:-1], edges[1:], strict=True)))
+        parts.append(list(pairwise(edges)))
     return [
         Block(population=population.name, channels=c, rows=y, columns=x, core=UNPLACED)
         for y in parts[1]
@@ -108,7 +109,7 @@ def axis_table(
     seen: dict[tuple[int, int, int], tuple[int, NDArray[np.int64], NDArray[np.int64]]] = {}
     for i, cuts in enumerate(choices.tolist()):
         edges = edges_of(size, cuts).tolist()
-        for a, b in zip(edges[:-1], edges[1:], strict=True):
+        for a, b in pairwise(edges):
             raw = a * form.stride[axis] - form.padding[axis][0]
             end = (b - 1) * form.stride[axis] - form.padding[axis][0]
             end += (kernel - 1) * form.dilation[axis]
@@ -249,7 +250,7 @@ def _channel_table(
     most, each, total = [], [], []
     for cuts in choices.tolist():
         edges = edges_of(n, cuts).tolist()
-        parts = list(zip(edges[:-1], edges[1:], strict=True))
+        parts = list(pairwise(edges))
         sizes = [b - a for a, b in (group_channels(form, part) for part in parts)]
         most.append(max(sizes))
         each.append(min(max(b - a for a, b in parts), per_group))
@@ -269,9 +270,7 @@ def _thresholds(population: Population, choices: NDArray[np.int64]) -> NDArray[n
     most = []
     for cuts in choices.tolist():
         edges = edges_of(theta.shape[0], cuts).tolist()
-        most.append(
-            max(len(np.unique(theta[a:b])) for a, b in zip(edges[:-1], edges[1:], strict=True))
-        )
+        most.append(max(len(np.unique(theta[a:b])) for a, b in pairwise(edges)))
     return np.array(most, np.int64)
 
 
@@ -434,7 +433,7 @@ def _cuts(counts: Candidates, flat: int) -> tuple[int, int, int]:
 
 
 def _score(resources: Resources, counts: Candidates) -> NDArray[np.float64]:
-    """What a grid costs: its cores, those that its sources' output axons make needed, deliveries."""
+    """What a grid costs: its cores, those that its sources' output axons need, deliveries."""
     limits = resources.chip.limits
     score = counts.n_blocks.astype(np.float64)
     by_source: dict[str, NDArray[np.float64]] = {}
@@ -447,7 +446,7 @@ def _score(resources: Resources, counts: Candidates) -> NDArray[np.float64]:
         n_sources += source.n_neurons
         if not isinstance(source, Input):
             share = deliveries * (wire.entries * wire.n_signs / limits.output_axons.value)
-            by_source[source.name] = by_source.get(source.name, 0.0) + share
+            by_source[source.name] = by_source.get(source.name, np.zeros(score.shape)) + share
     for name, share in by_source.items():
         score += np.maximum(share - resources.network[name].n_neurons / limits.neurons.value, 0.0)
     return score + 0.01 * total / max(n_sources, 1)
@@ -521,10 +520,10 @@ def _axons_of_neurons(resources: Resources, population: Population) -> NDArray[n
             each = np.count_nonzero(form.weight, axis=1)
             total += each.reshape(total.shape) * wire.n_signs
             continue
-        mask: NDArray[np.int8] = (form.weight != 0).astype(np.int8)
+        mask: NDArray[np.int8] = np.not_equal(form.weight, 0).astype(np.int8)
         if wire.axons == "pixel":
             # one channel of all ones stands for a pixel
-            mask = mask.any(axis=1, keepdims=True).astype(np.int8)
+            mask = np.asarray(mask.any(axis=1, keepdims=True), np.int8)
             flat = WindowForm(
                 mask,
                 form.stride,

@@ -139,7 +139,8 @@ def core_traffic(
     amount = np.concatenate(messages).astype(np.float64)
     # blocks of one population on one core: add up
     key, inverse = np.unique((source + 1) * len(cores) + target, return_inverse=True)
-    total = np.bincount(inverse, weights=amount, minlength=len(key))
+    total = np.zeros(len(key))
+    np.add.at(total, inverse.reshape(-1), amount)
     return Traffic(source=key // len(cores) - 1, target=key % len(cores), messages=total)
 
 

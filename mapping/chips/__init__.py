@@ -1,0 +1,1 @@
+"""Chip files (TOML) that ship with the package."""

@@ -1,0 +1,299 @@
+"""Boundaries of every limit, and the complaints of users of other mappers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pmsm_hw import Conv2d, Dense, Input, Network, PolarityMultiSpike, Readout
+from pmsm_hw.errors import CapacityError, MappingError
+from pmsm_hw.mapping import Mapping, list_kind, load_chip, map_network
+from pmsm_hw.mapping.resources import Resources, list_bits
+
+
+def ones(*shape):
+    return np.ones(shape, np.int8)
+
+
+def neurons(name, *shape, theta=1000, levels=(0, 1)):
+    return PolarityMultiSpike(name=name, shape=shape, theta=np.array(theta), levels=levels)
+
+
+def two_layer(n_in, n_out, weight=None):
+    """Input straight into a readout: one sign, no output axons."""
+    weight = ones(n_out, n_in) if weight is None else weight
+    return Network(
+        name="two",
+        populations=(
+            Input(name="in", shape=(n_in,), levels=(0, 1)),
+            Readout(name="out", shape=(n_out,)),
+        ),
+        projections=(Dense(source="in", target="out", weight=weight),),
+    )  # fmt: skip
+
+
+def with_limits(chip, **limits):
+    data = chip.to_dict()
+    for key, value in limits.items():
+        data["limits"][key]["value"] = value
+    return type(chip).model_validate(data)
+
+
+@pytest.mark.parametrize(("n", "cores"), [(1023, 1), (1024, 1), (1025, 2), (2000, 2), (2049, 3)])
+def test_neurons_per_core(n, cores):
+    mapping = map_network(two_layer(4, n), load_chip("loihi1"))
+    assert len(mapping.cores) == cores
+    assert mapping.usage[:, 0].sum() == n
+    assert mapping.usage[:, 0].max() <= 1024
+
+
+def test_input_axons_at_the_limit():
+    mapping = map_network(two_layer(4096, 2), load_chip("loihi1"))
+    assert mapping.usage[:, 1].tolist() == [4096]
+    with pytest.raises(CapacityError) as caught:
+        map_network(two_layer(4097, 2), load_chip("loihi1"))
+    error = caught.value
+    assert (error.actual, error.limit) == (4097, 4096)
+    assert str(error).startswith("population 'out': one neuron needs 4,097 input axons")
+    assert "split its fan-in" in error.remedy
+
+
+def test_synapse_memory_exactly_full_and_one_bit_more():
+    chip = load_chip("loihi1")
+    network = two_layer(100, 64, weight=np.full((64, 100), 100, np.int8))
+    full = 100 * 576  # 64 dense weights of 8 bits and a header of 10: 522, rounded to 576
+    exact = with_limits(chip, synapse_memory_bits=full)
+    mapping = map_network(network, exact)
+    assert mapping.usage.tolist() == [[64, 100, 0, full]]
+    tight = with_limits(chip, synapse_memory_bits=full - 1)
+    mapping = map_network(network, tight)
+    assert len(mapping.cores) == 2
+    mapping.check(network)
+
+
+def test_output_axons_at_the_limit():
+    # 2 targets cores x 1 entry x 1 sign each: 8 neurons need 16 entries
+    toy = load_chip("toy")
+    network = Network(
+        populations=(
+            Input(name="in", shape=(4,), levels=(0, 1)),
+            neurons("a", 8, theta=1),
+            Readout(name="out", shape=(128,)),
+        ),
+        projections=(
+            Dense(source="in", target="a", weight=ones(8, 4)),
+            Dense(source="a", target="out", weight=ones(128, 8)),
+        ),
+    )
+    mapping = map_network(network, with_limits(toy, output_axons=16))
+    assert len({b.core for b in mapping.blocks_in("a")}) == 1
+    assert mapping.usage[:, 2].max() == 16
+    mapping = map_network(network, with_limits(toy, output_axons=15))
+    assert len(mapping.blocks_in("a")) == 2
+    with pytest.raises(CapacityError, match="population 'a': one neuron needs 2 output axons"):
+        map_network(network, with_limits(toy, output_axons=1))
+
+
+@pytest.mark.parametrize(
+    ("n", "dense", "sparse"),
+    [(64, 576, 1216), (65, 640, 1280), (200, 1856, 3840), (256, 2304, 4864)],
+)
+def test_block_rule_gives_the_measured_bits(n, dense, sparse):
+    chip = load_chip("loihi1")
+    assert int(list_bits(chip, n, 8)) == dense
+    assert int(list_bits(chip, n, 18)) == sparse
+    assert int(list_bits(chip, 0, 8)) == 0
+
+
+def test_shared_convolution_uses_what_was_measured():
+    # a 12 -> 16 channel 3x3 kernel uses 18-24 % of a core where the bare kernel takes 1.3 %
+    rng = np.random.default_rng(0)
+    weight = rng.integers(1, 127, (16, 12, 3, 3)).astype(np.int8)
+    network = Network(
+        populations=(
+            Input(name="in", shape=(12, 8, 8), levels=(0, 1)),
+            Readout(name="out", shape=(16, 8, 8)),
+        ),
+        projections=(Conv2d(source="in", target="out", weight=weight, padding=1),),
+    )
+    chip = load_chip("loihi1")
+    mapping = map_network(network, chip)
+    assert mapping.usage[0, :2].tolist() == [1024, 64]  # one input axon per pixel
+    share = mapping.usage[0, 3] / chip.limits.synapse_memory_bits.value
+    assert 0.15 < share < 0.24
+    assert list_kind(network, chip, network.projections[0], mapping.blocks[0]) == "conv"
+
+
+def test_unit_spikes_of_both_signs_double_the_axons():
+    def network(levels):
+        return Network(
+            populations=(
+                Input(name="in", shape=(3,), levels=(-1, 1)),
+                neurons("a", 5, levels=levels, theta=1),
+                Readout(name="out", shape=(2,)),
+            ),
+            projections=(
+                Dense(source="in", target="a", weight=ones(5, 3)),
+                Dense(source="a", target="out", weight=ones(2, 5)),
+            ),
+        )
+
+    loihi = load_chip("loihi1")
+    one = map_network(network((0, 1)), loihi)
+    both = map_network(network((1, 1)), loihi)
+    # input: 3 values, both signs; a: 5 neurons, one or both signs
+    assert one.usage[:, 1].sum() == 3 * 2 + 5
+    assert both.usage[:, 1].sum() == 3 * 2 + 5 * 2
+    assert one.usage[:, 2].sum() == 5
+    assert both.usage[:, 2].sum() == 10
+    toy = map_network(network((1, 1)), load_chip("toy"))  # graded and signed: no doubling
+    assert toy.usage[:, 1].sum() == 3 + 5
+
+
+def test_negating_the_smallest_weight_takes_one_bit_more():
+    def width(weight, lo):
+        network = Network(
+            populations=(
+                Input(name="in", shape=(1,), levels=(lo, 1)),
+                Readout(name="out", shape=(1,)),
+            ),
+            projections=(Dense(source="in", target="out", weight=np.array([[weight]], np.int8)),),
+        )
+        return Resources(network, load_chip("loihi1")).wires["in->out"].widths
+
+    assert width(-128, 0) == (8,)
+    assert width(-128, -1) == (8, 9)
+    assert width(64, 0) == (8,)  # 7 bits do not exist
+    assert width(1, -1) == (2, 1)  # -1 and 0 fit one bit
+
+
+def test_delays_cost_bits_and_have_a_limit():
+    def network(delay):
+        return Network(
+            populations=(
+                Input(name="in", shape=(2,), levels=(0, 1)),
+                Readout(name="out", shape=(2,)),
+            ),
+            projections=(Dense(source="in", target="out", weight=ones(2, 2), delay=delay),),
+            max_steps=100,
+        )  # fmt: skip
+
+    toy = load_chip("toy")
+    plain = map_network(network(0), toy)
+    held = map_network(network(6), toy)
+    # two lists of two dense weights of 2 bits (5 with delay) and a header of 4, words of 32
+    assert plain.usage[0, 3] == held.usage[0, 3] == 64
+    data = toy.to_dict()
+    data["limits"]["synapse_word_bits"]["value"] = 1
+    fine = type(toy).model_validate(data)
+    assert map_network(network(0), fine).usage[0, 3] == 2 * (2 * 2 + 4)
+    assert map_network(network(6), fine).usage[0, 3] == 2 * (2 * 5 + 4)
+    with pytest.raises(CapacityError, match="projection 'in->out': holds its spikes for 8 steps"):
+        map_network(network(7), toy)
+
+
+def test_thresholds_per_core_are_limited():
+    population = PolarityMultiSpike(name="a", shape=(40,), theta=np.arange(1, 41), levels=(0, 1))
+    network = Network(
+        populations=(Input(name="in", shape=(2,), levels=(0, 1)), population),
+        projections=(Dense(source="in", target="a", weight=ones(40, 2)),),
+    )
+    mapping = map_network(network, load_chip("loihi1"))
+    assert sorted(b.n_neurons for b in mapping.blocks) == [13, 13, 14]  # at most 16 thresholds
+    assert len(map_network(network, load_chip("toy")).cores) == 1
+
+
+# -- complaints -------------------------------------------------------------------------------
+
+
+def test_complaint_axon_slots_are_counted_before_upload():
+    # a convolution whose pixels reach several cores in both signs: slots decide, and are counted
+    rng = np.random.default_rng(1)
+    network = Network(
+        populations=(
+            Input(name="in", shape=(3, 12, 12), levels=(-3, 3)),
+            neurons("a", 16, 12, 12, levels=(1, 1), theta=50),
+            neurons("b", 64, 12, 12, levels=(1, 1), theta=50),
+        ),
+        projections=(
+            Conv2d(source="in", target="a", weight=rng.integers(1, 9, (16, 3, 3, 3)), padding=1),
+            Conv2d(source="a", target="b", weight=rng.integers(1, 9, (64, 16, 3, 3)), padding=1),
+        ),
+    )
+    mapping = map_network(network, load_chip("loihi1"))
+    reached = 0
+    for y in range(12):
+        for x in range(12):
+            near = {
+                block.core
+                for block in mapping.blocks_in("b")
+                if block.rows[0] - 1 <= y <= block.rows[1]
+                and block.columns[0] - 1 <= x <= block.columns[1]
+            }
+            reached += len(near)
+    assert mapping.usage[:, 2].sum() == 16 * reached * 2 * 2  # two signs, two slots each
+    assert mapping.usage[:, 2].max() <= 4096
+
+
+def test_complaint_a_layer_over_1024_neurons_needs_no_hint():
+    for n in (1025, 2000):
+        mapping = map_network(two_layer(8, n), load_chip("loihi1"))
+        assert len(mapping.cores) == 2
+
+
+def test_complaint_fan_in_over_the_axon_limit_is_diagnosed_by_name():
+    with pytest.raises(CapacityError, match=r"population 'out'.*5,000 input axons.*4,096"):
+        map_network(two_layer(5000, 3), load_chip("loihi1"))
+
+
+def test_a_network_larger_than_the_chip_names_its_largest_population():
+    with pytest.raises(CapacityError) as caught:
+        map_network(two_layer(4, 16 * 64 + 1), load_chip("toy"))
+    assert (caught.value.actual, caught.value.limit) == (17, 16)
+    assert "population 'out' alone 17" in str(caught.value)
+
+
+# -- the mapping object -----------------------------------------------------------------------
+
+
+def test_tampered_mappings_are_refused():
+    network = two_layer(4, 1500)
+    mapping = map_network(network, load_chip("loihi1"))
+    data = mapping.to_dict()
+    moved = {**data, "blocks": data["blocks"].copy()}
+    moved["blocks"][:, 7] = moved["blocks"][0, 7]  # all on one core
+    moved["usage"] = data["usage"].sum(axis=0, keepdims=True)
+    with pytest.raises(MappingError):
+        Mapping.from_dict(moved).check(network)
+    lost = {**data, "blocks": data["blocks"][1:]}
+    with pytest.raises(MappingError, match="neurons without a core"):
+        Mapping.from_dict(lost).check(network)
+    with pytest.raises(MappingError, match="made for another network"):
+        mapping.check(two_layer(4, 1501))
+    with pytest.raises(MappingError, match="format_version 2"):
+        Mapping.from_dict({**data, "format_version": 2})
+    with pytest.raises(MappingError, match="has keys"):
+        Mapping.from_dict({k: v for k, v in data.items() if k != "usage"})
+    with pytest.raises(MappingError, match="is damaged"):
+        Mapping.from_dict({**data, "populations": "[not json"})
+
+
+def test_wrong_arguments():
+    network, chip = two_layer(4, 4), load_chip("toy")
+    with pytest.raises(MappingError, match="'speed' is not one of latency, energy, cores"):
+        map_network(network, chip, objective="speed")
+    with pytest.raises(MappingError, match="names population 'x'"):
+        map_network(network, chip, traffic={"x": 1.0})
+    with pytest.raises(MappingError, match="has 3 values, it has 4 neurons"):
+        map_network(network, chip, traffic={"in": [1.0, 2.0, 3.0]})
+    with pytest.raises(MappingError, match="negative or infinite"):
+        map_network(network, chip, traffic={"in": -1.0})
+
+
+def test_summary_shows_blocks_limits_and_metrics():
+    mapping = map_network(two_layer(4, 1500), load_chip("loihi1"))
+    text = mapping.summary()
+    assert "two on loihi1: 2 of 128 cores" in text
+    assert "750x1x1" in text
+    assert "synapse_memory_bits" in text
+    assert "mean_hops" in text
