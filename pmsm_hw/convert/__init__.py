@@ -1,0 +1,15 @@
+"""Conversion of quantized torch models to integer networks. Needs torch."""
+
+from pmsm_hw.convert.conversion import Conversion, convert
+from pmsm_hw.convert.integer import IntegerModel, IntegerSnn, integer_model
+from pmsm_hw.convert.report import ConversionReport, PopulationReport
+
+__all__ = [
+    "Conversion",
+    "ConversionReport",
+    "IntegerModel",
+    "IntegerSnn",
+    "PopulationReport",
+    "convert",
+    "integer_model",
+]

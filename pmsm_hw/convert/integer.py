@@ -1,0 +1,646 @@
+"""The integer network as a torch module: fake-quantized weights, trainable, exact.
+
+All values are integers held in float32 tensors, exact below 2**24 (`pmsm_hw.bounds` proves that they
+stay there), so the module computes what the converted `Network` computes, spike for spike.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pmsm_hw.convert.expressions import Channelwise, Flat, Map, Pool, Window, _torch_pads
+from pmsm_hw.convert.lowering import (
+    InputPlan,
+    Lowering,
+    NeuronPlan,
+    Plan,
+    Pooling,
+    RelayPlan,
+)
+from pmsm_hw.convert.rounding import (
+    RoundedNeurons,
+    RoundedProjection,
+    RoundedReadout,
+    round_plan,
+)
+from pmsm_hw.errors import ConversionError, PmsmHwError
+from pmsm_hw.network import (
+    MAX_WEIGHT_EXPONENT,
+    Conv1d,
+    Conv2d,
+    Dense,
+    Identity,
+    Input,
+    Network,
+    PolarityMultiSpike,
+    Population,
+    Projection,
+    Readout,
+    SumPool,
+)
+from pmsm_hw.nn.neuron import Rule, State, check_rule
+from pmsm_hw.nn.quantization import Batch, as_tensors
+from pmsm_hw.nn.quantizer import InputQuant, payload
+from pmsm_hw.nn.snn import SnnResult, split_frames
+
+__all__ = ["IntegerModel", "IntegerSnn", "integer_model"]
+
+Rounded: TypeAlias = "InputPlan | RoundedNeurons | RoundedReadout"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How a model is rounded; see `integer_model`."""
+
+    weight_bits: int
+    per_channel: bool
+    max_steps: int
+    rule: Rule
+    saturate: bool
+
+
+class _Fire(torch.autograd.Function):
+    """``payload(clip(floor((start + x) / theta), -n, p))``, straight-through.
+
+    With ``r = x / theta`` inside the range and ``g`` the slope of `PolarityQuant`: the gradient is
+    ``g * gain_pos / theta`` for ``x`` and ``-g * gain_pos * r / theta`` for theta. The rest of
+    theta's gradient comes through the next weights, which carry the unit of a spike.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        theta: Tensor,
+        start: Tensor,
+        phi: float,
+        levels: tuple[int, int],
+        gains: tuple[int, int],
+    ) -> Tensor:
+        k = torch.floor((start + x) / theta).clamp_(-levels[0], levels[1])
+        ctx.save_for_backward(x, theta)
+        ctx.phi, ctx.levels, ctx.gains = phi, levels, gains
+        return payload(k, gains)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        x, theta = ctx.saved_tensors
+        (n, p), (gain_pos, gain_neg) = ctx.levels, ctx.gains
+        r = x / theta
+        inside = (r >= -n - ctx.phi) & (r < p + 1 - ctx.phi)
+        slope = inside * (gain_pos / theta)
+        if gain_neg != gain_pos and n > 0:
+            slope = torch.where(x >= 0, slope, slope * (gain_neg / gain_pos))
+        grad_x = gradients[0] * slope
+        grad_theta = None
+        if ctx.needs_input_grad[1]:
+            shape = (1,) * (x.ndim - theta.ndim) + tuple(theta.shape)
+            grad_theta = (-grad_x * r).sum_to_size(shape).reshape(theta.shape)
+        return grad_x, grad_theta, None, None, None, None
+
+
+def integer_model(
+    model: nn.Module,
+    example_input: Batch,
+    *,
+    weight_bits: int = 8,
+    per_channel: bool = True,
+    max_steps: int = 8,
+    rule: str = "carry",
+    pooling: Pooling = "auto",
+    overflow: str = "error",
+    input_scale: float | None = None,
+    input_levels: Sequence[int] | None = None,
+    spare_bits: int = 1,
+) -> IntegerModel:
+    """Wrap a quantized model so that it computes with the integers of its conversion.
+
+    The wrapper shares the model's parameters and can be trained (``pmsm_hw.nn.finetune``); what
+    `convert` then makes of it equals it exactly, spike for spike. Batch norm is folded with its
+    running statistics.
+
+    Parameters
+    ----------
+    model
+        Quantized model.
+    example_input
+        A batch of inputs (one array, or one per input).
+    weight_bits
+        2..8, sign included.
+    per_channel
+        One scale per output channel, or one per population.
+    max_steps
+        Largest number of steps T for which the state is proven to fit.
+    rule
+        ``"carry"``, ``"reset"`` or ``"bounded"``.
+    pooling
+        ``"fold"``, ``"relay"`` or ``"auto"``.
+    overflow
+        ``"error"``, or ``"saturate"`` where the proof fails.
+    input_scale, input_levels
+        For models without an `InputQuant`.
+    spare_bits
+        Fractional bits to leave unused, so that the proof survives changes by training.
+
+    Raises
+    ------
+    ConversionError
+        Naming module, reason and remedy.
+    """
+    if isinstance(model, IntegerModel):
+        raise ConversionError(
+            "model",
+            "is an integer model already, limit: a quantized model",
+            remedy="pass it to convert as it is",
+            actual="IntegerModel",
+            limit="a quantized model",
+        )
+    if not 2 <= weight_bits <= 8:
+        raise ConversionError(
+            "weight_bits",
+            f"{weight_bits} is outside 2..8",
+            remedy="int8 is what projections hold",
+            actual=weight_bits,
+            limit=(2, 8),
+        )
+    if overflow not in ("error", "saturate"):
+        raise ConversionError(
+            "overflow",
+            f"{overflow!r} is not one of error, saturate",
+            remedy="choose one of them",
+            actual=overflow,
+            limit=("error", "saturate"),
+        )
+    settings = Settings(
+        weight_bits=weight_bits,
+        per_channel=per_channel,
+        max_steps=max_steps,
+        rule=check_rule(rule),
+        saturate=overflow == "saturate",
+    )
+    levels = None if input_levels is None else (int(input_levels[0]), int(input_levels[1]))
+    examples = as_tensors(example_input)
+    lowering = Lowering(
+        model, examples, pooling=pooling, input_scale=input_scale, input_levels=levels,
+        relay_reach=lambda source: _payload_range(source, settings),
+    )  # fmt: skip
+    return IntegerModel(model, lowering, settings, examples, spare_bits)
+
+
+def _payload_range(source: Any, settings: Settings) -> tuple[int, int]:
+    """Smallest and largest payload that a population can send in any step."""
+    if isinstance(source, InputPlan):
+        return min(source.levels[0], 0), max(source.levels[1], 0)
+    assert isinstance(source, NeuronPlan)
+    n, p = source.quantizer.levels
+    if settings.rule == "bounded":
+        t = settings.max_steps
+        n, p = n * t + p * (t - 1), p * t + n * (t - 1)
+    gain_pos, gain_neg = source.quantizer.gains
+    ends = (0, -n * gain_neg, p * gain_pos)
+    return min(ends), max(ends)
+
+
+class IntegerModel(nn.Module):
+    """A quantized model computed with the integers of its conversion; see `integer_model`.
+
+    Parameters
+    ----------
+    model, lowering, settings, examples, spare_bits
+        From `integer_model`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        lowering: Lowering,
+        settings: Settings,
+        examples: tuple[Tensor, ...],
+        spare_bits: int,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.lowering = lowering
+        self.settings = settings
+        self.examples = examples
+        self.exponents: dict[str, int] = {}
+        self.saturated: frozenset[str] = frozenset()
+        self._cache: tuple[Any, dict[str, Rounded], Any] | None = None
+        self.recipe = dict(getattr(model, "recipe", {})) | {
+            "integer": {
+                "weight_bits": settings.weight_bits,
+                "per_channel": settings.per_channel,
+                "max_steps": settings.max_steps,
+                "rule": settings.rule,
+                "pooling": lowering.pooling,
+                "overflow": "saturate" if settings.saturate else "error",
+            }
+        }
+        self.choose_exponents(spare_bits)
+
+    # -- integers ----------------------------------------------------------------------------
+
+    def choose_exponents(self, spare_bits: int = 0) -> None:
+        """Give each population as many fractional bits as its state has room for.
+
+        Parameters
+        ----------
+        spare_bits
+            Bits to leave unused.
+
+        Raises
+        ------
+        ConversionError
+            If a population's state does not fit even without fractional bits.
+        """
+        self.exponents, self.saturated = {}, frozenset()
+        bounds = self._build("probe", everything_saturates=True).bounds
+        misfits = {n for n, b in bounds.items() if not b.fits}
+        if misfits and not self.settings.saturate:
+            name = min(misfits)
+            bound = bounds[name]
+            raise ConversionError(
+                f"population '{name}'",
+                f"state can reach [{bound.u_min:,}, {bound.u_max:,}] within "
+                f"{self.settings.max_steps} steps, 24 bits hold [-8,388,608, 8,388,607]",
+                remedy="use fewer weight_bits or max_steps, or overflow='saturate'",
+                actual=(bound.u_min, bound.u_max),
+                limit=(-(1 << 23), (1 << 23) - 1),
+            )
+        self.saturated = frozenset(misfits)
+        for name, bound in bounds.items():
+            if name in misfits:
+                continue
+            largest = max(abs(bound.u_min), abs(bound.u_max), 1)
+            room = math.floor(math.log2((1 << 23) / largest)) - spare_bits
+            self.exponents[name] = min(max(room, 0), MAX_WEIGHT_EXPONENT)
+        while True:
+            bounds = self._build("probe", everything_saturates=True).bounds
+            misfits = {n for n, b in bounds.items() if not b.fits and n not in self.saturated}
+            if not misfits:
+                break
+            for name in misfits:
+                self.exponents[name] -= 1
+        self._cache = None
+
+    def rounded(self) -> tuple[dict[str, Rounded], Any]:
+        """Integers of the parameters of the moment, and the output's structure.
+
+        Differentiable in training mode; else computed once and kept while parameters stay.
+        """
+        if self.training and torch.is_grad_enabled():
+            return self._round(self.lowering.plan())
+        state = tuple(
+            (t.data_ptr(), t._version) for t in (*self.model.parameters(), *self.model.buffers())
+        )
+        if self._cache is None or self._cache[0] != state:
+            with torch.no_grad():
+                self._cache = (state, *self._round(self.lowering.plan()))
+        return self._cache[1], self._cache[2]
+
+    def _round(self, plan: Plan) -> tuple[dict[str, Rounded], Any]:
+        relay_levels = {}
+        for name, population in plan.populations.items():
+            if isinstance(population, RelayPlan):
+                lo, hi = _payload_range(plan.populations[population.source], self.settings)
+                n = math.prod(population.pool.kernel)
+                relay_levels[name] = (max(-lo * n, 0), max(hi * n, 1))
+        rounded = round_plan(
+            plan,
+            self.exponents,
+            weight_bits=self.settings.weight_bits,
+            per_channel=self.settings.per_channel,
+            relay_levels=relay_levels,
+        )
+        return rounded, plan.output
+
+    # -- as a model --------------------------------------------------------------------------
+
+    def forward(self, *x: Tensor) -> Any:
+        """Logits of one step, in real values; differentiable."""
+        rounded, output = self.rounded()
+        payloads = self._inputs(rounded, x)
+        answers: dict[str, Tensor] = {}
+        for name, population in rounded.items():
+            if isinstance(population, RoundedNeurons):
+                drive = _drive(population, payloads)
+                plan = population.plan
+                phi = plan.quantizer.phi if isinstance(plan, NeuronPlan) else 0.0
+                payloads[name] = cast(
+                    Tensor,
+                    _Fire.apply(
+                        drive, population.theta.to(drive.dtype), population.start.to(drive.dtype),
+                        phi, population.levels, population.gains,
+                    ),  # type: ignore[no-untyped-call]
+                )  # fmt: skip
+            elif isinstance(population, RoundedReadout):
+                answers[name] = _real(_drive(population, payloads), population)
+        return _filled(output, answers)
+
+    def _inputs(self, rounded: Mapping[str, Rounded], x: Sequence[Tensor]) -> dict[str, Tensor]:
+        inputs = [p for p in rounded.values() if isinstance(p, InputPlan)]
+        return {
+            p.name: InputQuant(p.scale, p.levels).units(part)
+            for p, part in zip(inputs, x, strict=True)
+        }
+
+    def spikes(self, x: Batch) -> dict[str, NDArray[np.int32]]:
+        """Spikes of one step: by population, ``(batch, *shape)`` int32; units for inputs."""
+        result = self.to_snn(self.settings.rule).run(*as_tensors(x), n_steps=1)
+        return {name: k[:, 0] for name, k in result.spikes.items()}
+
+    def to_snn(self, rule: str | None = None) -> IntegerSnn:
+        """Torch SNN that runs these integers step by step.
+
+        Parameters
+        ----------
+        rule
+            By default the one that the bounds were proven for.
+        """
+        return IntegerSnn(self, self.settings.rule if rule is None else check_rule(rule))
+
+    # -- as a network ------------------------------------------------------------------------
+
+    def network(self, name: str = "network") -> Network:
+        """The integer network.
+
+        Raises
+        ------
+        ConversionError
+            If training has moved the parameters so far that the bound proof fails.
+        """
+        try:
+            return self._build(name)
+        except PmsmHwError as cause:
+            raise ConversionError(
+                cause.subject,
+                cause.problem,
+                remedy="call choose_exponents() and fine-tune again, use fewer weight_bits or "
+                "max_steps, or overflow='saturate'",
+                actual=cause.actual,
+                limit=cause.limit,
+            ) from cause
+
+    def _build(self, name: str, *, everything_saturates: bool = False) -> Network:
+        was_training = self.training
+        try:
+            self.eval()
+            rounded, _ = self.rounded() if not everything_saturates else self._round_now()
+        finally:
+            self.train(was_training)
+        populations: list[Population] = []
+        projections: list[Projection] = []
+        for key, population in rounded.items():
+            if isinstance(population, InputPlan):
+                populations.append(
+                    Input(
+                        name=key,
+                        shape=population.shape,
+                        scale=population.scale,
+                        levels=population.levels,
+                    )
+                )
+                continue
+            overflow: Any = (
+                "saturate" if everything_saturates or key in self.saturated else "error"
+            )
+            shape = population.plan.shape
+            if isinstance(population, RoundedReadout):
+                populations.append(
+                    Readout(
+                        name=key,
+                        shape=shape,
+                        scale=population.unit.cpu().numpy(),
+                        bias=_int(population.bias, shape),
+                        overflow=overflow,
+                    )
+                )
+            else:
+                populations.append(
+                    PolarityMultiSpike(
+                        name=key,
+                        shape=shape,
+                        theta=_int(population.theta, shape),
+                        bias=_int(population.bias, shape),
+                        v_init=_int(population.start, shape),
+                        levels=population.levels,
+                        gains=population.gains,
+                        rule="carry" if isinstance(population.plan, RelayPlan) else self.settings.rule,
+                        overflow=overflow,
+                    )
+                )
+            taken: set[str] = set()
+            for projection in population.projections:
+                label, i = f"{projection.source}->{key}", 1
+                while label in taken:
+                    i += 1
+                    label = f"{projection.source}->{key}#{i}"
+                taken.add(label)
+                projections.append(_projection(projection, key, label, shape))
+        return Network(
+            name=name,
+            populations=tuple(populations),
+            projections=tuple(projections),
+            max_steps=self.settings.max_steps,
+        )
+
+    def _round_now(self) -> tuple[dict[str, Rounded], Any]:
+        with torch.no_grad():
+            return self._round(self.lowering.plan())
+
+
+def _int(tensor: Tensor, shape: tuple[int, ...]) -> NDArray[np.int64]:
+    array = tensor.detach().cpu().numpy()
+    if array.ndim and array.shape[1:] != (1,) * (array.ndim - 1):
+        array = np.broadcast_to(array, shape)
+    return array.astype(np.int64)
+
+
+def _projection(
+    projection: RoundedProjection, target: str, name: str, shape: tuple[int, ...]
+) -> Projection:
+    """The network's form of a rounded projection."""
+    map_ = projection.map
+    common: dict[str, Any] = {
+        "source": projection.source,
+        "target": target,
+        "name": name,
+        "weight_exponent": projection.exponent,
+    }
+    if isinstance(map_, Channelwise | Pool):
+        scale = map_.scale.detach().cpu().numpy().astype(np.int8)
+        if map_.is_plain:
+            weight = scale[0] if (scale == scale[0]).all() else scale
+            if isinstance(map_, Channelwise):
+                return Identity(weight=np.array(weight), **common)
+            return SumPool(
+                kernel=map_.kernel,
+                stride=map_.stride,
+                padding=map_.padding,
+                weight=np.array(weight),
+                **common,
+            )
+        kernel = map_.kernel if isinstance(map_, Pool) else (1,) * (len(shape) - 1)
+        rows = np.zeros((map_.total, len(scale), *kernel), np.int8)
+        index = np.arange(len(scale))
+        rows[map_.offset + index, index] = scale.reshape((-1,) + (1,) * len(kernel))
+        if not kernel:
+            return Dense(weight=rows, **common)
+        conv = Conv1d if len(kernel) == 1 else Conv2d
+        if isinstance(map_, Pool):
+            return conv(weight=rows, stride=map_.stride, padding=map_.padding, **common)
+        return conv(weight=rows, **common)
+    assert not isinstance(map_, Flat)
+    weight = map_.weight.detach().cpu().numpy().astype(np.int8)
+    if isinstance(map_, Window):
+        conv = Conv1d if weight.ndim == 3 else Conv2d
+        return conv(
+            weight=weight,
+            stride=map_.stride,
+            padding=map_.padding,
+            dilation=map_.dilation,
+            groups=map_.groups,
+            **common,
+        )
+    return Dense(weight=weight, **common)
+
+
+def _drive(
+    population: RoundedNeurons | RoundedReadout, payloads: Mapping[str, Tensor]
+) -> Tensor:
+    """Summed input plus bias, in units of state: ``(batch, *shape)``."""
+    shape = population.plan.shape
+    total: Tensor | None = None
+    for projection in population.projections:
+        part = _applied(projection, payloads[projection.source], shape)
+        total = part if total is None else total + part
+    any_payload = next(iter(payloads.values()))
+    bias = population.bias.to(any_payload.dtype)
+    if total is None:
+        return bias.expand(len(any_payload), *shape)
+    return total + bias
+
+
+def _applied(projection: RoundedProjection, sent: Tensor, shape: tuple[int, ...]) -> Tensor:
+    map_, factor = projection.map, float(1 << projection.exponent)
+    dtype = sent.dtype
+    if isinstance(map_, Channelwise | Pool):
+        scale = map_.scale.to(dtype) * factor
+        out = sent
+        if isinstance(map_, Pool):
+            # windows summed as a depthwise convolution of ones: integers, hence exact
+            ones = torch.ones((sent.shape[1], 1, *map_.kernel), dtype=dtype, device=sent.device)
+            out = _conv(sent, ones, map_.stride, map_.padding, (1,) * len(map_.kernel), sent.shape[1])
+        out = out * scale.reshape((-1,) + (1,) * (out.ndim - 2))
+        if not map_.is_plain:
+            after = map_.total - map_.offset - len(scale)
+            out = F.pad(out, [0, 0] * (out.ndim - 2) + [map_.offset, after])
+        return out
+    assert not isinstance(map_, Flat)
+    weight = map_.weight.to(dtype)
+    if isinstance(map_, Window):
+        return _conv(sent, weight, map_.stride, map_.padding, map_.dilation, map_.groups) * factor
+    return (F.linear(sent.flatten(1), weight) * factor).reshape(len(sent), *shape)
+
+
+def _conv(
+    x: Tensor, weight: Tensor, stride: Any, padding: Any, dilation: Any, groups: int
+) -> Tensor:
+    if all(a == b for a, b in padding):
+        pads = tuple(a for a, _ in padding)
+    else:
+        x, pads = F.pad(x, _torch_pads(padding)), (0,) * len(padding)
+    conv = F.conv1d if weight.ndim == 3 else F.conv2d
+    return conv(x, weight, None, stride, pads, dilation, groups)
+
+
+def _real(v: Tensor, readout: RoundedReadout) -> Tensor:
+    """State of a readout, in real values."""
+    return v * readout.unit.to(v.dtype)
+
+
+def _filled(output: Any, answers: Mapping[str, Tensor]) -> Any:
+    if isinstance(output, str):
+        return answers[output]
+    if isinstance(output, dict):
+        return {k: _filled(v, answers) for k, v in output.items()}
+    return tuple(_filled(v, answers) for v in output)
+
+
+class IntegerSnn(nn.Module):
+    """Runs an `IntegerModel` step by step, as the network's reference does, in torch.
+
+    Parameters
+    ----------
+    model
+        Its integers of the moment are taken.
+    rule
+        What neurons do with their state.
+    """
+
+    def __init__(self, model: IntegerModel, rule: Rule) -> None:
+        super().__init__()
+        self.rule = rule
+        was_training = model.training
+        try:
+            model.eval()
+            self.populations, self.output = model.rounded()
+        finally:
+            model.train(was_training)
+        self.saturated = model.saturated
+        self.inputs = [p for p in self.populations.values() if isinstance(p, InputPlan)]
+
+    def forward(self, *x: Any, n_steps: int | None = None, frames: bool = False) -> Any:
+        """Mean logits; arguments as for `pmsm_hw.nn.Snn`."""
+        return self.run(*x, n_steps=n_steps, frames=frames, record=False).logits
+
+    def run(
+        self, *x: Any, n_steps: int | None = None, frames: bool = False, record: bool = True
+    ) -> SnnResult:
+        """As `forward`, with the spikes of every population beside the logits."""
+        if n_steps is None and x and isinstance(x[-1], int):
+            x, n_steps = x[:-1], x[-1]
+        steps = 1 if n_steps is None else n_steps
+        states: dict[str, State] = {}
+        spikes: dict[str, list[Tensor]] = {}
+        sums: dict[str, Tensor] = {}
+        with torch.no_grad():
+            for inputs in split_frames(as_tensors(x), steps, frames):
+                payloads: dict[str, Tensor] = {}
+                for p, part in zip(self.inputs, inputs, strict=True):
+                    payloads[p.name] = InputQuant(p.scale, p.levels).units(part)
+                    if record:
+                        spikes.setdefault(p.name, []).append(payloads[p.name])
+                for name, population in self.populations.items():
+                    if isinstance(population, RoundedNeurons):
+                        drive = _drive(population, payloads)
+                        if name not in states:
+                            states[name] = State(
+                                population.start.to(drive.dtype),
+                                population.levels,
+                                "carry" if isinstance(population.plan, RelayPlan) else self.rule,
+                            )
+                        k = states[name].step(drive, population.theta.to(drive.dtype))
+                        payloads[name] = payload(k, population.gains)
+                        if record:
+                            spikes.setdefault(name, []).append(k)
+                    elif isinstance(population, RoundedReadout):
+                        drive = _drive(population, payloads)
+                        sums[name] = sums[name] + drive if name in sums else drive
+            answers = {
+                name: _real(v, cast(RoundedReadout, self.populations[name])) / steps
+                for name, v in sums.items()
+            }
+        return SnnResult(
+            logits=_filled(self.output, answers),
+            spikes={n: torch.stack(k, 1).cpu().numpy().astype(np.int32) for n, k in spikes.items()},
+        )

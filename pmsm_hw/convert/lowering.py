@@ -1,0 +1,908 @@
+"""From a traced torch graph to populations joined by linear maps, still in real numbers.
+
+`Lowering` walks the graph once (shapes, names, what each node is) and can then be evaluated any number
+of times with the parameters of the moment: `Lowering.plan` gives a differentiable `Plan`.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeAlias, cast
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, fx, nn
+
+from pmsm_hw.convert.expressions import (
+    Channelwise,
+    Expression,
+    Flat,
+    Map,
+    Matrix,
+    NotFoldable,
+    Pool,
+    Term,
+    Window,
+    as_matrix,
+    concatenated,
+)
+from pmsm_hw.errors import ConversionError
+from pmsm_hw.network import Pads, Shape
+from pmsm_hw.nn.quantizer import InputQuant, PolarityQuant
+from pmsm_hw.nn.tracing import arguments, function_name, trace
+
+__all__ = ["InputPlan", "Lowering", "NeuronPlan", "Plan", "Pooling", "ReadoutPlan", "RelayPlan"]
+
+Pooling: TypeAlias = Literal["auto", "fold", "relay"]
+QUANTIZE_LINE = "model = pmsm_hw.nn.quantize(model, levels=(0, 4), init='mse', calibration=x)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputPlan:
+    """An input population: see `pmsm_hw.network.Input`."""
+
+    name: str
+    shape: Shape
+    scale: float
+    levels: tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeuronPlan:
+    """A population of polarity multi-spike neurons, in real numbers.
+
+    Parameters
+    ----------
+    name, shape
+        As in the network.
+    drive
+        What reaches it; its maps turn payloads (integers) into real values.
+    quantizer
+        Gives levels, gains and phi.
+    theta
+        ``()`` or ``(channels,)`` float64.
+    """
+
+    name: str
+    shape: Shape
+    drive: Expression
+    quantizer: PolarityQuant
+    theta: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelayPlan:
+    """A population that sends the sum of a pooling window of payloads, unchanged."""
+
+    name: str
+    shape: Shape
+    source: str
+    pool: Pool
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadoutPlan:
+    """A readout population, in real numbers."""
+
+    name: str
+    shape: Shape
+    drive: Expression
+
+
+PopulationPlan: TypeAlias = "InputPlan | NeuronPlan | RelayPlan | ReadoutPlan"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Populations in topological order, and what the model returns.
+
+    Parameters
+    ----------
+    populations
+        By name.
+    output
+        The model's output with names of readouts in place of tensors.
+    """
+
+    populations: Mapping[str, PopulationPlan]
+    output: Any
+
+
+@dataclass
+class _Builder:
+    """What one evaluation of the graph has found so far."""
+
+    populations: dict[str, PopulationPlan] = field(default_factory=dict)
+    relays: dict[tuple[Any, ...], str] = field(default_factory=dict)
+
+
+class Lowering:
+    """A model's graph, ready to be lowered.
+
+    Parameters
+    ----------
+    model
+        Quantized model.
+    examples
+        One batch per input; gives the shapes.
+    pooling
+        ``"fold"`` average pooling into the next projection, ``"relay"`` it through a population, or
+        take the one with fewer synapses plus neurons (``"auto"``).
+    input_scale, input_levels
+        For inputs that no `InputQuant` quantizes.
+    relay_reach
+        Smallest and largest payload of a population, whose sums a relay must be able to send.
+
+    Raises
+    ------
+    ConversionError
+        Naming module, reason and remedy.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        examples: tuple[Tensor, ...],
+        *,
+        pooling: Pooling = "auto",
+        input_scale: float | None = None,
+        input_levels: tuple[int, int] | None = None,
+        relay_reach: Callable[[Any], tuple[int, int]] = lambda source: (0, 0),
+    ) -> None:
+        self.model = model
+        self.relay_reach = relay_reach
+        self.pooling = pooling
+        self.input_scale, self.input_levels = input_scale, input_levels
+        if pooling not in ("auto", "fold", "relay"):
+            raise ConversionError(
+                "pooling",
+                f"{pooling!r} is not one of auto, fold, relay",
+                remedy="choose one of them",
+                actual=pooling,
+                limit=("auto", "fold", "relay"),
+            )
+        self.graph = model.graph if isinstance(model, fx.GraphModule) else trace(model, ConversionError)
+        self.modules = dict(model.named_modules())
+        self._refuse_early()
+        self.results = self._propagate(examples)
+        self._names: dict[fx.Node, str] = {}
+        self._taken: set[str] = set()
+
+    # -- preparation -------------------------------------------------------------------------
+
+    def _refuse_early(self) -> None:
+        """Report what can be seen without shapes, missing quantizers first."""
+        for node in self.graph.nodes:
+            module = self._module(node)
+            if _is_activation(node, module):
+                raise ConversionError(
+                    self.subject(node),
+                    "is an activation without a quantizer, limit: 0",
+                    remedy=f"quantize the model first: {QUANTIZE_LINE}",
+                    actual=self.kind(node),
+                    limit="PolarityQuant",
+                )
+            if _is_max_pool(node, module):
+                raise ConversionError(
+                    self.subject(node),
+                    "max pooling has no spiking counterpart, limit: 0",
+                    remedy="use nn.AvgPool2d in its place and train again, or quantize with "
+                    "max_pool='average'",
+                    actual=self.kind(node),
+                    limit="average pooling",
+                )
+        if not any(isinstance(m, PolarityQuant) for m in self.modules.values()):
+            raise ConversionError(
+                f"model '{type(self.model).__name__}'",
+                "has 0 quantizers, at least 1 is needed",
+                remedy=f"quantize it first: {QUANTIZE_LINE}",
+                actual=0,
+                limit=1,
+            )
+
+    def _propagate(self, examples: tuple[Tensor, ...]) -> dict[fx.Node, Any]:
+        """Run the model once; keep shapes of tensors and all other values."""
+        placeholders = [n for n in self.graph.nodes if n.op == "placeholder"]
+        if len(placeholders) != len(examples):
+            raise ConversionError(
+                f"model '{type(self.model).__name__}'",
+                f"takes {len(placeholders)} inputs, {len(examples)} examples were given",
+                remedy="give one example batch per input",
+                actual=len(examples),
+                limit=len(placeholders),
+            )
+        results: dict[fx.Node, Any] = {}
+        where: list[fx.Node] = []
+
+        class Recorder(fx.Interpreter):
+            def run_node(self, n: fx.Node) -> Any:
+                where.append(n)
+                result = super().run_node(n)
+                results[n] = tuple(result.shape) if isinstance(result, Tensor) else result
+                return result
+
+        was_training = self.model.training
+        try:
+            self.model.eval()
+            with torch.no_grad():
+                runner = Recorder(
+                    self.model if isinstance(self.model, fx.GraphModule)
+                    else fx.GraphModule(self.model, self.graph)
+                )
+                runner.extra_traceback = False
+                runner.run(*(x[:1] for x in examples))
+        except (RuntimeError, ValueError, TypeError, IndexError) as cause:
+            node = where[-1]
+            raise ConversionError(
+                self.subject(node),
+                f"fails on the example input of shape "
+                f"{', '.join('x'.join(map(str, x.shape)) for x in examples)}: "
+                f"{str(cause).strip().splitlines()[0]}",
+                remedy="give an example batch as the model takes it",
+                actual=tuple(tuple(x.shape) for x in examples),
+                limit="a batch that the model accepts",
+            ) from cause
+        finally:
+            self.model.train(was_training)
+        return results
+
+    def _module(self, node: fx.Node) -> nn.Module | None:
+        if node.op != "call_module":
+            return None
+        return self.modules[str(node.target)]
+
+    def kind(self, node: fx.Node) -> str:
+        """Class or function that a node calls."""
+        module = self._module(node)
+        if module is not None:
+            return type(module).__name__
+        return function_name(node.target) if node.op == "call_function" else str(node.target)
+
+    def subject(self, node: fx.Node) -> str:
+        """How errors name a node."""
+        if node.op == "call_module":
+            return f"module '{node.target}' ({self.kind(node)})"
+        return f"operation '{node.name}' ({self.kind(node)})"
+
+    # -- evaluation --------------------------------------------------------------------------
+
+    def plan(self) -> Plan:
+        """Lower with the parameters of the moment; differentiable in them.
+
+        Batch norm is folded with its running statistics.
+        """
+        builder = _Builder()
+        self._taken = set()
+        values: dict[fx.Node, Any] = {}
+        output: Any = None
+        for node in self.graph.nodes:
+            if node.op == "output":
+                output = self._readouts(builder, node, values)
+                continue
+            try:
+                values[node] = self._evaluate(builder, node, values)
+            except NotFoldable as reason:
+                raise ConversionError(
+                    self.subject(node),
+                    f"{reason}; no exact integer form",
+                    remedy="put a PolarityQuant before it, or change its window",
+                    actual=str(reason),
+                    limit="a linear map of spikes that folds exactly",
+                ) from reason
+        used = _reachable(builder.populations, output)
+        return Plan(
+            populations={n: p for n, p in builder.populations.items() if n in used}, output=output
+        )
+
+    def _evaluate(self, builder: _Builder, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
+        if node.op == "placeholder":
+            return self._placeholder(builder, node)
+        if node.op == "get_attr":
+            return _attribute(self.model, str(node.target))
+        if node.op == "call_module":
+            module = self._module(node)
+            assert module is not None
+            x = values[cast(fx.Node, (*node.args, *node.kwargs.values())[0])]
+            return self._call_module(builder, node, module, x)
+        touches = [a for a in node.all_input_nodes if isinstance(values[a], Expression)]
+        if not touches and not isinstance(self.results[node], tuple):
+            return self.results[node]  # sizes and other numbers
+        return self._call_function(builder, node, values)
+
+    def _name(self, node: fx.Node, wanted: str) -> str:
+        if node not in self._names:
+            self._names[node] = wanted
+        name, i = self._names[node], 0
+        while name in self._taken:
+            i += 1
+            name = f"{self._names[node]}_{i}"
+        self._taken.add(name)
+        return name
+
+    def _placeholder(self, builder: _Builder, node: fx.Node) -> Expression:
+        shape = tuple(self.results[node][1:])
+        users = [self._module(user) for user in node.users]
+        quantizers = [m for m in users if isinstance(m, InputQuant)]
+        if quantizers and all(isinstance(m, InputQuant) for m in users):
+            scale, levels = quantizers[0].scale, quantizers[0].levels
+            if any((m.scale, m.levels) != (scale, levels) for m in quantizers):
+                raise ConversionError(
+                    f"input '{node.name}'",
+                    "has several InputQuant modules that differ, limit: 1",
+                    remedy="quantize each input once",
+                    actual=len(quantizers),
+                    limit=1,
+                )
+        elif self.input_scale is not None and self.input_levels is not None and not quantizers:
+            scale, levels = float(self.input_scale), self.input_levels
+        else:
+            raise ConversionError(
+                f"input '{node.name}'",
+                "is read without an InputQuant, and input_scale and input_levels are not both given",
+                remedy="quantize it: convert(..., input_scale=1/255, input_levels=(0, 255))",
+                actual=None,
+                limit="a scale and levels",
+            )
+        if not 1 <= len(shape) <= 3:
+            raise ConversionError(
+                f"input '{node.name}'",
+                f"has shape {shape} after the batch axis, 1 to 3 axes are possible",
+                remedy="use (n,), (channels, length) or (channels, height, width)",
+                actual=shape,
+                limit="1 to 3 axes",
+            )
+        n_inputs = sum(n.op == "placeholder" for n in self.graph.nodes)
+        name = self._name(node, "input" if n_inputs == 1 else node.name)
+        builder.populations[name] = InputPlan(name=name, shape=shape, scale=scale, levels=levels)
+        unit = torch.full((shape[0],), scale, dtype=torch.float64, device=self._device)
+        return _spikes_of(name, shape, unit)
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    def _neurons(
+        self, builder: _Builder, node: fx.Node, quantizer: PolarityQuant, drive: Expression
+    ) -> Expression:
+        name = self._name(node, str(node.target))
+        theta = quantizer.theta.to(torch.float64)
+        if quantizer.lsq_gradient_scale and quantizer.training:
+            numel = math.prod(drive.shape) / max(theta.numel(), 1)
+            share = 1.0 / math.sqrt(numel * quantizer.levels[1])
+            theta = theta * share + (theta - theta * share).detach()
+        if theta.ndim == 1 and len(theta) not in (1, drive.shape[0]):
+            raise ConversionError(
+                f"quantizer '{node.target}'",
+                f"has {len(theta)} thetas for {drive.shape[0]} channels",
+                remedy="calibrate it for this model",
+                actual=len(theta),
+                limit=drive.shape[0],
+            )
+        builder.populations[name] = NeuronPlan(
+            name=name, shape=drive.shape, drive=drive, quantizer=quantizer, theta=theta
+        )
+        unit = (theta / quantizer.gains[0]).expand(drive.shape[0])
+        return _spikes_of(name, drive.shape, unit)
+
+    def _readouts(self, builder: _Builder, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
+        returned = node.args[0]
+
+        def walk(part: Any, key: str) -> Any:
+            if isinstance(part, fx.Node):
+                drive = values[part]
+                if not isinstance(drive, Expression):
+                    raise ConversionError(
+                        f"output '{key}'",
+                        "does not depend on the input",
+                        remedy="return what the network computes",
+                        actual=part.name,
+                        limit="a value computed from the input",
+                    )
+                name = key
+                while name in self._taken:
+                    name += "_out"
+                self._taken.add(name)
+                drive = self._through(builder, drive, node)
+                builder.populations[name] = ReadoutPlan(name=name, shape=drive.shape, drive=drive)
+                return name
+            if isinstance(part, dict):
+                return {k: walk(v, str(k)) for k, v in part.items()}
+            if isinstance(part, tuple | list):
+                return tuple(walk(v, f"{key}_{i}") for i, v in enumerate(part))
+            raise ConversionError(
+                "output",
+                f"holds {type(part).__name__}, tensors, tuples and dicts are possible",
+                remedy="return tensors only",
+                actual=type(part).__name__,
+                limit="Tensor",
+            )
+
+        return walk(returned, "output")
+
+    def _through(self, builder: _Builder, drive: Expression, node: fx.Node) -> Expression:
+        """Write flattened terms out where they reach neurons."""
+        if not any(isinstance(t.map, Flat) for t in drive.terms):
+            return drive
+        n = math.prod(drive.shape)
+        terms = tuple(
+            replace(t, map=as_matrix(t.map, t.source_shape, n, drive.shape))
+            if isinstance(t.map, Flat)
+            else t
+            for t in drive.terms
+        )
+        return replace(drive, terms=terms)
+
+    # -- layers ------------------------------------------------------------------------------
+
+    def _call_module(
+        self, builder: _Builder, node: fx.Node, module: nn.Module, x: Any
+    ) -> Expression:
+        if not isinstance(x, Expression):
+            raise self._refusal(node, "is applied to a constant")
+        if isinstance(module, InputQuant):
+            if cast(fx.Node, node.args[0]).op != "placeholder":
+                raise self._refusal(node, "quantizes a value that is not an input")
+            return x
+        if isinstance(module, PolarityQuant):
+            return self._neurons(builder, node, module, self._through(builder, x, node))
+        if isinstance(module, nn.Conv1d | nn.Conv2d):
+            if module.padding_mode != "zeros":
+                raise self._refusal(node, f"pads with mode {module.padding_mode!r}, zeros are possible")
+            return self._convolution(
+                builder, x, module.weight, module.bias, module.stride, module.padding,
+                module.dilation, module.groups,
+            )  # fmt: skip
+        if isinstance(module, nn.Linear):
+            return self._linear(builder, node, x, module.weight, module.bias)
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            return self._batch_norm(node, module, x)
+        if isinstance(module, nn.AvgPool1d | nn.AvgPool2d):
+            return self._average_pool(
+                x, module.kernel_size, module.stride, module.padding, module.ceil_mode,
+                module.count_include_pad, getattr(module, "divisor_override", None),
+            )  # fmt: skip
+        if isinstance(module, nn.AdaptiveAvgPool1d | nn.AdaptiveAvgPool2d):
+            return self._adaptive_pool(x, module.output_size)
+        if isinstance(module, nn.Flatten):
+            return self._reshape(node, x)
+        if isinstance(module, nn.Identity | nn.Dropout | nn.Dropout1d | nn.Dropout2d):
+            return x
+        if isinstance(module, nn.ZeroPad1d | nn.ZeroPad2d | nn.ConstantPad1d | nn.ConstantPad2d):
+            if getattr(module, "value", 0.0) != 0:
+                raise self._refusal(node, f"pads with {module.value}, zeros are possible")
+            return self._pad(node, x, tuple(module.padding))
+        raise self._refusal(node, "has no counterpart on spikes")
+
+    def _refusal(self, node: fx.Node, problem: str) -> ConversionError:
+        return ConversionError(
+            self.subject(node),
+            f"{problem}; possible are Conv1d, Conv2d, Linear, BatchNorm, average pooling, Flatten, "
+            "padding, +, cat, Dropout, Identity and PolarityQuant",
+            remedy="replace it by one of these and train again",
+            actual=self.kind(node),
+            limit="a supported operation",
+        )
+
+    def _pairs(self, value: Any, n_axes: int) -> Shape:
+        if isinstance(value, int):
+            return (value,) * n_axes
+        sizes = tuple(int(v) for v in value)
+        return sizes * n_axes if len(sizes) == 1 else sizes
+
+    def _convolution(
+        self,
+        builder: _Builder,
+        x: Expression,
+        weight: Tensor,
+        bias: Tensor | None,
+        stride: Any,
+        padding: Any,
+        dilation: Any,
+        groups: int,
+    ) -> Expression:
+        n_axes = weight.ndim - 2
+        stride, dilation = self._pairs(stride, n_axes), self._pairs(dilation, n_axes)
+        if padding == "valid":
+            padding = 0
+        if padding == "same":
+            reach = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
+            pads: Pads = tuple((r // 2, r - r // 2) for r in reach)
+        else:
+            pads = tuple((p, p) for p in self._pairs(padding, n_axes))
+        window = Window(weight.to(torch.float64), stride, pads, dilation, groups)
+        out = self._layer(builder, x, lambda e: e.windowed(window))
+        return out if bias is None else out.shifted(bias.to(torch.float64))
+
+    def _linear(
+        self, builder: _Builder, node: fx.Node, x: Expression, weight: Tensor, bias: Tensor | None
+    ) -> Expression:
+        if x.n_axes:
+            raise self._refusal(node, f"is applied to the last axis of shape {x.shape}")
+        w = weight.to(torch.float64)
+        out = self._layer(builder, x, lambda e: e.multiplied(w))
+        return out if bias is None else out.shifted(bias.to(torch.float64))
+
+    def _batch_norm(self, node: fx.Node, module: Any, x: Expression) -> Expression:
+        if module.running_mean is None or module.running_var is None:
+            raise self._refusal(node, "keeps no running statistics")
+        mean, variance = module.running_mean.double(), module.running_var.double()
+        gain = torch.rsqrt(variance + module.eps)
+        if module.weight is not None:
+            gain = gain * module.weight.double()
+        shift = -mean * gain
+        if module.bias is not None:
+            shift = shift + module.bias.double()
+        return x.scaled(gain).shifted(shift)
+
+    def _average_pool(
+        self,
+        x: Expression,
+        kernel: Any,
+        stride: Any,
+        padding: Any,
+        ceil_mode: bool,
+        count_include_pad: bool,
+        divisor: int | None,
+    ) -> Expression:
+        n_axes = x.n_axes
+        kernel = self._pairs(kernel, n_axes)
+        stride = kernel if stride is None or stride == () else self._pairs(stride, n_axes)
+        before = self._pairs(padding, n_axes)
+        out, pads = [], []
+        counts: list[Tensor] = []  # cells that each window divides by, per axis
+        for size, k, s, p in zip(x.shape[1:], kernel, stride, before, strict=True):
+            n = -(-(size + 2 * p - k) // s) + 1 if ceil_mode else (size + 2 * p - k) // s + 1
+            if ceil_mode and (n - 1) * s >= size + p:
+                n -= 1  # torch drops windows that start in the padding
+            out.append(n)
+            pads.append((p, max((n - 1) * s + k - size - p, 0)))
+            starts = torch.arange(n) * s - p
+            lo, hi = (-p, size + p) if count_include_pad else (0, size)
+            counts.append((starts + k).clamp(max=hi) - starts.clamp(min=lo))
+        total = counts[0].double()
+        for count in counts[1:]:
+            total = total[:, None] * count
+        if divisor is not None:
+            total = torch.full_like(total, float(divisor))
+        one = torch.ones(x.shape[0], dtype=torch.float64, device=x._device)
+        if bool((total == total.reshape(-1)[0]).all()):
+            return x.pooled(
+                Pool(kernel, stride, tuple(pads), one / float(total.reshape(-1)[0]), 0, x.shape[0])
+            )
+        summed = x.pooled(Pool(kernel, stride, tuple(pads), one, 0, x.shape[0]))
+        return _weighted(summed, (1.0 / total).to(x._device))
+
+    def _adaptive_pool(self, x: Expression, output_size: Any) -> Expression:
+        wanted = (output_size,) * x.n_axes if isinstance(output_size, int) else tuple(output_size)
+        if len(wanted) < x.n_axes:
+            wanted = wanted * x.n_axes
+        sizes = [s if w is None else int(w) for s, w in zip(x.shape[1:], wanted, strict=True)]
+        if all(s % w == 0 for s, w in zip(x.shape[1:], sizes, strict=True)):
+            kernel = tuple(s // w for s, w in zip(x.shape[1:], sizes, strict=True))
+            return self._average_pool(x, kernel, kernel, 0, False, True, None)
+        # windows of different sizes: one row per output position and axis
+        rows = []
+        for size, n in zip(x.shape[1:], sizes, strict=True):
+            row = torch.zeros((n, size), dtype=torch.float64)
+            for i in range(n):
+                start, stop = i * size // n, -(-(i + 1) * size // n)
+                row[i, start:stop] = 1.0 / (stop - start)
+            rows.append(row)
+        weight = rows[0]
+        for row in rows[1:]:
+            weight = torch.kron(weight, row)
+        weight = torch.kron(torch.eye(x.shape[0], dtype=torch.float64), weight).to(x._device)
+        flat = x.flattened().multiplied(weight)
+        return replace(flat, shape=(x.shape[0], *sizes), bias=_reshaped(flat.bias, (x.shape[0], *sizes)))
+
+    def _pad(self, node: fx.Node, x: Expression, widths: tuple[int, ...]) -> Expression:
+        pairs = [(int(widths[i]), int(widths[i + 1])) for i in range(0, len(widths), 2)][::-1]
+        if len(pairs) > x.n_axes or min(min(p) for p in pairs) < 0:
+            raise self._refusal(node, f"pads by {widths}, spatial axes and widths >= 0 are possible")
+        pairs = [(0, 0)] * (x.n_axes - len(pairs)) + pairs
+        return x.padded(tuple(pairs))
+
+    def _reshape(self, node: fx.Node, x: Expression) -> Expression:
+        shape = tuple(self.results[node])[1:]
+        if shape == x.shape:
+            return x
+        if shape == (math.prod(x.shape),):
+            return x.flattened()
+        raise self._refusal(node, f"turns shape {x.shape} into {shape}, only flattening is possible")
+
+    # -- pooling: fold or relay ---------------------------------------------------------------
+
+    def _layer(
+        self, builder: _Builder, x: Expression, apply: Callable[[Expression], Expression]
+    ) -> Expression:
+        """Apply a layer term by term, through a relay where that is better or the only way."""
+        total: Expression | None = None
+        for i, term in enumerate(x.terms):
+            part = Expression(x.shape, (term,), x.bias if i == 0 else None)
+            relayed = self._relayed(builder, part)
+            choice = "fold" if relayed is None else self.pooling
+            folded = None
+            if choice != "relay":
+                try:
+                    folded = apply(part)
+                except NotFoldable:
+                    if relayed is None:
+                        raise
+            if folded is not None and relayed is not None and choice == "auto":
+                plan, expression = relayed
+                via = apply(expression)
+                cost = _synapses(via) + math.prod(plan.shape) * (1 + math.prod(plan.pool.kernel))
+                if plan.name in builder.populations:
+                    cost = _synapses(via)
+                if cost < _synapses(folded):
+                    folded = None
+            if folded is None:
+                assert relayed is not None
+                plan, expression = relayed
+                if plan.name not in builder.populations:
+                    builder.populations[plan.name] = plan
+                    self._taken.add(plan.name)
+                    builder.relays[_relay_key(plan)] = plan.name
+                folded = apply(expression)
+            total = folded if total is None else total.plus(folded)
+        if total is None:  # a constant: bias only
+            return apply(x)
+        return total
+
+    def _relayed(
+        self, builder: _Builder, part: Expression
+    ) -> tuple[RelayPlan, Expression] | None:
+        """The relay population that could send a pooled term, and what it sends."""
+        (term,) = part.terms
+        map_ = term.map
+        flat = map_ if isinstance(map_, Flat) else None
+        pool = flat.inner if flat is not None else map_
+        if not isinstance(pool, Pool) or all(k == 1 for k in pool.kernel):
+            return None
+        source = builder.populations[term.source]
+        if isinstance(source, RelayPlan):
+            return None
+        reach = max(map(abs, self.relay_reach(source)))
+        if reach * math.prod(pool.kernel) >= 1 << 15:
+            return None  # more than a spike can say
+        channels = len(pool.scale)
+        spatial = part.shape[1:] if flat is None else flat.shape[1:]
+        shape = (channels, *spatial)
+        plain = replace(pool, scale=torch.ones_like(pool.scale), offset=0, total=channels)
+        plan = RelayPlan(name="", shape=shape, source=term.source, pool=plain)
+        name = builder.relays.get(_relay_key(plan))
+        if name is None:
+            name, i = f"{term.source}.pool", 0
+            while name in self._taken:
+                i += 1
+                name = f"{term.source}.pool_{i}"
+        plan = replace(plan, name=name)
+        sent: Map = Channelwise(pool.scale, pool.offset, pool.total)
+        if flat is not None:
+            sent = replace(flat, inner=sent)
+        return plan, replace(part, terms=(Term(name, shape, sent),))
+
+    # -- functions ---------------------------------------------------------------------------
+
+    def _call_function(self, builder: _Builder, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
+        target, results = node.target, self.results
+
+        def value(argument: Any) -> Any:
+            if isinstance(argument, fx.Node):
+                found = values[argument]
+                return found
+            if isinstance(argument, tuple | list):
+                return type(argument)(value(a) for a in argument)
+            return argument
+
+        args = tuple(value(a) for a in node.args)
+        kwargs = {k: value(v) for k, v in node.kwargs.items()}
+        x = args[0] if args else kwargs.get("input")
+        named = {**kwargs}
+        method = node.op == "call_method"
+        if target in _SIZES or (method and target in ("size", "dim")):
+            return results[node]
+        if not any(
+            isinstance(a, Expression)
+            for a in (*args, *kwargs.values(), *(x if isinstance(x, tuple | list) else ()))
+        ):
+            if node.op == "call_function":
+                return cast(Callable[..., Any], target)(*args, **kwargs)
+            return getattr(args[0], str(target))(*args[1:], **kwargs)
+        if target in _ADDS or (method and target in ("add", "add_")):
+            if kwargs.get("alpha", 1) != 1:
+                raise self._refusal(node, f"adds with alpha {kwargs['alpha']}")
+            other = args[1] if len(args) > 1 else kwargs["other"]
+            return self._add(node, x, other)
+        if target in _SUBTRACTS and not kwargs:
+            a, b = args
+            negative = self._multiply(node, b, -1.0) if isinstance(b, Expression) else -b
+            return self._add(node, a, negative)
+        if target in _MULTIPLIES or (method and target in ("mul", "mul_")):
+            a, b = args[0], args[1] if len(args) > 1 else kwargs["other"]
+            return self._multiply(node, a, b) if isinstance(a, Expression) else self._multiply(node, b, a)
+        if target in _DIVIDES and isinstance(x, Expression) and not isinstance(args[1], Expression):
+            return self._multiply(node, x, 1.0 / args[1])
+        if target in (torch.cat, torch.concat, torch.concatenate):
+            dim = args[1] if len(args) > 1 else kwargs.get("dim", kwargs.get("axis", 0))
+            parts = x if x is not None else kwargs.get("tensors")
+            n_axes = parts[0].n_axes if isinstance(parts[0], Expression) else 0
+            if dim % (n_axes + 2) != 1 or not all(isinstance(p, Expression) for p in parts):
+                raise self._refusal(node, f"concatenates along axis {dim}, channels (1) are possible")
+            return concatenated(parts)
+        if target is torch.flatten or (
+            method and target in ("flatten", "view", "reshape", "squeeze", "contiguous")
+        ) or target in (torch.squeeze, torch.reshape):
+            if method and target == "contiguous":
+                return x
+            return self._reshape(node, x)
+        if target in (F.dropout, F.dropout1d, F.dropout2d):
+            return x
+        if target is F.pad or target is torch.nn.functional.pad:
+            given = arguments(node, ("input", "pad", "mode", "value"), {"mode": "constant", "value": None})
+            if given["mode"] != "constant" or (given["value"] or 0) != 0:
+                raise self._refusal(node, f"pads with mode {given['mode']!r}, zeros are possible")
+            return self._pad(node, x, tuple(value(given["pad"])))
+        if target in (F.avg_pool1d, F.avg_pool2d):
+            given = dict(
+                zip(
+                    ("input", "kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override"),
+                    args, strict=False,
+                )
+            ) | named  # fmt: skip
+            return self._average_pool(
+                x, given["kernel_size"], given.get("stride"), given.get("padding", 0),
+                given.get("ceil_mode", False), given.get("count_include_pad", True),
+                given.get("divisor_override"),
+            )  # fmt: skip
+        if target in (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d):
+            return self._adaptive_pool(x, args[1] if len(args) > 1 else kwargs["output_size"])
+        if target is torch.mean or (method and target == "mean"):
+            return self._mean(node, x, args, kwargs)
+        if target in (F.conv1d, F.conv2d, torch.conv1d, torch.conv2d):
+            given = dict(
+                zip(("input", "weight", "bias", "stride", "padding", "dilation", "groups"), args, strict=False)
+            ) | named
+            return self._convolution(
+                builder, x, given["weight"], given.get("bias"), given.get("stride", 1),
+                given.get("padding", 0), given.get("dilation", 1), given.get("groups", 1),
+            )  # fmt: skip
+        if target is F.linear:
+            given = dict(zip(("input", "weight", "bias"), args, strict=False)) | named
+            return self._linear(builder, node, x, given["weight"], given.get("bias"))
+        raise self._refusal(node, "has no counterpart on spikes")
+
+    def _mean(self, node: fx.Node, x: Expression, args: Any, kwargs: Any) -> Expression:
+        dims = args[1] if len(args) > 1 else kwargs.get("dim")
+        dims = (dims,) if isinstance(dims, int) else tuple(dims or ())
+        axes = sorted(d % (x.n_axes + 2) for d in dims)
+        if axes != list(range(2, x.n_axes + 2)):
+            raise self._refusal(node, f"averages over axes {dims}, all spatial axes are possible")
+        pooled = self._adaptive_pool(x, 1)
+        keep = args[2] if len(args) > 2 else kwargs.get("keepdim", False)
+        return pooled if keep else pooled.flattened()
+
+    def _add(self, node: fx.Node, a: Any, b: Any) -> Expression:
+        if isinstance(a, Expression) and isinstance(b, Expression):
+            return a.plus(b)
+        x, constant = (a, b) if isinstance(a, Expression) else (b, a)
+        return cast(Expression, x).shifted(self._per_channel(node, cast(Expression, x), constant))
+
+    def _multiply(self, node: fx.Node, x: Any, factor: Any) -> Expression:
+        if not isinstance(x, Expression) or isinstance(factor, Expression):
+            raise self._refusal(node, "multiplies two activations")
+        return x.scaled(self._per_channel(node, x, factor))
+
+    def _per_channel(self, node: fx.Node, x: Expression, constant: Any) -> Tensor:
+        c = torch.as_tensor(constant, dtype=torch.float64, device=x._device)
+        shape = (1,) * (x.n_axes + 2 - c.ndim) + tuple(c.shape)
+        if len(shape) != x.n_axes + 2 or any(n != 1 for i, n in enumerate(shape) if i != 1):
+            raise self._refusal(node, f"combines with a constant of shape {tuple(c.shape)}")
+        return c.reshape(-1).expand(x.shape[0])
+
+
+_SIZES = frozenset({operator.getitem, getattr, operator.floordiv, math.prod})
+_ADDS = frozenset({operator.add, operator.iadd, torch.add})
+_SUBTRACTS = frozenset({operator.sub, operator.isub, torch.sub})
+_MULTIPLIES = frozenset({operator.mul, operator.imul, torch.mul})
+_DIVIDES = frozenset({operator.truediv, operator.itruediv, torch.div})
+
+_ACTIVATION_NAMES = frozenset(
+    {
+        "celu", "elu", "gelu", "glu", "hardshrink", "hardsigmoid", "hardswish", "hardtanh",
+        "leaky_relu", "logsigmoid", "mish", "prelu", "relu", "relu6", "relu_", "rrelu", "selu",
+        "sigmoid", "silu", "softmax", "softplus", "softsign", "tanh", "threshold",
+    }
+)  # fmt: skip
+
+
+def _is_activation(node: fx.Node, module: nn.Module | None) -> bool:
+    if module is not None:
+        return type(module).__module__ == "torch.nn.modules.activation"
+    if node.op == "call_function":
+        return getattr(node.target, "__name__", "") in _ACTIVATION_NAMES
+    return node.op == "call_method" and node.target in _ACTIVATION_NAMES
+
+
+def _is_max_pool(node: fx.Node, module: nn.Module | None) -> bool:
+    if module is not None:
+        return "MaxPool" in type(module).__name__
+    name = getattr(node.target, "__name__", str(node.target))
+    return node.op in ("call_function", "call_method") and "max_pool" in name
+
+
+def _attribute(root: nn.Module, path: str) -> Any:
+    found: Any = root
+    for part in path.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def _spikes_of(name: str, shape: Shape, unit: Tensor) -> Expression:
+    return Expression(shape, (Term(name, shape, Channelwise(unit, 0, shape[0])),))
+
+
+def _reshaped(bias: Tensor | None, shape: Shape) -> Tensor | None:
+    return None if bias is None else bias.reshape(shape)
+
+
+def _weighted(x: Expression, factor: Tensor) -> Expression:
+    """Each position times ``factor``, shape of the spatial axes: written out as matrices."""
+    n = math.prod(x.shape)
+    rows = factor.expand(x.shape).reshape(-1)
+    terms = tuple(
+        replace(t, map=Matrix(as_matrix(t.map, t.source_shape, n, x.shape).weight * rows[:, None]))
+        for t in x.terms
+    )
+    bias = None if x.bias is None else x.bias * factor
+    return Expression(x.shape, terms, bias)
+
+
+def _relay_key(plan: RelayPlan) -> tuple[Any, ...]:
+    pool = plan.pool
+    return plan.source, pool.kernel, pool.stride, pool.padding
+
+
+def _synapses(x: Expression) -> int:
+    """Upper bound of the synapses onto an expression's neurons."""
+    total = 0
+    positions = math.prod(x.shape[1:])
+    for term in x.terms:
+        if isinstance(term.map, Matrix):
+            total += term.map.weight.numel()
+        elif isinstance(term.map, Window):
+            total += term.map.weight.numel() * positions
+        elif isinstance(term.map, Pool):
+            total += len(term.map.scale) * math.prod(term.map.kernel) * positions
+        else:
+            total += math.prod(x.shape)
+    return total
+
+
+def _reachable(populations: Mapping[str, PopulationPlan], output: Any) -> set[str]:
+    """Populations that some output needs, and all inputs."""
+    waiting: list[str] = []
+
+    def collect(part: Any) -> None:
+        if isinstance(part, str):
+            waiting.append(part)
+        else:
+            for inner in part.values() if isinstance(part, dict) else part:
+                collect(inner)
+
+    collect(output)
+    used = {n for n, p in populations.items() if isinstance(p, InputPlan)}
+    while waiting:
+        name = waiting.pop()
+        if name in used:
+            continue
+        used.add(name)
+        plan = populations[name]
+        if isinstance(plan, RelayPlan):
+            waiting.append(plan.source)
+        elif isinstance(plan, NeuronPlan | ReadoutPlan):
+            waiting += [t.source for t in plan.drive.terms]
+    return used

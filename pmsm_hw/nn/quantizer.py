@@ -1,0 +1,321 @@
+"""The polarity multi-spike quantizer, as a torch module.
+
+Reconstructed from the abstract of arXiv 2508.14520; with ``n = 0`` it is the floor-clip-shift
+quantizer of QCFS (Bu et al. 2022) with ``lambda = p * theta``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from pmsm_hw.errors import QuantizationError
+
+__all__ = ["InputQuant", "PolarityQuant", "payload", "quantize_levels"]
+
+
+def quantize_levels(x: Tensor, theta: Tensor, phi: float, levels: tuple[int, int]) -> Tensor:
+    """Levels ``k = clip(floor(x / theta + phi), -n, p)``, integer-valued, without gradient.
+
+    Parameters
+    ----------
+    x, theta
+        Broadcastable, ``theta > 0``.
+    phi
+        Shift; 1/2 rounds to the nearest level.
+    levels
+        ``(n, p)``.
+    """
+    n, p = levels
+    return torch.floor(x / theta + phi).clamp_(-n, p)
+
+
+def payload(k: Tensor, gains: tuple[int, int]) -> Tensor:
+    """``gain_pos * k`` for ``k > 0``, ``gain_neg * k`` for ``k < 0``; same shape and dtype."""
+    gain_pos, gain_neg = gains
+    if gain_pos == gain_neg:
+        return k if gain_pos == 1 else k * gain_pos
+    return torch.where(k > 0, k * gain_pos, k * gain_neg)
+
+
+class _Quantize(torch.autograd.Function):
+    """Quantizer with straight-through gradients for ``x`` and ``theta``.
+
+    With ``r = x / theta``, and ``g = 1`` for ``x >= 0`` or ``n = 0``, else ``alpha``::
+
+        dQ/dx     = g                          for -n - phi <= r < p + 1 - phi, else 0
+        dQ/dtheta = g * (k - r) inside, p above, -alpha * n below
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        theta: Tensor,
+        phi: float,
+        levels: tuple[int, int],
+        gains: tuple[int, int],
+        gradient_scale: float,
+    ) -> Tensor:
+        k = quantize_levels(x, theta, phi, levels)
+        ctx.save_for_backward(x, theta, k)
+        ctx.phi, ctx.levels, ctx.gains, ctx.gradient_scale = phi, levels, gains, gradient_scale
+        return payload(k, gains) * (theta / gains[0])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        (gradient,) = gradients
+        x, theta, k = ctx.saved_tensors
+        (n, p), alpha = ctx.levels, ctx.gains[1] / ctx.gains[0]
+        r = x / theta
+        low, high = r < -n - ctx.phi, r >= p + 1 - ctx.phi
+        inside = ~(low | high)
+        slope: Tensor | float = 1.0
+        if alpha != 1 and n > 0:
+            slope = torch.where(x >= 0, 1.0, alpha).to(x.dtype)
+        grad_x = gradient * inside * slope
+        grad_theta = None
+        if ctx.needs_input_grad[1]:
+            d_theta = torch.where(inside, (k - r) * slope, torch.where(high, p, -alpha * n))
+            grad_theta = (gradient * d_theta).sum_to_size(_padded(theta, x.ndim)).reshape(theta.shape)
+            grad_theta = grad_theta * ctx.gradient_scale
+        return grad_x, grad_theta, None, None, None, None
+
+
+def _padded(theta: Tensor, ndim: int) -> tuple[int, ...]:
+    return (1,) * (ndim - theta.ndim) + tuple(theta.shape)
+
+
+def check_levels(
+    subject: str, levels: Sequence[int], gains: Sequence[int]
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Validate ``(n, p)`` and ``(gain_pos, gain_neg)``; the limits are the network's."""
+    pairs = []
+    for what, value in (("levels", levels), ("gains", gains)):
+        if len(tuple(value)) != 2 or any(int(v) != v for v in value):
+            raise QuantizationError(
+                subject,
+                f"{what} {value!r} are not two integers",
+                remedy="give two integers",
+                actual=value,
+                limit="two integers",
+            )
+        pairs.append((int(value[0]), int(value[1])))
+    (n, p), (gain_pos, gain_neg) = pairs
+    if not (0 <= n < 1 << 15 and 1 <= p < 1 << 15):
+        raise QuantizationError(
+            subject,
+            f"levels (n, p) = {(n, p)} are not n >= 0 and p >= 1",
+            remedy="give the number of negative and of positive levels",
+            actual=(n, p),
+            limit="n >= 0, p >= 1",
+        )
+    if not (1 <= gain_pos <= 127 and -127 <= gain_neg <= 127):
+        raise QuantizationError(
+            subject,
+            f"gains {(gain_pos, gain_neg)} are not gain_pos in [1, 127] and gain_neg in [-127, 127]",
+            remedy="use small integers, alpha is gain_neg / gain_pos",
+            actual=(gain_pos, gain_neg),
+            limit="1 <= gain_pos <= 127, |gain_neg| <= 127",
+        )
+    return (n, p), (gain_pos, gain_neg)
+
+
+class PolarityQuant(nn.Module):
+    """Quantizing activation: ``Q(x) = theta * g(k)``, ``k = clip(floor(x / theta + phi), -n, p)``.
+
+    ``g(k)`` is ``k`` for ``k > 0`` and ``alpha * k`` for ``k < 0``, with
+    ``alpha = gain_neg / gain_pos``. Gradients are straight-through (see the module's source), theta's
+    with the scale of LSQ (Esser et al. 2020) if wanted.
+
+    Parameters
+    ----------
+    levels
+        ``(n, p)``: negative and positive levels, ``n >= 0``, ``p >= 1``.
+    gains
+        ``(gain_pos, gain_neg)``, small integers.
+    theta
+        Step, positive: one number, or one per channel ``(channels,)``. Learnable.
+    phi
+        Shift, in [0, 1].
+    channels
+        Give theta this many entries (a scalar ``theta`` is repeated).
+    lsq_gradient_scale
+        Multiply theta's gradient by ``1 / sqrt(numel * p)``, ``numel`` being the activations of one
+        sample that share the step.
+
+    Raises
+    ------
+    QuantizationError
+        If levels, gains or theta are out of range, also when loaded from a state dict.
+    """
+
+    theta: nn.Parameter
+
+    def __init__(
+        self,
+        levels: Sequence[int] = (0, 4),
+        gains: Sequence[int] = (1, 1),
+        *,
+        theta: float | Tensor = 1.0,
+        phi: float = 0.5,
+        channels: int | None = None,
+        lsq_gradient_scale: bool = True,
+    ) -> None:
+        super().__init__()
+        self.levels, self.gains = check_levels("PolarityQuant", levels, gains)
+        if not 0.0 <= phi <= 1.0:
+            raise QuantizationError(
+                "PolarityQuant",
+                f"phi {phi!r} is outside [0, 1]",
+                remedy="use 0.5, which rounds to the nearest level",
+                actual=phi,
+                limit=(0, 1),
+            )
+        self.phi = float(phi)
+        self.lsq_gradient_scale = lsq_gradient_scale
+        value = torch.as_tensor(theta, dtype=torch.get_default_dtype()).clone()
+        if channels is not None:
+            value = value.expand(channels).clone()
+        _check_theta("PolarityQuant", value)
+        self.theta = nn.Parameter(value)
+
+    @property
+    def alpha(self) -> float:
+        """Weight of a negative level against a positive one."""
+        return self.gains[1] / self.gains[0]
+
+    @property
+    def unit(self) -> Tensor:
+        """Real value of payload 1, theta's shape."""
+        return self.theta / self.gains[0]
+
+    def theta_for(self, ndim: int) -> Tensor:
+        """Theta, shaped to broadcast along axis 1 of an activation with ``ndim`` axes."""
+        if self.theta.ndim == 0:
+            return self.theta
+        return self.theta.reshape((-1,) + (1,) * (ndim - 2))
+
+    def spikes(self, x: Tensor) -> Tensor:
+        """Levels ``k`` of activations ``x`` ``(batch, channels, ...)``, integer-valued float."""
+        with torch.no_grad():
+            return quantize_levels(x, self.theta_for(x.ndim), self.phi, self.levels)
+
+    def target(self, x: Tensor) -> Tensor:
+        """What the quantizer approximates: ReLU for ``n = 0``, else ``x``, negatives times alpha."""
+        return torch.where(x >= 0, x, x * (self.alpha if self.levels[0] > 0 else 0.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Quantize activations ``(batch, channels, ...)``."""
+        if self.training and bool((self.theta <= 0).any()):
+            _check_theta("PolarityQuant", self.theta)
+        scale = 1.0
+        if self.lsq_gradient_scale:
+            numel = x[0].numel() / max(self.theta.numel(), 1)
+            scale = 1.0 / math.sqrt(numel * self.levels[1])
+        theta = self.theta_for(x.ndim)
+        return cast(
+            Tensor, _Quantize.apply(x, theta, self.phi, self.levels, self.gains, scale)
+        )  # type: ignore[no-untyped-call]
+
+    def _load_from_state_dict(
+        self, state_dict: Any, prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        value = state_dict.get(prefix + "theta")
+        if value is not None:
+            _check_theta(f"quantizer '{prefix.rstrip('.')}'", value)
+            if value.shape != self.theta.shape and value.ndim <= 1:
+                # one step against one per channel: take the shape of the file
+                self.theta = nn.Parameter(torch.empty_like(value))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def extra_repr(self) -> str:
+        """Levels, gains and steps."""
+        steps = f"{self.theta.item():.4g}" if self.theta.numel() == 1 else f"({len(self.theta)},)"
+        return f"levels={self.levels}, gains={self.gains}, theta={steps}, phi={self.phi}"
+
+
+def _check_theta(subject: str, theta: Tensor) -> None:
+    if theta.ndim > 1 or theta.numel() == 0:
+        raise QuantizationError(
+            subject,
+            f"theta has shape {tuple(theta.shape)}, () or (channels,) are possible",
+            remedy="give one step, or one per channel",
+            actual=tuple(theta.shape),
+            limit="() or (channels,)",
+        )
+    bad = ~(torch.isfinite(theta) & (theta > 0))
+    if bool(bad.any()):
+        value = float(theta.reshape(-1)[bad.reshape(-1)][0])
+        raise QuantizationError(
+            subject,
+            f"theta {value:.6g} is not a finite positive number",
+            remedy="calibrate it, or lower the learning rate (nn.finetune keeps it positive)",
+            actual=value,
+            limit="> 0",
+        )
+
+
+class _RoundInput(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: float, levels: tuple[int, int]) -> Tensor:
+        # in float64, as Input.encode has it: ties must fall alike
+        units = torch.round(x.to(torch.float64) / scale)
+        ctx.save_for_backward((units >= levels[0]) & (units <= levels[1]))
+        return units.clamp(*levels).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        (inside,) = ctx.saved_tensors
+        return gradients[0] * inside, None, None
+
+
+class InputQuant(nn.Module):
+    """Quantizes a model's input as the network's input population does.
+
+    ``x`` becomes ``scale * clip(round_half_even(x / scale), lo, hi)``.
+
+    Parameters
+    ----------
+    scale
+        Real value of one unit, finite and positive.
+    levels
+        ``(lo, hi)``.
+    """
+
+    def __init__(self, scale: float = 1 / 255, levels: Sequence[int] = (0, 255)) -> None:
+        super().__init__()
+        self.scale = float(scale)
+        self.levels = (int(levels[0]), int(levels[1]))
+        if not (math.isfinite(self.scale) and self.scale > 0):
+            raise QuantizationError(
+                "InputQuant",
+                f"scale {scale!r} is not a finite positive number",
+                remedy="give the real value of one unit",
+                actual=scale,
+                limit="> 0",
+            )
+        if tuple(levels) != self.levels or self.levels[0] > self.levels[1]:
+            raise QuantizationError(
+                "InputQuant",
+                f"levels {levels!r} are not integers (lo, hi) with lo <= hi",
+                remedy="give the smallest and the largest value in units",
+                actual=levels,
+                limit="lo <= hi",
+            )
+
+    def units(self, x: Tensor) -> Tensor:
+        """Encode: integer-valued float of ``x``'s shape and dtype."""
+        return cast(Tensor, _RoundInput.apply(x, self.scale, self.levels))  # type: ignore[no-untyped-call]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Encode and return real values."""
+        return self.units(x) * self.scale
+
+    def extra_repr(self) -> str:
+        """Scale and levels."""
+        return f"scale={self.scale:.6g}, levels={self.levels}"
