@@ -51,7 +51,8 @@ def kernel(
 
         def dense(payload: NDArray[Any]) -> NDArray[Any]:
             total = matrix @ payload.reshape(-1).astype(inner)
-            return (total.astype(dtype) * factor).reshape(target)
+            sums: NDArray[Any] = total.astype(dtype) * factor
+            return sums.reshape(target)
 
         return dense
     return _window(form, inner, target, factor, dtype)
@@ -86,11 +87,10 @@ def _window(
     def window(payload: NDArray[Any]) -> NDArray[Any]:
         inside[...] = payload.reshape(form.source)
         columns = windows.reshape(form.groups, c_group * kh * kw, h_out * w_out)
-        if columns.shape[1] == 1:  # one synapse each: identity, pointwise depthwise
-            total = weight * columns
-        else:
-            total = weight @ columns
-        return (total.astype(dtype) * factor).reshape(target)
+        # one synapse each (identity, pointwise depthwise) needs no matrix product
+        total = weight * columns if columns.shape[1] == 1 else weight @ columns
+        sums: NDArray[Any] = total.astype(dtype) * factor
+        return sums.reshape(target)
 
     return window
 
@@ -127,15 +127,19 @@ def fire(
         1, 2, ... within the sample.
     """
     n, p = levels
-    wanted = u // theta
+    wanted: NDArray[Any] = u // theta
+    k: NDArray[Any]
     if rule == "bounded":
-        return np.clip(wanted, -n * step - sent, p * step - sent)
-    return np.clip(wanted, -n, p)
+        k = np.clip(wanted, -n * step - sent, p * step - sent)
+    else:
+        k = np.clip(wanted, -n, p)
+    return k
 
 
 def payload_of(k: NDArray[Any], gains: tuple[int, int]) -> NDArray[Any]:
     """What spikes ``k`` carry: ``gain_pos * k`` or ``gain_neg * k``."""
     gain_pos, gain_neg = gains
     if gain_pos == gain_neg:
-        return k * gain_pos
+        plain: NDArray[Any] = k * gain_pos
+        return plain
     return np.where(k > 0, k * gain_pos, k * gain_neg)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -58,11 +59,11 @@ class LavaNetwork:
     granularity, tag
         As given to `to_lava`.
     populations
-        Process of each population but the inputs, by name: ports ``s_out`` (neurons) or ``v_out``
-        (readouts), Vars ``v``, ``u``, ``k``, ``bias``, ...
+        Process of each population but the inputs, by name: ports ``s_out`` (neurons) or
+        ``v_out`` (readouts), Vars ``v``, ``u``, ``k``, ``bias``, ...
     projections
-        Processes of each projection, by name, in the order in which spikes pass them: a delay line if
-        there is one, then synapses; one set of synapses per polarity for unit spikes. Empty if coarse.
+        Processes of each projection, by name, in the order in which spikes pass them: a delay
+        line if there is one, then synapses; one set per polarity for unit spikes. Empty if coarse.
     sources
         Process that plays each input, by name; see `attach_source` for your own.
     """
@@ -106,8 +107,8 @@ class LavaNetwork:
         name
             Of the input.
         port
-            Sends the input's values, in its shape: in Lava's time step ``1 + t + b * n_steps`` those
-            of step ``t`` (from 0) of sample ``b``.
+            Sends the input's values, in its shape: in Lava's time step ``1 + t + b * n_steps``
+            those of step ``t`` (from 0) of sample ``b``.
 
         Raises
         ------
@@ -138,7 +139,7 @@ class LavaNetwork:
         self.sources[name] = port.process
 
     def attach_sink(self, name: str, port: InPort) -> None:
-        """Send the payloads of a population or source (a readout: its state) to a port of yours too.
+        """Send the payloads of a population or source (a readout: its state) to your own port.
 
         Parameters
         ----------
@@ -168,8 +169,8 @@ class LavaNetwork:
     def run(self, n_samples: int = 1) -> None:
         """Run for so many samples; call again to go on.
 
-        The first call takes as many steps more as the waves need to pass the network. An exception in
-        a model makes Lava hang here: `pmsm_hw.lava.run` runs in a child and does not.
+        The first call takes as many steps more as the waves need to pass the network. An exception
+        in a model makes Lava hang here: `pmsm_hw.lava.run` runs in a child and does not.
         """
         steps = self.n_steps * n_samples
         if not any(p.is_compiled for p in self.populations.values()):
@@ -203,14 +204,14 @@ def to_lava(
     network
         What to build.
     x
-        Inputs as for `pmsm_hw.reference.run`; a source for each input plays them, sample after sample.
-        Left out, the inputs wait for `LavaNetwork.attach_source`.
+        Inputs as for `pmsm_hw.reference.run`; a source for each input plays them, sample after
+        sample. Left out, the inputs wait for `LavaNetwork.attach_source`.
     n_steps
         Steps T of each sample; populations start anew every T steps.
     granularity
         ``"fine"``: one Process per population and per projection, the graph to look into.
-        ``"coarse"``: a population and the projections into it are one Process, several times faster;
-        spikes are graded there.
+        ``"coarse"``: a population and the projections into it are one Process, several times
+        faster; spikes are graded there.
     tag
         ``"fixed_pt"``: exact integers. ``"floating_pt"``: float64 twins.
     record
@@ -275,7 +276,8 @@ def _check_steps(network: Network, n_steps: int) -> None:
     if not 1 <= n_steps <= network.max_steps:
         raise InputError(
             f"network '{network.name}'",
-            f"{n_steps} steps are outside 1..{network.max_steps}, up to which its state is proven to fit",
+            f"{n_steps} steps are outside 1..{network.max_steps}, up to which its state is proven "
+            "to fit",
             remedy="give fewer steps, or convert it with a larger max_steps",
             actual=n_steps,
             limit=(1, network.max_steps),
@@ -349,7 +351,7 @@ def _population(
             )
             for p in network.into(population.name)
         ]
-        kind = coarse(kind, len(sources))
+        kind = coarse(kind, len(sources))  # type: ignore[arg-type]
     return kind(**common)
 
 
@@ -387,7 +389,7 @@ def _connect_fine(
         made: list[AbstractProcess] = []
         for suffix, port_name, gain in chains:
             processes = _chain(network, projection, n_steps, tag, suffix, gain)
-            for first, second in zip(processes, processes[1:], strict=False):
+            for first, second in pairwise(processes):
                 _connect(first.s_out, second.s_in)
             _connect(processes[-1].a_out, populations[projection.target].a_in)
             if isinstance(source, Input):
@@ -422,7 +424,8 @@ def _chain(
     if suffix:  # unit spikes: counts are sent, the payload of one spike is in the weights
         bound = network.bounds[source.name]
         payload_max = max(abs(bound.k_min), abs(bound.k_max))
-        form = replace(form, weight=form.weight.astype(np.int64) * gain)
+        wider: Any = form.weight.astype(np.int64) * gain
+        form = replace(form, weight=wider)
     synapses = _lava_dense(form, payload_max, projection.weight_exponent, tag, name)
     chain.append(
         synapses

@@ -1,73 +1,21 @@
-"""Files between the caller and the child that runs Lava: plain arrays and JSON, never pickles."""
+"""Inputs and results as files, between the caller and the child: arrays and JSON, never pickles."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pmsm_hw.network import POPULATION_KINDS, PROJECTION_KINDS, Network
 from pmsm_hw.reference import Result
 
-__all__ = [
-    "read_network",
-    "read_result",
-    "read_units",
-    "write_network",
-    "write_result",
-    "write_units",
-]
+__all__ = ["NO_LAVA", "read_result", "read_units", "write_result", "write_units"]
 
-
-def write_network(path: Path, network: Network) -> None:
-    """Write a network to ``.npz``."""
-    arrays: dict[str, NDArray[Any]] = {}
-    header: dict[str, Any] = {"name": network.name, "max_steps": network.max_steps}
-    for group in ("populations", "projections"):
-        header[group] = []
-        for i, item in enumerate(getattr(network, group)):
-            plain: dict[str, Any] = {}
-            for f in fields(item):
-                value = getattr(item, f.name)
-                if isinstance(value, np.ndarray):
-                    arrays[f"{group}.{i}.{f.name}"] = value
-                else:
-                    plain[f.name] = value
-            header[group].append([item.kind, plain])
-    np.savez(path, __header__=np.array(json.dumps(header)), **arrays)  # type: ignore[arg-type]
-
-
-def read_network(path: Path) -> Network:
-    """Read what `write_network` wrote."""
-    with np.load(path, allow_pickle=False) as file:
-        header = json.loads(str(file["__header__"]))
-        items: dict[str, list[Any]] = {}
-        for group, kinds in (("populations", POPULATION_KINDS), ("projections", PROJECTION_KINDS)):
-            items[group] = []
-            for i, (kind, plain) in enumerate(header[group]):
-                prefix = f"{group}.{i}."
-                arrays = {
-                    key.removeprefix(prefix): file[key] for key in file if key.startswith(prefix)
-                }
-                items[group].append(kinds[kind](**_tuples(plain), **arrays))
-    return Network(
-        name=header["name"],
-        populations=items["populations"],  # type: ignore[arg-type]
-        projections=items["projections"],  # type: ignore[arg-type]
-        max_steps=header["max_steps"],
-    )
-
-
-def _tuples(plain: dict[str, Any]) -> dict[str, Any]:
-    def convert(value: Any) -> Any:
-        return tuple(map(convert, value)) if isinstance(value, list) else value
-
-    return {key: convert(value) for key, value in plain.items()}
+NO_LAVA = 3
+"""Exit status of a child that cannot import lava-nc."""
 
 
 def write_units(path: Path, units: Mapping[str, NDArray[np.int32]]) -> None:
@@ -100,7 +48,7 @@ def write_result(path: Path, result: Result) -> None:
         for i, array in enumerate(getattr(result, part).values())
     }
     temporary = path.with_name(f"{path.name}.part.npz")
-    np.savez(temporary, __header__=np.array(json.dumps(header)), **arrays)  # type: ignore[arg-type]
+    np.savez(temporary, __header__=np.array(json.dumps(header)), **arrays)
     temporary.replace(path)
 
 

@@ -22,8 +22,8 @@ REQUIREMENTS = ("lava-nc==0.10.0", "numpy<2", "h5py>=3.8")
 UV_TIMEOUT_S = 600.0
 
 REMEDY = (
-    f"give python=, set {VARIABLE} to a Python 3.10 that has lava-nc (pip install lava-nc==0.10.0), "
-    "or install uv"
+    f"give python=, set {VARIABLE} to a Python 3.10 that has lava-nc "
+    "(pip install lava-nc==0.10.0), or install uv"
 )
 
 
@@ -31,8 +31,8 @@ def find_python(python: str | os.PathLike[str] | None = None) -> str:
     """Find a Python 3.10 with lava-nc.
 
     In this order: the argument; this interpreter, if it has Lava; the environment variable
-    ``PMSM_HW_LAVA_PYTHON``; uv, which makes a cached environment (the first time it downloads Python 3.10
-    and lava-nc).
+    ``PMSM_HW_LAVA_PYTHON``; uv, which makes a cached environment (the first time it downloads
+    Python 3.10 and lava-nc).
 
     Parameters
     ----------
@@ -59,8 +59,8 @@ def find_python(python: str | os.PathLike[str] | None = None) -> str:
         return _by_uv(uv)
     raise LavaError(
         "lava",
-        f"needs CPython 3.10 with lava-nc, this is Python {sys.version_info[0]}.{sys.version_info[1]}"
-        f" and neither {VARIABLE} nor uv is there",
+        f"needs CPython 3.10 with lava-nc, this is {sys.version_info[0]}.{sys.version_info[1]} "
+        f"and neither {VARIABLE} nor uv is there",
         remedy=REMEDY,
         actual=".".join(map(str, sys.version_info[:3])),
         limit="3.10",
@@ -100,8 +100,8 @@ def _by_uv(uv: str) -> str:
     if done.returncode != 0:
         raise LavaError(
             "uv",
-            f"could not make a Python 3.10 with lava-nc (exit status {done.returncode}, 0 is needed): "
-            f"{done.stderr.strip()[-500:]}",
+            f"could not make a Python 3.10 with lava-nc (exit status {done.returncode}, 0 is "
+            f"needed): {done.stderr.strip()[-500:]}",
             remedy=REMEDY,
             actual=done.returncode,
             limit=0,

@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import NoReturn
 
 import numpy as np
 
 import pmsm_hw
 from pmsm_hw.errors import InputError, LavaError
-from pmsm_hw.lava.handover import read_result, write_network, write_units
+from pmsm_hw.lava.cleanup import end_group, remove_shared_memory
+from pmsm_hw.lava.handover import NO_LAVA, read_result, write_units
 from pmsm_hw.lava.interpreter import REMEDY, find_python
 from pmsm_hw.network import Network
 from pmsm_hw.reference import Inputs, Result, units_of
@@ -30,8 +31,6 @@ TIMEOUT_S = 600.0
 """Default limit of a run."""
 
 POLL_S = 0.02
-KILL_WAIT_S = 5.0
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
 
 Progress = Callable[[int, int], None]
 
@@ -77,7 +76,8 @@ def run(
     python
         A Python 3.10 with lava-nc; see `pmsm_hw.lava.find_python` for the default.
     granularity
-        ``"coarse"``: one Lava process per population. ``"fine"``: one per population and projection.
+        ``"coarse"``: one Lava process per population. ``"fine"``: one per population and
+        projection.
     tag
         ``"fixed_pt"``, or ``"floating_pt"`` for the float64 twins.
     progress
@@ -163,18 +163,20 @@ def run_many(
 
 def _hand_over(folder: Path, token: str, jobs: Sequence[Job], granularity: str, tag: str) -> int:
     """Write the jobs; return how many steps the deepest populations take in all."""
+    from pmsm_hw.io import save
+
     entries, total = [], 0
     for i, job in enumerate(jobs):
         units = units_of(job.network, job.x, job.n_steps)
         names = [p.name for p in job.network] if job.record is None else list(job.record)
         for name in names:
             job.network[name]  # raises for unknown names
-        write_network(folder / f"{i}.network.npz", job.network)
+        save(folder / f"{i}.h5", job.network)
         write_units(folder / f"{i}.inputs.npz", units)
         np.save(folder / f"{i}.progress.npy", np.zeros(1, np.int64))
         entries.append(
             {
-                "network": f"{i}.network.npz",
+                "network": f"{i}.h5",
                 "inputs": f"{i}.inputs.npz",
                 "result": f"{i}.result.npz",
                 "progress": f"{i}.progress.npy",
@@ -196,7 +198,6 @@ def _hand_over(folder: Path, token: str, jobs: Sequence[Job], granularity: str, 
 def _environment(folder: Path) -> dict[str, str]:
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONHOME", "VIRTUAL_ENV")}
     environment["PYTHONPATH"] = str(folder / "path")
-    environment["PYTHONDONTWRITEBYTECODE"] = "1"
     # one process per population already: more threads would only wait for each other
     for library in ("OMP", "OPENBLAS", "MKL", "NUMEXPR"):
         environment[f"{library}_NUM_THREADS"] = "1"
@@ -233,7 +234,8 @@ def _run_child(
             actual=timeout_s,
             limit=timeout_s,
         )
-    if child.returncode != 0:
+    answered = (folder / "done").exists()
+    if child.returncode != 0 or not answered:
         _raise(folder, interpreter, child.returncode)
 
 
@@ -266,29 +268,11 @@ def _clean_up(child: subprocess.Popen[bytes], token: str) -> None:
     """Kill the child's process group, wait until it is gone, remove its shared memory."""
     with suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
+    end_group(child.pid)
     child.wait()
-    _close(child.stdin)
-    end = time.monotonic() + KILL_WAIT_S
-    while _group_lives(child.pid) and time.monotonic() < end:
-        time.sleep(POLL_S)
-    for path in SHARED_MEMORY.glob(f"{token}_*"):
-        path.unlink(missing_ok=True)
-
-
-def _close(pipe: IO[Any] | None) -> None:
-    if pipe is not None:
-        pipe.close()
-
-
-def _group_lives(group: int) -> bool:
-    """Whether a process of the group runs; the dead that init has not reaped do not count."""
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            # pid (command) state parent group ...; the command may hold anything
-            state, _, its_group = stat.read_text().rpartition(")")[2].split()[:3]
-            if int(its_group) == group and state not in ("Z", "X"):
-                return True
-    return False
+    if child.stdin is not None:
+        child.stdin.close()
+    remove_shared_memory(token)
 
 
 def _said(folder: Path, *names: str) -> str:
@@ -297,25 +281,29 @@ def _said(folder: Path, *names: str) -> str:
         with suppress(OSError):
             text = (folder / name).read_text(encoding="utf-8", errors="replace").strip()
             if text:
-                return f"\n{text[-4000:]}\n"
+                return f": {text[-4000:]}" if "\n" not in text else f":\n{text[-4000:]}\n"
     return ""
 
 
-def _raise(folder: Path, interpreter: str, status: int) -> None:
+def _raise(folder: Path, interpreter: str, status: int) -> NoReturn:
     said = _said(folder, "error.txt")
     ended = f"killed by signal {-status}" if status < 0 else f"ended with status {status}"
-    if "No module named 'lava'" in said or not (folder / "error.txt").exists() and status > 0:
+    if status == NO_LAVA or (status >= 0 and not (folder / "error.txt").exists()):
+        lines = said.strip().splitlines()
+        said = f": {lines[-1].removeprefix(': ')}" if lines else ""
         raise LavaError(
             "lava",
-            f"'{interpreter}' is no Python 3.10 with lava-nc ({ended}){said}",
+            f"'{interpreter}' ({ended}) is no Python 3.10 with lava-nc{said}",
             remedy=REMEDY,
             actual=interpreter,
             limit="3.10 with lava-nc",
         )
     raise LavaError(
         "lava",
-        f"run failed, the child {'was ' if status < 0 else ''}{ended}, limit: 0{said}",
-        remedy="see the child's words above",
+        f"run failed, the child was {ended}{said}"
+        if status < 0
+        else f"run failed in the child{said}",
+        remedy="see the child's words",
         actual=status,
         limit=0,
     )

@@ -1,8 +1,9 @@
 """The child that runs Lava: ``python -m pmsm_hw.lava.worker FOLDER``.
 
 The folder holds ``jobs.json`` (see `pmsm_hw.lava.runner`) and per job a network and its inputs; for
-each job a result comes back. Any failure ends in ``error.txt`` and exit status 1. The caller kills
-the whole process group, and removes shared memory by the name that it chose, whatever happens here.
+each job a result comes back, and ``done`` at the end. Any failure ends in ``error.txt`` and an exit
+status other than 0. The caller kills the whole process group, and removes shared memory by the name
+that it chose, whatever happens here.
 
 An exception inside a model, or the death of a Lava process, makes Lava wait for ever. A thread
 watches the processes, and ends the run with the traceback of the one that failed. Another thread
@@ -12,27 +13,35 @@ waits for the caller: when that is gone, so is this process group.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
-import multiprocessing.process as mp_process
 import os
+import shutil
 import signal
 import sys
 import threading
 import time
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from pmsm_hw.lava.handover import read_network, read_units, write_result
+from pmsm_hw.io import load
+from pmsm_hw.lava.cleanup import end_group, remove_shared_memory
+from pmsm_hw.lava.handover import NO_LAVA, read_units, write_result
 from pmsm_hw.network import Network, PolarityMultiSpike, Readout
 from pmsm_hw.reference import Result
 
+if TYPE_CHECKING:
+    from pmsm_hw.lava.graph import LavaNetwork
+
 __all__ = ["main"]
 
-PROGRESS = "progress.npy"
-"""One int64: steps that the deepest population has done, over all jobs."""
+POLL_S = 0.05
+
+_ending = threading.Lock()
+"""Held by the thread that ends this process."""
 
 
 def main(arguments: list[str]) -> int:
@@ -50,31 +59,47 @@ def main(arguments: list[str]) -> int:
     """
     (folder_name,) = arguments
     folder = Path(folder_name)
-    threading.Thread(target=_die_with_caller, daemon=True).start()
     try:
         header = json.loads((folder / "jobs.json").read_text(encoding="utf-8"))
+        after = (folder, header["token"])
+        threading.Thread(target=_die_with_caller, args=after, daemon=True).start()
         _name_shared_memory(header["token"])
+        _check_lava(folder)
         watch = _Watch(folder)
         for i, job in enumerate(header["jobs"]):
             _run_job(folder, i, job, watch)
+        (folder / "done").touch()
     except Exception:  # the boundary of the process: whatever it is, the caller is told
         _fail(folder, traceback.format_exc())
     return 0
 
 
-def _fail(folder: Path, text: str) -> None:
+def _check_lava(folder: Path) -> None:
+    try:
+        importlib.import_module("lava.magma.core.process.process")
+    except Exception as error:  # an import may fail in any way: Python 3.11 makes it a ValueError
+        text = f"Python {sys.version.split()[0]}: {type(error).__name__}: {error}"
+        _fail(folder, text, NO_LAVA)
+
+
+def _fail(folder: Path, text: str, status: int = 1) -> NoReturn:
+    _ending.acquire()
     temporary = folder / "error.part"
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(folder / "error.txt")
     # neither clean-up nor joins: Lava's may wait for ever
-    os._exit(1)
+    os._exit(status)
 
 
-def _die_with_caller() -> None:
-    """Kill this process group when the other end of standard input closes."""
+def _die_with_caller(folder: Path, token: str) -> None:
+    """When the other end of standard input closes, do the caller's duty: leave nothing."""
     while os.read(0, 1):
         pass
-    os.killpg(0, signal.SIGKILL)
+    _ending.acquire()
+    end_group(os.getpgid(0), but=[os.getpid()])
+    remove_shared_memory(token)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _name_shared_memory(token: str) -> None:
@@ -95,31 +120,37 @@ class _Watch(threading.Thread):
     def __init__(self, folder: Path) -> None:
         super().__init__(daemon=True)
         self.folder = folder
-        self.running = False
-        self.known: set[Any] = set()
+        self.graph: LavaNetwork | None = None
         self.start()
 
     def run(self) -> None:
         while True:
-            time.sleep(0.05)
-            if self.running:
-                self.known |= set(mp_process._children)  # type: ignore[attr-defined]
-                for process in tuple(self.known):
-                    self.check(process)
+            time.sleep(POLL_S)
+            for actor in self.actors():
+                self.check(actor)
 
-    def check(self, process: Any) -> None:
+    def actors(self) -> list[Any]:
+        """Lava's processes, as Lava keeps them: Python's own list forgets the dead."""
+        if self.graph is None:
+            return []
+        runtimes = {id(p.runtime): p.runtime for p in self.graph.populations.values()}
+        infrastructures = [getattr(r, "_messaging_infrastructure", None) for r in runtimes.values()]
+        return [actor for i in infrastructures if i is not None for actor in tuple(i.actors)]
+
+    def check(self, actor: Any) -> None:
         with contextlib.suppress(ValueError):  # closed: it ended well
-            exception = getattr(process, "exception", None)
-            if exception is not None and self.running:
+            exception, code = actor.exception, actor.exitcode
+            if self.graph is None:
+                return
+            if exception is not None:
                 _fail(self.folder, str(exception[1]))
-            code = process.exitcode
-            if code is not None and self.running:
+            if code is not None:
                 how = f"killed by signal {-code}" if code < 0 else f"ended with status {code}"
-                _fail(self.folder, f"Lava process {process.name} ({process.pid}) was {how}\n")
+                _fail(self.folder, f"Lava process {actor.name} was {how}\n")
 
 
 def _run_job(folder: Path, index: int, job: dict[str, Any], watch: _Watch) -> None:
-    network = read_network(folder / job["network"])
+    network = load(folder / job["network"])
     units = read_units(folder / job["inputs"])
     n_steps = int(job["n_steps"])
     n_samples = len(next(iter(units.values()))) if units else 1
@@ -162,11 +193,10 @@ def _run(
     graph = to_lava(
         network, units, n_steps, granularity=job["granularity"], tag=job["tag"], record=files
     )
-    watch.running = True
+    watch.graph = graph
     graph.run(n_samples)
-    watch.running = False
+    watch.graph = None
     graph.stop()
-    watch.known.clear()
     return _collect(network, units, n_steps, job["record"], files)
 
 

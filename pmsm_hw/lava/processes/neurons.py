@@ -1,12 +1,13 @@
 """Populations as Lava Processes: polarity multi-spike neurons and readouts.
 
-Two kinds of Process stand for a population. *Fine*: `PolarityMultiSpike` and `Readout` take the sum
-of their inputs on the port ``a_in``; projections are Processes of their own. *Coarse*: the classes
-that `coarse` makes take spikes of each source and apply the projections themselves.
+Two kinds of Process stand for a population. *Fine*: `PolarityMultiSpike` and `Readout` take the
+sum of their inputs on the port ``a_in``; projections are Processes of their own. *Coarse*: the
+classes that `coarse` makes take spikes of each source and apply the projections themselves.
 
-Time. A population at depth ``d`` acts in hardware steps ``d, d + 1, ...``; Lava's ``time_step`` is the
-hardware step plus one, since the input is sent in hardware step 0. Every ``interval`` steps from
-``offset = d`` on a new sample begins and the state starts anew; before, the population is silent.
+Time. A population at depth ``d`` acts in hardware steps ``d, d + 1, ...``; Lava's ``time_step`` is
+the hardware step plus one, since the input is sent in hardware step 0. Every ``interval`` steps
+from ``offset = d`` on a new sample begins and the state starts anew; before, the population is
+silent.
 
 The equations are those of `pmsm_hw.network`, a reconstruction from the abstract of
 arXiv 2508.14520.
@@ -15,7 +16,7 @@ arXiv 2508.14520.
 from __future__ import annotations
 
 import sys
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -187,9 +188,9 @@ class Readout(AbstractProcess):
 class _Recorder:
     """Rows of the files named in ``record``, written as the steps go by.
 
-    ``spikes``: ``(n_steps, *shape)``, the ``k`` of each step; ``state``: ``(n_samples, *shape)``, ``v``
-    at the end of each sample; ``saturations`` and ``progress``: one int64. All ``.npy``, mapped into
-    memory: they outlive the Process, and reading a Var from outside takes one message per value.
+    ``spikes``: ``(n_steps, *shape)``, the ``k`` of each step; ``state``: ``(n_samples, *shape)``,
+    ``v`` at the end of each sample; ``saturations`` and ``progress``: one int64. All ``.npy``,
+    mapped into memory: they outlive the Process, and reading a Var takes a message per value.
     """
 
     def __init__(self, record: dict[str, str]) -> None:
@@ -225,7 +226,7 @@ class _PopulationModel(PyLoihiProcessModel):
         return step if 0 <= step < self.until else -1
 
     def integrate(self, drive: NDArray[Any]) -> NDArray[Any]:
-        u = self.v + drive + self.bias
+        u: NDArray[Any] = self.v + drive + self.bias
         if self.saturates:
             u, n_outside = saturate(u)
             if n_outside:
@@ -411,7 +412,7 @@ class _CoarseModel:
         return total
 
 
-@lru_cache(maxsize=None)
+@cache
 def coarse(kind: type[AbstractProcess], n_sources: int) -> type[AbstractProcess]:
     """Class of Processes that hold a population and the projections into it.
 

@@ -1,7 +1,7 @@
 """Projections as Lava Processes, where Lava's own are not exact or do not exist.
 
-Lava's ``Dense`` is used where its 32-bit sums suffice; its ``Conv`` wraps modulo 2**24, takes no more
-than 127 groups, pads symmetrically only and loops in Python, and pooling it does not have.
+Lava's ``Dense`` is used where its 32-bit sums suffice; its ``Conv`` wraps modulo 2**24, takes no
+more than 127 groups, pads symmetrically only and loops in Python, and pooling it does not have.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ class DelayLine(AbstractProcess):
     n_steps
         Steps to hold; with 0, spikes pass through within the step.
     delay
-        Algorithmic delay of the projection: the target gets nothing in the first ``delay`` steps of a
-        sample.
+        Algorithmic delay of the projection: the target gets nothing in the first ``delay`` steps
+        of a sample.
     interval, offset
         Steps per sample, and hardware step in which the target of the projection begins.
     name
