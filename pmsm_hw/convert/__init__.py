@@ -3,6 +3,7 @@
 from pmsm_hw.convert.conversion import Conversion, convert
 from pmsm_hw.convert.integer import IntegerModel, IntegerSnn, integer_model
 from pmsm_hw.convert.report import ConversionReport, PopulationReport
+from pmsm_hw.convert.storage import load_model, save_model
 
 __all__ = [
     "Conversion",
@@ -12,4 +13,6 @@ __all__ = [
     "PopulationReport",
     "convert",
     "integer_model",
+    "load_model",
+    "save_model",
 ]

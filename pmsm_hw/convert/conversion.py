@@ -59,8 +59,8 @@ def convert(
         From `pmsm_hw.nn.quantize`, any module with `PolarityQuant` activations, or an integer model
         (`integer_model`), which converts without any difference and keeps its own settings.
     example_input
-        A batch of inputs, one array or one per input: gives the shapes, and is the calibration batch of
-        the report. Not needed for an integer model.
+        A batch of inputs, one array or one per input: gives the shapes, and is the calibration
+        batch of the report. Not needed for an integer model.
     name
         Of the network.
     weight_bits, per_channel, max_steps, rule, pooling, overflow, input_scale, input_levels

@@ -1,8 +1,8 @@
-"""Linear algebra between two populations: what reaches a neuron, as sums of linear maps of spikes.
+"""Linear algebra between two populations: what reaches a neuron, as sums of linear maps.
 
-A value inside the traced model is an `Expression`: a sum of `Term` objects, each a linear map of one
-population's spikes, plus a bias. Layers act on expressions (`conv`, `linear`, `pool`, `scale`, ...) and
-fold into one map per source; weights are float64 torch tensors, so gradients pass through.
+A value inside the traced model is an `Expression`: a sum of `Term` objects, each a linear map of
+one population's spikes, plus a bias. Layers act on expressions and fold into one map per source;
+weights are float64 torch tensors, so gradients pass through.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -24,7 +24,7 @@ __all__ = [
     "Flat",
     "Map",
     "Matrix",
-    "NotFoldable",
+    "NotFoldableError",
     "Pool",
     "Term",
     "Window",
@@ -34,7 +34,7 @@ MAX_MATRIX = 1 << 26
 """Largest number of weights of a map that had to be written out as a matrix."""
 
 
-class NotFoldable(Exception):
+class NotFoldableError(Exception):
     """Two maps have no exact product in one of our forms; says why."""
 
 
@@ -201,7 +201,7 @@ class Expression:
     def plus(self, other: Expression) -> Expression:
         """Sum of two expressions of one shape."""
         if self.shape != other.shape:
-            raise NotFoldable(f"adds shapes {self.shape} and {other.shape}, which differ")
+            raise NotFoldableError(f"adds shapes {self.shape} and {other.shape}, which differ")
         bias = self.bias
         if other.bias is not None:
             bias = other.bias if bias is None else bias + other.bias
@@ -231,9 +231,7 @@ class Expression:
         bias = self.bias
         if bias is not None:
             bias = F.pad(bias.expand(self.shape), _torch_pads(pads))
-        shape = tuple(
-            s + a + b for s, (a, b) in zip(self.shape[1:], pads, strict=True)
-        )
+        shape = tuple(s + a + b for s, (a, b) in zip(self.shape[1:], pads, strict=True))
         one = torch.ones(self.shape[0], dtype=torch.float64, device=self._device)
         terms = tuple(
             replace(t, map=_after(Pool(kernel, kernel, pads, one, 0, self.shape[0]), t, self.shape))
@@ -259,7 +257,7 @@ class Expression:
     def multiplied(self, weight: Tensor) -> Expression:
         """``weight @ self``; ``weight`` is ``(n_out, n)`` float64."""
         if self.n_axes:
-            raise NotFoldable(f"applies a matrix to shape {self.shape}, which is not flat")
+            raise NotFoldableError(f"applies a matrix to shape {self.shape}, which is not flat")
         terms = tuple(
             replace(t, map=Matrix(_times(weight, t.map, t.source_shape))) for t in self.terms
         )
@@ -294,7 +292,7 @@ def concatenated(parts: Sequence[Expression]) -> Expression:
     """Concatenate along the channels."""
     rest = parts[0].shape[1:]
     if any(p.shape[1:] != rest for p in parts):
-        raise NotFoldable(f"concatenates shapes {', '.join(str(p.shape) for p in parts)}")
+        raise NotFoldableError(f"concatenates shapes {', '.join(str(p.shape) for p in parts)}")
     total = sum(p.shape[0] for p in parts)
     terms: list[Term] = []
     biases: list[Tensor] = []
@@ -306,7 +304,9 @@ def concatenated(parts: Sequence[Expression]) -> Expression:
         if has_bias:
             bias = part.bias
             if bias is None:
-                bias = torch.zeros((part.shape[0], *(1,) * len(rest)), dtype=torch.float64, device=part._device)
+                bias = torch.zeros(
+                    (part.shape[0], *(1,) * len(rest)), dtype=torch.float64, device=part._device
+                )
             biases.append(bias)
     bias = None
     if has_bias:
@@ -398,9 +398,7 @@ def _ungrouped(weight: Tensor, groups: int) -> Tensor:
 def _pool_window(pool: Pool) -> Window:
     """The same map as a depthwise window (concatenated targets: as a full one)."""
     channels = len(pool.scale)
-    weight = pool.scale.reshape((-1, 1) + (1,) * len(pool.kernel)).expand(
-        channels, 1, *pool.kernel
-    )
+    weight = pool.scale.reshape((-1, 1) + (1,) * len(pool.kernel)).expand(channels, 1, *pool.kernel)
     groups = channels
     if not pool.is_plain:
         weight, groups = _embedded(_ungrouped(weight, channels), pool.offset, pool.total), 1
@@ -419,32 +417,38 @@ def _columns_of(window: Window, offset: int, channels: int, scale: Tensor) -> Wi
         )
     c_out, c_group = weight.shape[:2]
     per_row = scale.reshape(groups, c_group).repeat_interleave(c_out // groups, dim=0)
-    return replace(window, weight=weight * per_row.reshape(c_out, c_group, *(1,) * (weight.ndim - 2)))
+    return replace(
+        window, weight=weight * per_row.reshape(c_out, c_group, *(1,) * (weight.ndim - 2))
+    )
 
 
 def _after(outer: Window | Pool, term: Term, shape: Shape) -> Map:
     """``outer`` applied to what ``term`` gives, in ``shape``."""
     inner = term.map
     if isinstance(inner, Flat):
-        raise NotFoldable("applies a window to a flattened value")
+        raise NotFoldableError("applies a window to a flattened value")
     if isinstance(inner, Matrix):
         window = _pool_window(outer) if isinstance(outer, Pool) else outer
         return _window_of_matrix(window, inner, shape)
     if isinstance(outer, Pool):
         if isinstance(inner, Channelwise):
             part = outer.scale[inner.offset : inner.offset + len(inner.scale)]
-            return replace(
-                outer, scale=inner.scale * part, offset=inner.offset, total=inner.total
-            )
+            return replace(outer, scale=inner.scale * part, offset=inner.offset, total=inner.total)
         if isinstance(inner, Pool):
             if outer.kernel == outer.stride == (1,) * len(outer.kernel) and _is_one(inner):
                 pads = tuple(
-                    (a + c, b + d) for (a, b), (c, d) in zip(outer.padding, inner.padding, strict=True)
+                    (a + c, b + d)
+                    for (a, b), (c, d) in zip(outer.padding, inner.padding, strict=True)
                 )
-                return replace(inner, padding=pads, scale=inner.scale * outer.scale[inner.offset : inner.offset + len(inner.scale)])
+                return replace(
+                    inner,
+                    padding=pads,
+                    scale=inner.scale * outer.scale[inner.offset : inner.offset + len(inner.scale)],
+                )
             if _is_one(inner) and not inner.offset and inner.is_plain:
                 pads = tuple(
-                    (a + c, b + d) for (a, b), (c, d) in zip(outer.padding, inner.padding, strict=True)
+                    (a + c, b + d)
+                    for (a, b), (c, d) in zip(outer.padding, inner.padding, strict=True)
                 )
                 return replace(outer, padding=pads, scale=inner.scale * outer.scale)
             return _composed(_pool_window(outer), _pool_window(inner), term.source_shape)
@@ -465,7 +469,7 @@ def _is_one(pool: Pool) -> bool:
 
 
 def _composed(outer: Window, inner: Window, source_shape: Shape) -> Window:
-    """Product of two windows as one window, exact including borders, or `NotFoldable`."""
+    """Product of two windows as one window, exact including borders, or `NotFoldableError`."""
     kernels_in = inner.weight.shape[2:]
     middle = _out_sizes(source_shape[1:], kernels_in, inner.stride, inner.padding, inner.dilation)
     final = _out_sizes(middle, outer.weight.shape[2:], outer.stride, outer.padding, outer.dilation)
@@ -476,7 +480,7 @@ def _composed(outer: Window, inner: Window, source_shape: Shape) -> Window:
         s_in = inner.stride[axis]
         # zeros around the middle must be what windows further out would give: all-padding windows
         if out_before and reach > s_in + in_before:
-            raise NotFoldable("pads a value whose windows overlap the border")
+            raise NotFoldableError("pads a value whose windows overlap the border")
         used_after = (
             (final[axis] - 1) * outer.stride[axis]
             + (outer.weight.shape[2 + axis] - 1) * outer.dilation[axis]
@@ -484,13 +488,13 @@ def _composed(outer: Window, inner: Window, source_shape: Shape) -> Window:
             - (middle[axis] - 1)
         )
         if out_after and used_after > 0 and middle[axis] * s_in - in_before < size:
-            raise NotFoldable("pads a value whose windows left out the last rows")
+            raise NotFoldableError("pads a value whose windows left out the last rows")
         kernel = (outer.weight.shape[2 + axis] - 1) * outer.dilation[axis] * s_in + reach
         stride = outer.stride[axis] * s_in
         before = in_before + out_before * s_in
         after = max((final[axis] - 1) * stride + kernel - size - before, 0)
         if (size + before + after - kernel) // stride + 1 != final[axis]:
-            raise NotFoldable("leaves out rows that one window would not")
+            raise NotFoldableError("leaves out rows that one window would not")
         sizes.append(kernel)
         strides.append(stride)
         pads.append((before, after))
@@ -512,7 +516,7 @@ def _composed(outer: Window, inner: Window, source_shape: Shape) -> Window:
         column = torch.arange(c_out, device=w_out.device) // (c_out // groups) * c_group
         taps_in = w_in[column[:, None] + torch.arange(c_group, device=w_out.device), 0]
     for tap in product(*(range(k) for k in outer.weight.shape[2:])):
-        where = tuple(
+        where: Any = tuple(
             slice(start, start + (k - 1) * d + 1, d)
             for start, k, d in (
                 (i * od * s, k, d)
@@ -521,7 +525,7 @@ def _composed(outer: Window, inner: Window, source_shape: Shape) -> Window:
                 )
             )
         )
-        factor = w_out[(slice(None), slice(None), *tap)]
+        factor = w_out[:, :, tap[0]] if len(tap) == 1 else w_out[:, :, tap[0], tap[1]]
         if depthwise_in:
             part = factor.reshape(*factor.shape, *(1,) * len(sizes)) * taps_in
         elif depthwise_out:
@@ -536,15 +540,13 @@ def _convolve(x: Tensor, window: Window) -> Tensor:
     """Apply a window to ``(batch, channels, ...)``."""
     x = F.pad(x, _torch_pads(window.padding))
     if window.weight.ndim == 3:
-        return F.conv1d(
-            x, window.weight, None, window.stride, 0, window.dilation, window.groups
-        )
+        return F.conv1d(x, window.weight, None, window.stride, 0, window.dilation, window.groups)
     return F.conv2d(x, window.weight, None, window.stride, 0, window.dilation, window.groups)
 
 
 def _check_matrix(n_rows: int, n_columns: int) -> None:
     if n_rows * n_columns > MAX_MATRIX:
-        raise NotFoldable(
+        raise NotFoldableError(
             f"needs a matrix of {n_rows:,} x {n_columns:,}, more than {MAX_MATRIX:,} weights"
         )
 
@@ -564,7 +566,9 @@ def _times(weight: Tensor, map_: Map, source_shape: Shape) -> Tensor:
     return _adjoint(weight, map_, source_shape)
 
 
-def _adjoint(rows: Tensor, map_: Channelwise | Pool | Window | Matrix, source_shape: Shape) -> Tensor:
+def _adjoint(
+    rows: Tensor, map_: Channelwise | Pool | Window | Matrix, source_shape: Shape
+) -> Tensor:
     """Rows ``(n_out, *shape)`` of a matrix, times the map: ``(n_out, n_source)``."""
     n_out = len(rows)
     if isinstance(map_, Matrix):
@@ -580,9 +584,7 @@ def _adjoint(rows: Tensor, map_: Channelwise | Pool | Window | Matrix, source_sh
         map_ = replace(map_, offset=0, total=channels)
     window = _pool_window(map_) if isinstance(map_, Pool) else map_
     transpose = F.conv_transpose1d if window.weight.ndim == 3 else F.conv_transpose2d
-    full = transpose(
-        rows, window.weight, None, window.stride, 0, 0, window.groups, window.dilation
-    )
+    full = transpose(rows, window.weight, None, window.stride, 0, 0, window.groups, window.dilation)
     crop = []
     for axis, size in enumerate(source_shape[1:]):
         before = window.padding[axis][0]

@@ -1,7 +1,7 @@
 """The integer network as a torch module: fake-quantized weights, trainable, exact.
 
-All values are integers held in float32 tensors, exact below 2**24 (`pmsm_hw.bounds` proves that they
-stay there), so the module computes what the converted `Network` computes, spike for spike.
+All values are integers held in float32 tensors, exact below 2**24 (`pmsm_hw.bounds` proves that
+they stay there), so the module computes what the converted `Network` does, spike for spike.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pmsm_hw.convert.expressions import Channelwise, Flat, Map, Pool, Window, _torch_pads
+from pmsm_hw.convert.expressions import Channelwise, Flat, Pool, Window, _torch_pads
 from pmsm_hw.convert.lowering import (
     InputPlan,
     Lowering,
@@ -410,9 +410,7 @@ class IntegerModel(nn.Module):
                     )
                 )
                 continue
-            overflow: Any = (
-                "saturate" if everything_saturates or key in self.saturated else "error"
-            )
+            overflow: Any = "saturate" if everything_saturates or key in self.saturated else "error"
             shape = population.plan.shape
             if isinstance(population, RoundedReadout):
                 populations.append(
@@ -434,7 +432,9 @@ class IntegerModel(nn.Module):
                         v_init=_int(population.start, shape),
                         levels=population.levels,
                         gains=population.gains,
-                        rule="carry" if isinstance(population.plan, RelayPlan) else self.settings.rule,
+                        rule="carry"
+                        if isinstance(population.plan, RelayPlan)
+                        else self.settings.rule,
                         overflow=overflow,
                     )
                 )
@@ -514,9 +514,7 @@ def _projection(
     return Dense(weight=weight, **common)
 
 
-def _drive(
-    population: RoundedNeurons | RoundedReadout, payloads: Mapping[str, Tensor]
-) -> Tensor:
+def _drive(population: RoundedNeurons | RoundedReadout, payloads: Mapping[str, Tensor]) -> Tensor:
     """Summed input plus bias, in units of state: ``(batch, *shape)``."""
     shape = population.plan.shape
     total: Tensor | None = None
@@ -539,7 +537,9 @@ def _applied(projection: RoundedProjection, sent: Tensor, shape: tuple[int, ...]
         if isinstance(map_, Pool):
             # windows summed as a depthwise convolution of ones: integers, hence exact
             ones = torch.ones((sent.shape[1], 1, *map_.kernel), dtype=dtype, device=sent.device)
-            out = _conv(sent, ones, map_.stride, map_.padding, (1,) * len(map_.kernel), sent.shape[1])
+            out = _conv(
+                sent, ones, map_.stride, map_.padding, (1,) * len(map_.kernel), sent.shape[1]
+            )
         out = out * scale.reshape((-1,) + (1,) * (out.ndim - 2))
         if not map_.is_plain:
             after = map_.total - map_.offset - len(scale)

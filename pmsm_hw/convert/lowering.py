@@ -1,7 +1,7 @@
 """From a traced torch graph to populations joined by linear maps, still in real numbers.
 
-`Lowering` walks the graph once (shapes, names, what each node is) and can then be evaluated any number
-of times with the parameters of the moment: `Lowering.plan` gives a differentiable `Plan`.
+`Lowering` walks the graph once (shapes, what each node is) and can then be evaluated any number of
+times with the parameters of the moment: `Lowering.plan` gives a differentiable `Plan`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pmsm_hw.convert.expressions import (
     Flat,
     Map,
     Matrix,
-    NotFoldable,
+    NotFoldableError,
     Pool,
     Term,
     Window,
@@ -164,7 +164,9 @@ class Lowering:
                 actual=pooling,
                 limit=("auto", "fold", "relay"),
             )
-        self.graph = model.graph if isinstance(model, fx.GraphModule) else trace(model, ConversionError)
+        self.graph = (
+            model.graph if isinstance(model, fx.GraphModule) else trace(model, ConversionError)
+        )
         self.modules = dict(model.named_modules())
         self._refuse_early()
         self.results = self._propagate(examples)
@@ -229,7 +231,8 @@ class Lowering:
             self.model.eval()
             with torch.no_grad():
                 runner = Recorder(
-                    self.model if isinstance(self.model, fx.GraphModule)
+                    self.model
+                    if isinstance(self.model, fx.GraphModule)
                     else fx.GraphModule(self.model, self.graph)
                 )
                 runner.extra_traceback = False
@@ -252,7 +255,8 @@ class Lowering:
     def _module(self, node: fx.Node) -> nn.Module | None:
         if node.op != "call_module":
             return None
-        return self.modules[str(node.target)]
+        module: nn.Module = self.modules[str(node.target)]
+        return module
 
     def kind(self, node: fx.Node) -> str:
         """Class or function that a node calls."""
@@ -284,7 +288,7 @@ class Lowering:
                 continue
             try:
                 values[node] = self._evaluate(builder, node, values)
-            except NotFoldable as reason:
+            except NotFoldableError as reason:
                 raise ConversionError(
                     self.subject(node),
                     f"{reason}; no exact integer form",
@@ -341,7 +345,7 @@ class Lowering:
         else:
             raise ConversionError(
                 f"input '{node.name}'",
-                "is read without an InputQuant, and input_scale and input_levels are not both given",
+                "is read without an InputQuant, and input_scale and input_levels are not given",
                 remedy="quantize it: convert(..., input_scale=1/255, input_levels=(0, 255))",
                 actual=None,
                 limit="a scale and levels",
@@ -450,7 +454,9 @@ class Lowering:
             return self._neurons(builder, node, module, self._through(builder, x, node))
         if isinstance(module, nn.Conv1d | nn.Conv2d):
             if module.padding_mode != "zeros":
-                raise self._refusal(node, f"pads with mode {module.padding_mode!r}, zeros are possible")
+                raise self._refusal(
+                    node, f"pads with mode {module.padding_mode!r}, zeros are possible"
+                )
             return self._convolution(
                 builder, x, module.weight, module.bias, module.stride, module.padding,
                 module.dilation, module.groups,
@@ -596,12 +602,16 @@ class Lowering:
             weight = torch.kron(weight, row)
         weight = torch.kron(torch.eye(x.shape[0], dtype=torch.float64), weight).to(x._device)
         flat = x.flattened().multiplied(weight)
-        return replace(flat, shape=(x.shape[0], *sizes), bias=_reshaped(flat.bias, (x.shape[0], *sizes)))
+        return replace(
+            flat, shape=(x.shape[0], *sizes), bias=_reshaped(flat.bias, (x.shape[0], *sizes))
+        )
 
     def _pad(self, node: fx.Node, x: Expression, widths: tuple[int, ...]) -> Expression:
         pairs = [(int(widths[i]), int(widths[i + 1])) for i in range(0, len(widths), 2)][::-1]
         if len(pairs) > x.n_axes or min(min(p) for p in pairs) < 0:
-            raise self._refusal(node, f"pads by {widths}, spatial axes and widths >= 0 are possible")
+            raise self._refusal(
+                node, f"pads by {widths}, spatial axes and widths >= 0 are possible"
+            )
         pairs = [(0, 0)] * (x.n_axes - len(pairs)) + pairs
         return x.padded(tuple(pairs))
 
@@ -611,7 +621,9 @@ class Lowering:
             return x
         if shape == (math.prod(x.shape),):
             return x.flattened()
-        raise self._refusal(node, f"turns shape {x.shape} into {shape}, only flattening is possible")
+        raise self._refusal(
+            node, f"turns shape {x.shape} into {shape}, only flattening is possible"
+        )
 
     # -- pooling: fold or relay ---------------------------------------------------------------
 
@@ -628,7 +640,7 @@ class Lowering:
             if choice != "relay":
                 try:
                     folded = apply(part)
-                except NotFoldable:
+                except NotFoldableError:
                     if relayed is None:
                         raise
             if folded is not None and relayed is not None and choice == "auto":
@@ -652,9 +664,7 @@ class Lowering:
             return apply(x)
         return total
 
-    def _relayed(
-        self, builder: _Builder, part: Expression
-    ) -> tuple[RelayPlan, Expression] | None:
+    def _relayed(self, builder: _Builder, part: Expression) -> tuple[RelayPlan, Expression] | None:
         """The relay population that could send a pooled term, and what it sends."""
         (term,) = part.terms
         map_ = term.map
@@ -680,9 +690,8 @@ class Lowering:
                 i += 1
                 name = f"{term.source}.pool_{i}"
         plan = replace(plan, name=name)
-        sent: Map = Channelwise(pool.scale, pool.offset, pool.total)
-        if flat is not None:
-            sent = replace(flat, inner=sent)
+        passed = Channelwise(pool.scale, pool.offset, pool.total)
+        sent: Map = passed if flat is None else replace(flat, inner=passed)
         return plan, replace(part, terms=(Term(name, shape, sent),))
 
     # -- functions ---------------------------------------------------------------------------
@@ -700,7 +709,7 @@ class Lowering:
 
         args = tuple(value(a) for a in node.args)
         kwargs = {k: value(v) for k, v in node.kwargs.items()}
-        x = args[0] if args else kwargs.get("input")
+        x: Any = args[0] if args else kwargs.get("input")
         named = {**kwargs}
         method = node.op == "call_method"
         if target in _SIZES or (method and target in ("size", "dim")):
@@ -723,33 +732,46 @@ class Lowering:
             return self._add(node, a, negative)
         if target in _MULTIPLIES or (method and target in ("mul", "mul_")):
             a, b = args[0], args[1] if len(args) > 1 else kwargs["other"]
-            return self._multiply(node, a, b) if isinstance(a, Expression) else self._multiply(node, b, a)
+            return (
+                self._multiply(node, a, b)
+                if isinstance(a, Expression)
+                else self._multiply(node, b, a)
+            )
         if target in _DIVIDES and isinstance(x, Expression) and not isinstance(args[1], Expression):
             return self._multiply(node, x, 1.0 / args[1])
         if target in (torch.cat, torch.concat, torch.concatenate):
             dim = args[1] if len(args) > 1 else kwargs.get("dim", kwargs.get("axis", 0))
-            parts = x if x is not None else kwargs.get("tensors")
+            parts: Any = x if x is not None else kwargs.get("tensors")
             n_axes = parts[0].n_axes if isinstance(parts[0], Expression) else 0
             if dim % (n_axes + 2) != 1 or not all(isinstance(p, Expression) for p in parts):
-                raise self._refusal(node, f"concatenates along axis {dim}, channels (1) are possible")
+                raise self._refusal(
+                    node, f"concatenates along axis {dim}, channels (1) are possible"
+                )
             return concatenated(parts)
-        if target is torch.flatten or (
-            method and target in ("flatten", "view", "reshape", "squeeze", "contiguous")
-        ) or target in (torch.squeeze, torch.reshape):
+        if (
+            target is torch.flatten
+            or (method and target in ("flatten", "view", "reshape", "squeeze", "contiguous"))
+            or target in (torch.squeeze, torch.reshape)
+        ):
             if method and target == "contiguous":
                 return x
             return self._reshape(node, x)
         if target in (F.dropout, F.dropout1d, F.dropout2d):
             return x
         if target is F.pad or target is torch.nn.functional.pad:
-            given = arguments(node, ("input", "pad", "mode", "value"), {"mode": "constant", "value": None})
+            given = arguments(
+                node, ("input", "pad", "mode", "value"), {"mode": "constant", "value": None}
+            )
             if given["mode"] != "constant" or (given["value"] or 0) != 0:
                 raise self._refusal(node, f"pads with mode {given['mode']!r}, zeros are possible")
             return self._pad(node, x, tuple(value(given["pad"])))
         if target in (F.avg_pool1d, F.avg_pool2d):
             given = dict(
                 zip(
-                    ("input", "kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override"),
+                    (
+                        "input", "kernel_size", "stride", "padding", "ceil_mode",
+                        "count_include_pad", "divisor_override",
+                    ),
                     args, strict=False,
                 )
             ) | named  # fmt: skip
@@ -763,9 +785,16 @@ class Lowering:
         if target is torch.mean or (method and target == "mean"):
             return self._mean(node, x, args, kwargs)
         if target in (F.conv1d, F.conv2d, torch.conv1d, torch.conv2d):
-            given = dict(
-                zip(("input", "weight", "bias", "stride", "padding", "dilation", "groups"), args, strict=False)
-            ) | named
+            given = (
+                dict(
+                    zip(
+                        ("input", "weight", "bias", "stride", "padding", "dilation", "groups"),
+                        args,
+                        strict=False,
+                    )
+                )
+                | named
+            )
             return self._convolution(
                 builder, x, given["weight"], given.get("bias"), given.get("stride", 1),
                 given.get("padding", 0), given.get("dilation", 1), given.get("groups", 1),

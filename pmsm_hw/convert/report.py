@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -119,7 +118,9 @@ class ConversionReport:
                 _percent(p.theta_error),
                 f"[{p.u_min:,}, {p.u_max:,}]" + (" saturates" if p.saturates else ""),
                 "" if p.n_dead_channels is None else p.n_dead_channels,
-                "" if p.entropy_bits is None else f"{p.entropy_bits:.2f} of {p.max_entropy_bits:.2f}",
+                ""
+                if p.entropy_bits is None
+                else f"{p.entropy_bits:.2f} of {p.max_entropy_bits:.2f}",
                 _percent(p.differing_spikes),
             )
             for p in self.populations
@@ -130,9 +131,9 @@ class ConversionReport:
         )  # fmt: skip
         title = (
             f"{self.network_name}: {self.weight_bits}-bit weights, rule {self.rule}, up to "
-            f"{self.max_steps} steps, {self.n_neurons:,} neurons, {self.n_synapses:,} synapses; on "
-            f"{self.n_calibration:,} samples {self.differing_predictions:.2%} of predictions differ "
-            "from the model with real-valued weights"
+            f"{self.max_steps} steps, {self.n_neurons:,} neurons, {self.n_synapses:,} synapses; "
+            f"{self.differing_predictions:.2%} of predictions on {self.n_calibration:,} samples "
+            "differ from the model with real-valued weights"
         )
         return table(header, rows, title=title)
 
@@ -161,7 +162,8 @@ def report_on(integer: IntegerModel, network: Network) -> ConversionReport:
         integer.train(was_training)
     float_shapes = {name: k.cpu().numpy() for name, k in float_spikes.items()}
     inputs = {
-        p.name: x.detach().cpu().numpy() for p, x in zip(network.inputs, integer.examples, strict=True)
+        p.name: x.detach().cpu().numpy()
+        for p, x in zip(network.inputs, integer.examples, strict=True)
     }
     differing_predictions = 0.0
     entries: list[PopulationReport] = []
@@ -270,5 +272,3 @@ def _theta_error(plan: Any) -> float | None:
         return None
     theta = plan.plan.theta.detach().reshape(-1)
     return float((plan.theta.detach().reshape(-1) * plan.unit / theta - 1).abs().max())
-
-

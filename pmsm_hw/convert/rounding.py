@@ -1,9 +1,9 @@
 """From real numbers to integers, differentiably.
 
 For one population let ``q = s / 2**E`` be the real value of one unit of its state, ``s`` per output
-channel. Weights become ``round(W / (q << e))`` with a ``weight_exponent`` ``e <= E`` per projection,
-threshold and bias ``round(theta / q)`` and ``round(b / q)``: they keep E fractional bits more than the
-weights. Rounding has straight-through gradients, and values stay float64 torch tensors.
+channel. Weights become ``round(W / (q << e))`` with a ``weight_exponent`` ``e <= E`` per
+projection, threshold and bias ``round(theta / q)`` and ``round(b / q)``: they keep E fractional
+bits more than the weights. Gradients are straight-through; values stay float64 torch tensors.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from torch import Tensor
 
 from pmsm_hw.convert.expressions import (
     Channelwise,
-    Expression,
     Flat,
     Map,
     Matrix,
@@ -210,9 +209,7 @@ def _round_population(
     else:
         bias = _rounded(drive.bias / column)
     if isinstance(population, ReadoutPlan):
-        return RoundedReadout(
-            plan=population, projections=tuple(projections), bias=bias, unit=unit
-        )
+        return RoundedReadout(plan=population, projections=tuple(projections), bias=bias, unit=unit)
     theta = population.theta
     if theta.ndim:
         theta = theta.reshape((-1,) + (1,) * drive.n_axes)
@@ -253,10 +250,3 @@ def _round_map(map_: Map, step: Tensor, shape: Shape, largest: int) -> Map:
     assert isinstance(map_, Matrix)
     rows = step.repeat_interleave(len(map_.weight) // channels)[:, None]
     return Matrix(_rounded(map_.weight / rows).clamp(-largest, largest))
-
-
-def expression_of(projection: RoundedProjection, shape: Shape) -> Expression:
-    """The map alone, as an expression (for checks)."""
-    from pmsm_hw.convert.expressions import Term
-
-    return Expression(shape, (Term(projection.source, projection.source_shape, projection.map),))

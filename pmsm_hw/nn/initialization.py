@@ -42,8 +42,8 @@ def choose_theta(x: Tensor, quantizer: PolarityQuant, method: str, subject: str)
         Gives levels, gains, phi, and whether theta is per channel.
     method
         ``"mse"`` (least squared error against the target), ``"entropy"`` (most even use of the
-        levels), ``"lsq"`` (``2 mean|x| / sqrt(p)``), ``"percentile"`` (99.9th of ``|x|`` over ``p``) or
-        ``"qcfs"`` (``8 / p``).
+        levels), ``"lsq"`` (``2 mean|x| / sqrt(p)``), ``"percentile"`` (99.9th of ``|x|`` over
+        ``p``) or ``"qcfs"`` (``8 / p``).
     subject
         Name for errors.
 

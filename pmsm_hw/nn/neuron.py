@@ -50,7 +50,7 @@ class State:
     def __init__(self, start: Tensor | float, levels: tuple[int, int], rule: Rule) -> None:
         self.start, self.levels, self.rule = start, levels, rule
         self.v = start
-        self.sent: Tensor | float = 0.0
+        self.sent: Tensor | None = None
         self.t = 0
 
     def step(self, drive: Tensor, theta: Tensor | float) -> Tensor:
@@ -69,8 +69,9 @@ class State:
         u = self.v + drive
         k = torch.floor(u / theta)
         if self.rule == "bounded":
-            k = torch.maximum(torch.minimum(k, p * self.t - self.sent), -n * self.t - self.sent)
-            self.sent = self.sent + k
+            sent = torch.zeros_like(k) if self.sent is None else self.sent
+            k = torch.maximum(torch.minimum(k, p * self.t - sent), -n * self.t - sent)
+            self.sent = sent + k
         else:
             k = k.clamp_(-n, p)
         self.v = self.start if self.rule == "reset" else u - k * theta
@@ -108,7 +109,7 @@ class PolarityMultiSpike(nn.Module):
         self.last_spikes: list[Tensor] = []
 
     def forward(self, x: Tensor) -> Tensor:
-        """Take one step with input ``x`` ``(batch, channels, ...)``; return what the spikes carry."""
+        """Take a step with input ``x`` ``(batch, channels, ...)``; return what its spikes carry."""
         call = len(self.last_spikes)
         if call == len(self.states):
             self.states.append(State(self.quantizer.phi, self.quantizer.levels, self.rule))

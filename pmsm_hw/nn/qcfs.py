@@ -60,5 +60,3 @@ def qcfs_snn(model: nn.Module) -> Snn:
         else:
             spiking = single
     return Snn(spiking, "carry")
-
-

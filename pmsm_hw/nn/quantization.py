@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 from pmsm_hw.errors import QuantizationError
 from pmsm_hw.nn.initialization import choose_theta
 from pmsm_hw.nn.quantizer import InputQuant, PolarityQuant, check_levels
-from pmsm_hw.nn.tracing import function_name, trace, unique_path
+from pmsm_hw.nn.tracing import arguments, function_name, trace, unique_path
 
 __all__ = ["as_tensors", "calibrate", "quantize", "spikes"]
 
@@ -34,9 +34,9 @@ _OTHER_ACTIVATIONS: tuple[type[nn.Module], ...] = (
 )  # fmt: skip
 _OTHER_FUNCTIONS: frozenset[Callable[..., Any]] = frozenset(
     {
-        F.celu, F.elu, F.gelu, F.glu, F.hardshrink, F.hardsigmoid, F.hardswish, F.logsigmoid, F.mish,
-        F.prelu, F.rrelu, F.selu, F.sigmoid, F.silu, F.softmax, F.softplus, F.softsign, F.tanh,
-        torch.sigmoid, torch.tanh, torch.softmax, torch.prelu, torch.selu,
+        F.celu, F.elu, F.gelu, F.glu, F.hardshrink, F.hardsigmoid, F.hardswish,
+        F.logsigmoid, F.mish, F.prelu, F.rrelu, F.selu, F.sigmoid, F.silu, F.softmax, F.softplus,
+        F.softsign, F.tanh, torch.sigmoid, torch.tanh, torch.softmax, torch.prelu, torch.selu,
     }
 )  # fmt: skip
 _OTHER_METHODS = frozenset({"sigmoid", "tanh", "softmax"})
@@ -44,6 +44,9 @@ _MAX_POOLS = (nn.MaxPool1d, nn.MaxPool2d)
 _MAX_POOL_FUNCTIONS: frozenset[Callable[..., Any]] = frozenset(
     {F.max_pool1d, F.max_pool2d, torch.max_pool1d, torch.max_pool2d}
 )
+
+
+_POOL_ARGUMENTS = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode")
 
 
 def quantize(
@@ -141,15 +144,17 @@ def quantize(
     quantized.delete_all_unused_submodules()
     quantized.recompile()
     quantized.eval()
-    quantized.recipe = dict(getattr(model, "recipe", {})) | {
-        "quantize": {
-            "levels": list(levels),
-            "gains": list(gains),
-            "per_channel": per_channel,
-            "max_pool": max_pool,
-            "lsq_gradient_scale": lsq_gradient_scale,
-        }
+    options = {
+        "levels": list(levels),
+        "gains": list(gains),
+        "per_channel": per_channel,
+        "input_scale": input_scale,
+        "input_levels": None if input_levels is None else list(input_levels),
+        "max_pool": max_pool,
+        "lsq_gradient_scale": lsq_gradient_scale,
     }
+    recipe: dict[str, Any] = dict(cast(Any, getattr(model, "recipe", {}))) | {"quantize": options}
+    quantized.__dict__.update(recipe=recipe, examples=tuple(x[:256] for x in batch))
     calibrate(quantized, batch, init, per_channel=per_channel)
     return quantized
 
@@ -169,13 +174,10 @@ def _activation(root: nn.Module, node: fx.Node) -> str | None:
     if node.op == "call_module":
         module = root.get_submodule(str(node.target))
         # a module called before is a quantizer by now: each call gets one of its own
-        if isinstance(module, (*_ACTIVATIONS, PolarityQuant)):
-            return str(node.target)
-    elif node.op == "call_function" and node.target in _ACTIVATION_FUNCTIONS:
-        return node.name
-    elif node.op == "call_method" and node.target in _ACTIVATION_METHODS:
-        return node.name
-    return None
+        return str(node.target) if isinstance(module, (*_ACTIVATIONS, PolarityQuant)) else None
+    is_function = node.op == "call_function" and node.target in _ACTIVATION_FUNCTIONS
+    is_method = node.op == "call_method" and node.target in _ACTIVATION_METHODS
+    return node.name if is_function or is_method else None
 
 
 def _refuse_others(root: nn.Module, graph: fx.Graph, max_pool: str) -> None:
@@ -194,7 +196,10 @@ def _refuse_others(root: nn.Module, graph: fx.Graph, max_pool: str) -> None:
         if node.op == "call_module":
             module = root.get_submodule(str(node.target))
             kind, name = type(module).__name__, str(node.target)
-            is_other, is_pool = isinstance(module, _OTHER_ACTIVATIONS), isinstance(module, _MAX_POOLS)
+            is_other, is_pool = (
+                isinstance(module, _OTHER_ACTIVATIONS),
+                isinstance(module, _MAX_POOLS),
+            )
         elif node.op == "call_function":
             kind, name = function_name(node.target), node.name
             is_other, is_pool = node.target in _OTHER_FUNCTIONS, node.target in _MAX_POOL_FUNCTIONS
@@ -211,8 +216,8 @@ def _refuse_others(root: nn.Module, graph: fx.Graph, max_pool: str) -> None:
         names = ", ".join(f"'{name}' ({kind})" for name, kind in found)
         raise QuantizationError(
             f"module {names}",
-            f"{len(found)} activations are of a kind that no quantizer replaces; possible are ReLU, "
-            "ReLU6, LeakyReLU and Hardtanh",
+            f"{len(found)} activations are of a kind that no quantizer replaces; possible are "
+            "ReLU, ReLU6, LeakyReLU and Hardtanh",
             remedy="use one of these and train again",
             actual=tuple(kind for _, kind in found),
             limit=tuple(t.__name__ for t in _ACTIVATIONS),
@@ -229,40 +234,36 @@ def _refuse_others(root: nn.Module, graph: fx.Graph, max_pool: str) -> None:
 
 def _swap_pool(root: nn.Module, node: fx.Node) -> None:
     """Turn a max pooling into an average pooling of the same window."""
+    window: dict[str, Any]
     if node.op == "call_module":
         pool = root.get_submodule(str(node.target))
         if not isinstance(pool, _MAX_POOLS):
             return
-        name = str(node.target)
-        kind = nn.AvgPool1d if isinstance(pool, nn.MaxPool1d) else nn.AvgPool2d
-        kernel, stride, padding = pool.kernel_size, pool.stride, pool.padding
-        dilation, ceil_mode = pool.dilation, pool.ceil_mode
+        window = {name: getattr(pool, name) for name in _POOL_ARGUMENTS[1:]}
+        is_1d = isinstance(pool, nn.MaxPool1d)
     elif node.op == "call_function" and node.target in _MAX_POOL_FUNCTIONS:
-        name = node.name
-        kind = nn.AvgPool1d if "1d" in str(node.target) else nn.AvgPool2d
-        args = dict(
-            zip(("input", "kernel", "stride", "padding", "dilation", "ceil_mode"), node.args, strict=False)
-        )
-        args |= {k.removesuffix("_size"): v for k, v in node.kwargs.items()}
-        kernel = args["kernel"]
-        stride = args.get("stride") or kernel
-        padding, dilation = args.get("padding", 0), args.get("dilation", 1)
-        ceil_mode = bool(args.get("ceil_mode", False))
+        window = arguments(node, _POOL_ARGUMENTS, {"padding": 0, "dilation": 1, "ceil_mode": False})
+        is_1d = "1d" in getattr(node.target, "__name__", "")
     else:
         return
-    if any(d != 1 for d in (dilation if isinstance(dilation, tuple) else (dilation,))):
+    if any(d != 1 for d in np.atleast_1d(window["dilation"])):
         raise QuantizationError(
-            f"module '{name}'",
-            f"max pooling with dilation {dilation} has no average counterpart, limit: 1",
+            f"module '{node.target if node.op == 'call_module' else node.name}'",
+            f"max pooling with dilation {window['dilation']} has no average counterpart, limit: 1",
             remedy="use a pooling without dilation",
-            actual=dilation,
+            actual=window["dilation"],
             limit=1,
         )
-    average = kind(kernel, stride, padding, ceil_mode=ceil_mode, count_include_pad=True)
+    average = (nn.AvgPool1d if is_1d else nn.AvgPool2d)(
+        window["kernel_size"],
+        window.get("stride") or window["kernel_size"],
+        window["padding"],
+        ceil_mode=bool(window["ceil_mode"]),
+    )
     if node.op == "call_module":
-        root.set_submodule(name, average)
+        root.set_submodule(str(node.target), average)
         return
-    path = unique_path(root, name)
+    path = unique_path(root, node.name)
     root.set_submodule(path, average)
     _replace(node.graph, node, path)
 
@@ -327,9 +328,7 @@ def _default_scale(x: Tensor, levels: tuple[int, int]) -> float:
     return largest / max(abs(levels[0]), abs(levels[1]))
 
 
-def calibrate(
-    model: nn.Module, x: Batch, init: str = "mse", *, per_channel: bool = False
-) -> None:
+def calibrate(model: nn.Module, x: Batch, init: str = "mse", *, per_channel: bool = False) -> None:
     """Choose theta of every `PolarityQuant` anew, in place, layer by layer.
 
     Parameters
@@ -435,9 +434,9 @@ def spikes(model: nn.Module, x: Batch) -> dict[str, NDArray[np.int32]]:
     dict
         By module name, ``(batch, *shape)`` int32.
     """
-    if hasattr(model, "spikes") and not isinstance(model, PolarityQuant):
-        result: dict[str, NDArray[np.int32]] = model.spikes(x)
-        return result
+    own = getattr(model, "spikes", None)
+    if callable(own) and not isinstance(model, PolarityQuant):
+        return cast("dict[str, NDArray[np.int32]]", own(x))
     was_training = model.training
     try:
         model.eval()

@@ -81,7 +81,9 @@ class _Quantize(torch.autograd.Function):
         grad_theta = None
         if ctx.needs_input_grad[1]:
             d_theta = torch.where(inside, (k - r) * slope, torch.where(high, p, -alpha * n))
-            grad_theta = (gradient * d_theta).sum_to_size(_padded(theta, x.ndim)).reshape(theta.shape)
+            grad_theta = (
+                (gradient * d_theta).sum_to_size(_padded(theta, x.ndim)).reshape(theta.shape)
+            )
             grad_theta = grad_theta * ctx.gradient_scale
         return grad_x, grad_theta, None, None, None, None
 
@@ -117,7 +119,7 @@ def check_levels(
     if not (1 <= gain_pos <= 127 and -127 <= gain_neg <= 127):
         raise QuantizationError(
             subject,
-            f"gains {(gain_pos, gain_neg)} are not gain_pos in [1, 127] and gain_neg in [-127, 127]",
+            f"gains {(gain_pos, gain_neg)} are not in [1, 127] and [-127, 127]",
             remedy="use small integers, alpha is gain_neg / gain_pos",
             actual=(gain_pos, gain_neg),
             limit="1 <= gain_pos <= 127, |gain_neg| <= 127",
@@ -129,8 +131,8 @@ class PolarityQuant(nn.Module):
     """Quantizing activation: ``Q(x) = theta * g(k)``, ``k = clip(floor(x / theta + phi), -n, p)``.
 
     ``g(k)`` is ``k`` for ``k > 0`` and ``alpha * k`` for ``k < 0``, with
-    ``alpha = gain_neg / gain_pos``. Gradients are straight-through (see the module's source), theta's
-    with the scale of LSQ (Esser et al. 2020) if wanted.
+    ``alpha = gain_neg / gain_pos``. Gradients are straight-through, theta's with the scale of LSQ
+    (Esser et al. 2020) if wanted.
 
     Parameters
     ----------
@@ -206,7 +208,7 @@ class PolarityQuant(nn.Module):
             return quantize_levels(x, self.theta_for(x.ndim), self.phi, self.levels)
 
     def target(self, x: Tensor) -> Tensor:
-        """What the quantizer approximates: ReLU for ``n = 0``, else ``x``, negatives times alpha."""
+        """What it approximates: ReLU for ``n = 0``, else ``x``, negatives times alpha."""
         return torch.where(x >= 0, x, x * (self.alpha if self.levels[0] > 0 else 0.0))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -218,9 +220,7 @@ class PolarityQuant(nn.Module):
             numel = x[0].numel() / max(self.theta.numel(), 1)
             scale = 1.0 / math.sqrt(numel * self.levels[1])
         theta = self.theta_for(x.ndim)
-        return cast(
-            Tensor, _Quantize.apply(x, theta, self.phi, self.levels, self.gains, scale)
-        )  # type: ignore[no-untyped-call]
+        return cast(Tensor, _Quantize.apply(x, theta, self.phi, self.levels, self.gains, scale))  # type: ignore[no-untyped-call]
 
     def _load_from_state_dict(
         self, state_dict: Any, prefix: str, *args: Any, **kwargs: Any

@@ -58,8 +58,8 @@ def trace(model: nn.Module, error: type[PmsmHwError]) -> fx.Graph:
         raise error(
             f"module '{name}' ({kind})",
             f"cannot be traced by torch.fx: {reason}; limit: no control flow that depends on data",
-            remedy="replace branches and loops on tensor values by modules, or build the graph from "
-            "plain torch.nn modules",
+            remedy="replace branches and loops on tensor values by modules, or build the graph "
+            "from plain torch.nn modules",
             actual=reason,
             limit="a traceable graph",
         ) from cause

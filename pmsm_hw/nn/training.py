@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +68,7 @@ def loader(
     if len(inputs) != len(labels) or len(labels) == 0:
         raise QuantizationError(
             "training data",
-            f"{len(inputs):,} inputs and {len(labels):,} labels, the same positive number is needed",
+            f"{len(inputs):,} inputs and {len(labels):,} labels, the same number is needed",
             remedy="give one label per input",
             actual=(len(inputs), len(labels)),
             limit="equal and positive",
@@ -109,7 +109,7 @@ def train(
     teacher
         Its softened logits are learned beside the labels, in equal parts (distillation).
     validation, patience
-        Data for an accuracy after each epoch; stop when it has not improved for ``patience`` epochs.
+        Data for an accuracy after each epoch; stop when ``patience`` epochs brought no better one.
     checkpoint
         File that is written after each epoch, and read to go on where it exists.
     seed
@@ -137,7 +137,7 @@ def train(
             actual=optimizer,
             limit=("adamw", "sgd"),
         )
-    n_batches = len(data) if hasattr(data, "__len__") else sum(1 for _ in data)
+    n_batches = len(data) if isinstance(data, Sized) else sum(1 for _ in data)
     if epochs < 1 or n_batches < 1:
         raise QuantizationError(
             "training",
@@ -231,7 +231,7 @@ def predict(model: nn.Module, x: Array, *, batch_size: int = 256) -> Tensor:
     try:
         model.eval()
         with torch.no_grad():
-            return torch.cat([model(part) for part in inputs.split(batch_size)])
+            return torch.cat([model(part) for part in torch.split(inputs, batch_size)])
     finally:
         model.train(was_training)
 
@@ -322,7 +322,13 @@ def _accuracy(model: nn.Module, data: Batches) -> float:
 
 
 def _save(
-    path: Path, model: nn.Module, step: Any, schedule: Any, course: _Course, shuffler: Any, epochs: int
+    path: Path,
+    model: nn.Module,
+    step: Any,
+    schedule: Any,
+    course: _Course,
+    shuffler: Any,
+    epochs: int,
 ) -> None:
     state = {
         "model": model.state_dict(),
@@ -344,7 +350,13 @@ def _save(
 
 
 def _restore(
-    path: Path, model: nn.Module, step: Any, schedule: Any, course: _Course, shuffler: Any, epochs: int
+    path: Path,
+    model: nn.Module,
+    step: Any,
+    schedule: Any,
+    course: _Course,
+    shuffler: Any,
+    epochs: int,
 ) -> None:
     try:
         state = torch.load(path, weights_only=True)
@@ -355,7 +367,7 @@ def _restore(
     except (KeyError, RuntimeError, ValueError, EOFError, OSError, TypeError) as cause:
         raise QuantizationError(
             f"checkpoint '{path}'",
-            f"cannot be resumed: {str(cause).splitlines()[0] if str(cause) else type(cause).__name__}",
+            f"cannot be resumed: {(str(cause) or type(cause).__name__).splitlines()[0]}",
             remedy="delete it, or give another file",
             actual=str(path),
             limit="a checkpoint of this training",
