@@ -1,6 +1,7 @@
 """Conversion of quantized torch models to integer networks. Needs torch."""
 
 from pmsm_hw.convert.conversion import Conversion, convert
+from pmsm_hw.convert.factory import build_model
 from pmsm_hw.convert.integer import IntegerModel, IntegerSnn, integer_model
 from pmsm_hw.convert.report import ConversionReport, PopulationReport
 from pmsm_hw.convert.storage import load_model, save_model
@@ -11,6 +12,7 @@ __all__ = [
     "IntegerModel",
     "IntegerSnn",
     "PopulationReport",
+    "build_model",
     "convert",
     "integer_model",
     "load_model",

@@ -11,7 +11,6 @@ from torch import nn
 from pmsm_hw.convert.integer import IntegerModel, integer_model
 from pmsm_hw.convert.lowering import Pooling
 from pmsm_hw.convert.report import ConversionReport, report_on
-from pmsm_hw.errors import ConversionError
 from pmsm_hw.network import Network
 from pmsm_hw.nn.quantization import Batch
 
@@ -60,7 +59,7 @@ def convert(
         (`integer_model`), which converts without any difference and keeps its own settings.
     example_input
         A batch of inputs, one array or one per input: gives the shapes, and is the calibration
-        batch of the report. Not needed for an integer model.
+        batch of the report. By default the batch that `quantize` or `integer_model` was given.
     name
         Of the network.
     weight_bits, per_channel, max_steps, rule, pooling, overflow, input_scale, input_levels
@@ -79,13 +78,7 @@ def convert(
         integer = model
     else:
         if example_input is None:
-            raise ConversionError(
-                f"model '{type(model).__name__}'",
-                "no example input was given, 1 batch is needed",
-                remedy="call convert(model, x) with some inputs",
-                actual=None,
-                limit="a batch of inputs",
-            )
+            example_input = getattr(model, "examples", ())
         integer = integer_model(
             model, example_input, weight_bits=weight_bits, per_channel=per_channel,
             max_steps=max_steps, rule=rule, pooling=pooling, overflow=overflow,
