@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -18,11 +18,12 @@ from lava.proc.sparse.process import Sparse as LavaSparse
 from lava.utils.weightutils import SignMode
 from numpy.typing import NDArray
 
+from pmsm_hw.datasets.events import to_frames
 from pmsm_hw.errors import InputError, LavaError
 from pmsm_hw.lava.processes.neurons import PolarityMultiSpike as NeuronProcess
 from pmsm_hw.lava.processes.neurons import Readout as ReadoutProcess
 from pmsm_hw.lava.processes.neurons import coarse
-from pmsm_hw.lava.processes.sources import FrameSource
+from pmsm_hw.lava.processes.sources import EventSource, FrameSource
 from pmsm_hw.lava.processes.synapses import DelayLine, Synapses
 from pmsm_hw.network import Input, Network, PolarityMultiSpike, Population, Projection, Readout
 from pmsm_hw.operators import DenseForm, Form, lowered, magnitude
@@ -138,6 +139,66 @@ class LavaNetwork:
             _connect(port, target)
         self.sources[name] = port.process
 
+    def attach_events(
+        self,
+        name: str,
+        recordings: Sequence[NDArray[Any]],
+        *,
+        window_us: int | None = None,
+        start_us: int = 0,
+        clip: int | None = None,
+    ) -> None:
+        """Let recordings of an event camera feed an input, step by step, one after the other.
+
+        Parameters
+        ----------
+        name
+            Of the input, whose shape is ``(2, height, width)``.
+        recordings
+            Events of each sample, with the fields of tonic's event type.
+        window_us, start_us
+            Length of a step and start of the first, see `pmsm_hw.datasets.to_frames`; by default
+            each recording is cut into ``n_steps`` equal steps.
+        clip
+            Largest number of events of a pixel and step that is sent; None: all.
+
+        Raises
+        ------
+        InputError
+            If events are not what they should be, or more in a pixel and step than the input has
+            levels.
+        LavaError
+            If the input has a source already, or no such shape.
+        """
+        population = self.network[name]
+        if len(population.shape) != 3 or population.shape[0] != 2:
+            raise LavaError(
+                population.subject,
+                f"has shape {population.shape}, events have (2, height, width)",
+                remedy="use an input of the sensor's shape",
+                actual=population.shape,
+                limit="(2, height, width)",
+            )
+        _, height, width = shape = population.shape
+        for events in recordings:  # so that nothing is wrong once Lava runs
+            frames = to_frames(
+                events, self.n_steps, (width, height, 2), window_us=window_us, start_us=start_us
+            )
+            frames = frames if clip is None else np.minimum(frames, clip)
+            units_of(self.network, self._only(name, frames[None]), self.n_steps)
+        source = EventSource(
+            recordings=recordings, shape=shape, n_steps=self.n_steps, window_us=window_us,
+            start_us=start_us, clip=clip, name=name,
+        )  # fmt: skip
+        self.attach_source(name, source.s_out)
+
+    def _only(self, name: str, frames: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """Inputs of which only one matters."""
+        values = {
+            p.name: np.full((1, *p.shape), p.levels[0], np.int32) for p in self.network.inputs
+        }
+        return values | {name: frames}
+
     def attach_sink(self, name: str, port: InPort) -> None:
         """Send the payloads of a population or source (a readout: its state) to your own port.
 
@@ -226,8 +287,6 @@ def to_lava(
     ------
     InputError
         If inputs or options do not suit the network.
-    LavaError
-        If payloads exceed what a Lava channel holds.
     """
     for what, value, choices in (("granularity", granularity, GRANULARITIES), ("tag", tag, TAGS)):
         if value not in choices:
@@ -241,7 +300,6 @@ def to_lava(
     units = None if x is None else units_of(network, x, n_steps)
     if units is None:
         _check_steps(network, n_steps)
-    _check_payloads(network)
     until = n_steps * len(next(iter(units.values()))) if units else None
     record = record or {}
     populations: dict[str, AbstractProcess] = {}
@@ -282,20 +340,6 @@ def _check_steps(network: Network, n_steps: int) -> None:
             actual=n_steps,
             limit=(1, network.max_steps),
         )
-
-
-def _check_payloads(network: Network) -> None:
-    for population in network:
-        bound = network.bounds[population.name]
-        largest = max(abs(bound.payload_min), abs(bound.payload_max))
-        if largest >= 1 << 31:
-            raise LavaError(
-                population.subject,
-                f"payload can reach {largest:,}, a Lava channel holds {(1 << 31) - 1:,}",
-                remedy="use smaller levels, gains or max_steps",
-                actual=largest,
-                limit=(1 << 31) - 1,
-            )
 
 
 def _payload_max(network: Network, name: str) -> int:
