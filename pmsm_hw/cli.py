@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -100,8 +101,19 @@ def demo(
 
 @app.command()
 def convert(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model file (.pt) of save_model.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="Model file (.pt) of save_model, or package.module:function giving a model.",
+        ),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Network file to write (.h5).")],
+    state_dict: Annotated[
+        Path | None,
+        typer.Option("--state-dict", help="Trained values for package.module:function."),
+    ] = None,
+    data: Data = "digits",
     name: Annotated[str, typer.Option("--name", help="Name of the network.")] = "network",
     weight_bits: Annotated[int, typer.Option("--weight-bits", help="Bits per weight.")] = 8,
     max_steps: Annotated[
@@ -109,28 +121,35 @@ def convert(
     ] = 8,
     as_json: AsJson = False,
 ) -> None:
-    """Turn a trained torch model into an integer network."""
+    """Turn a trained, quantized torch model into an integer network.
+
+    An integer model (trained with the integers it converts to) keeps its own bits and steps; of
+    other models --data gives the shape of the input and the batch that the report compares on.
+    """
+    _need_torch("conversion")
     from pmsm_hw import io
+    from pmsm_hw.convert import build_model, load_model
+    from pmsm_hw.convert import convert as convert_
+    from pmsm_hw.datasets import load_samples
 
-    try:
-        import torch  # noqa: F401
-    except ImportError as error:
-        raise _torch_missing() from error
-    from pmsm_hw.convert import convert_file
-
-    network, report = convert_file(model, name=name, weight_bits=weight_bits, max_steps=max_steps)
+    module = load_model(model) if model.endswith(".pt") else build_model(model, state_dict)
+    example = load_samples(data, limit=256).x
+    network, report = convert_(
+        module, example, name=name, weight_bits=weight_bits, max_steps=max_steps
+    )
     io.save(output, network, report=report)
     _answer(as_json, report.to_dict(), f"{network.summary()}\n\n{report}")
 
 
-def _torch_missing() -> PmsmHwError:
-    return InputError(
-        "torch",
-        "is not installed in this Python, training and conversion need it",
-        remedy="pip install 'pmsm-hw[torch]'",
-        actual="missing",
-        limit="installed",
-    )
+def _need_torch(what: str) -> None:
+    if find_spec("torch") is None:
+        raise InputError(
+            "torch",
+            f"is not installed in this Python, {what} needs it",
+            remedy="pip install 'pmsm-hw[torch]'",
+            actual="missing",
+            limit="installed",
+        )
 
 
 @app.command()

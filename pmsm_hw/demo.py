@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pmsm_hw import reference
+from pmsm_hw import lava, reference
 from pmsm_hw.datasets import LabelledImages, load_digits
 from pmsm_hw.emulator import Report, emulate
 from pmsm_hw.errors import InputError
@@ -74,7 +74,7 @@ class DemoResult:
             "n_cores": len(self.mapping.cores),
             "n_steps": self.n_steps,
             "latency_ns": self.report.latency_ns,
-            "energy_pj": dict(self.report.energy_pj),
+            "energy_pj": {"total": self.report.energy.total, **self.report.energy.parts},
             "assumed": list(self.report.assumed),
             "seconds": {k: round(v, 3) for k, v in self.seconds.items()},
         }
@@ -107,18 +107,17 @@ class DemoResult:
                 f"T = {self.n_steps}",
             )
         )
-        energy = dict(self.report.energy_pj)
+        energy = self.report.energy
         rows.append(
             (
                 "energy per inference",
-                f"{energy['total'] / 1e6:.4f} uJ",
+                f"{energy.total / 1e6:.4f} uJ",
                 f"profile {self.report.profile}",
             )
         )
         rows += [
-            (f"  {name}", f"{pj / 1e6:.4f} uJ", f"{100 * pj / energy['total']:.1f} %")
-            for name, pj in energy.items()
-            if name != "total"
+            (f"  {name}", f"{pj / 1e6:.4f} uJ", f"{100 * pj / energy.total:.1f} %")
+            for name, pj in energy.parts.items()
         ]
         body = table(
             ("", "value", ""), rows, title="pmsm-hw demo: handwritten digits, held-out third"
@@ -173,6 +172,10 @@ def run_demo(
     PmsmHwError
         If a stage fails; torch missing included.
     """
+    if save_dir is not None:
+        save_dir.mkdir(parents=True, exist_ok=True)
+    if lava_images != 0:
+        lava.find_python()  # a missing Lava is said before a minute of training, not after
     stages = _Stages(say)
     with stages("data", "reading digits"):
         train, test = load_digits("train"), load_digits("test")
@@ -188,13 +191,11 @@ def run_demo(
         mapping = map_network(network, load_chip(chip), seed=seed)
     with stages("emulate", "emulating every held-out image, cycle by cycle"):
         report = emulate(network, mapping, x, n_steps, mode="cycle", labels=labels)
-    accuracy["emulator"] = _accuracy(report.predictions, labels)
+    accuracy["emulator"] = _accuracy(report.predictions(), labels)
     differing = {"emulator": differing_spikes(report.spikes, expected.spikes)}
     compared = {"emulator": len(x)}
     n_lava = len(x) if lava_images is None else lava_images
     if n_lava > 0:
-        from pmsm_hw import lava
-
         with stages("lava", f"running {n_lava} images in Lava"):
             answer = lava.run(network, x[:n_lava], n_steps)
         accuracy["lava"] = _accuracy(answer.predictions(), labels[:n_lava])
@@ -225,7 +226,7 @@ def _train(
 ) -> tuple[Network, dict[str, float]]:
     """Train, quantize, fine-tune with integer weights, convert; the only part that needs torch."""
     try:
-        import torch  # noqa: F401
+        import torch
     except ImportError as error:
         raise InputError(
             "torch",
@@ -235,13 +236,14 @@ def _train(
             limit="installed",
         ) from error
     from pmsm_hw import nn
-    from pmsm_hw.convert import convert, integer_model
+    from pmsm_hw.convert import convert, integer_model, save_model
 
+    torch.set_num_threads(1)  # the network is too small for more
     accuracy: dict[str, float] = {}
     x, labels = test.images, test.labels
     with stages("train", "training the full-precision network"):
         model = nn.models.digits_cnn(seed=seed)
-        nn.train(model, nn.loader(train.images, train.labels, seed=seed), epochs=20, seed=seed)
+        nn.train(model, nn.loader(train.images, train.labels, seed=seed), epochs=15, seed=seed)
     accuracy["ann"] = nn.accuracy(model, x, labels)
     with stages("finetune", "quantizing, fine-tuning with integer weights"):
         quantized = nn.quantize(
@@ -254,7 +256,7 @@ def _train(
             input_levels=(0, 16),
         )
         nn.finetune(
-            quantized, nn.loader(train.images, train.labels, seed=seed), epochs=10, seed=seed
+            quantized, nn.loader(train.images, train.labels, seed=seed), epochs=8, seed=seed
         )
         exact = integer_model(quantized, train.images[:1], weight_bits=8, max_steps=8)
         nn.finetune(exact, nn.loader(train.images, train.labels, seed=seed), epochs=5, seed=seed)
@@ -262,11 +264,11 @@ def _train(
     with stages("snn", "running the torch SNN"):
         snn = nn.to_snn(exact)
         answer = snn.run(x, 1)
-    accuracy["snn_t1"] = _accuracy(answer.logits.argmax(axis=1), labels)
+    accuracy["snn_t1"] = _accuracy(answer.logits.argmax(dim=1).numpy(), labels)
     with stages("convert", "converting to integers"):
         network, _ = convert(exact, name="digits")
     if save_dir is not None:
-        nn.save_model(save_dir / "model.pt", exact)
+        save_model(save_dir / "model.pt", exact)
     return network, accuracy
 
 
@@ -275,7 +277,11 @@ def _accuracy(predictions: NDArray[np.int64], labels: NDArray[np.int64]) -> floa
 
 
 def _notes(report: Report) -> tuple[str, ...]:
-    notes = [f"energy {report.includes}"]
+    """What the figures include, and which constants are unknown or assumed."""
+    parts = ", ".join(report.energy.parts)
+    notes = [f"energy includes {parts}; host and I/O are not in it"]
+    if report.missing:
+        notes.append(f"unknown constants, left out: {', '.join(report.missing)}")
     if report.assumed:
         notes.append(f"assumed constants: {', '.join(report.assumed)}")
     return tuple(notes)

@@ -17,6 +17,11 @@ settings.register_profile("quick", max_examples=25, derandomize=True, **_common)
 settings.register_profile("long", max_examples=1000, **_common)
 settings.load_profile(os.environ.get("PMSM_HW_HYPOTHESIS", "quick"))
 
+# plain `pytest` finds the Python that `make setup` made for Lava
+_lava_python = Path(__file__).resolve().parents[1] / ".venv-lava" / "bin" / "python"
+if _lava_python.is_file():
+    os.environ.setdefault("PMSM_HW_LAVA_PYTHON", str(_lava_python))
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:

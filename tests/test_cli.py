@@ -3,40 +3,17 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from command_line import answer, cli, refused
 from random_networks import random_network
 
 import pmsm_hw
 from pmsm_hw import io, reference
 from pmsm_hw.datasets import load_digits
 from pmsm_hw.network import Conv2d, Dense, Input, Network, PolarityMultiSpike, Readout
-
-CLI = Path(sys.executable).parent / "pmsm-hw"
-
-
-def cli(*arguments, cwd=None, **environment):
-    import os
-
-    return subprocess.run(
-        [str(CLI), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=cwd,
-        env={**os.environ, **environment},
-    )
-
-
-def answer(*arguments, **options):
-    done = cli(*arguments, **options)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 @pytest.fixture(scope="module")
@@ -111,17 +88,6 @@ def test_chips():
     shown = cli("chips", "show", "loihi1").stdout
     assert "Davies" in shown
     assert "pJ" in shown
-
-
-def refused(*arguments, cwd, **environment):
-    """The one line of a refusal; nothing may have been written."""
-    before = sorted(p.name for p in Path(cwd).iterdir())
-    done = cli(*arguments, cwd=cwd, **environment)
-    assert done.returncode == 2, (done.returncode, done.stderr)
-    assert done.stdout == ""
-    (line,) = [x for x in done.stderr.splitlines() if not x.endswith("...")]
-    assert sorted(p.name for p in Path(cwd).iterdir()) == before
-    return line
 
 
 def test_truncated_file(files):
