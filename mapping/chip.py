@@ -10,6 +10,9 @@ A chip file is TOML. Every number in it is an inline table ``{value, unit, sourc
 ``assumed``
     ours, or without a primary source; ``source`` says how it was derived.
 
+A file may start with ``extends = "loihi1"``: it then lays its own keys over those of that chip, as
+boards do.
+
 A constant that nobody knows is absent, never zero: its attribute is then ``None``, and a report
 that needs it is partial. Unknown keys are refused. Times are in ns (Loihi is asynchronous and has
 no clock), energies in pJ, static power in mW.
@@ -399,6 +402,22 @@ class Chip(_Frozen):
         """Name of the first profile."""
         return next(iter(self.profiles))
 
+    def on_board(self, n_chips: int) -> Chip:
+        """The same chip on a board of at least so many, in a grid as square as can be.
+
+        Parameters
+        ----------
+        n_chips
+            Chips that are needed.
+        """
+        columns = max(1, round((n_chips * self.mesh.rows.value / self.mesh.columns.value) ** 0.5))
+        rows = -(-n_chips // columns)
+        source = f"asked for: a board of {n_chips} or more"
+        size = {"unit": "chips", "source": source, "kind": "assumed"}
+        data = self.to_dict()
+        data["board"] = {"columns": {"value": columns, **size}, "rows": {"value": rows, **size}}
+        return Chip.model_validate(data)
+
     def profile(self, name: str | None = None) -> Profile:
         """Profile by name; the default one without a name.
 
@@ -525,7 +544,7 @@ def load_chip(name_or_path: str | Path) -> Chip:
         )
     subject = f"chip file '{path if is_path else path.name}'"
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = _read(path)
     except OSError as error:
         raise ChipFileError(
             subject,
@@ -542,7 +561,37 @@ def load_chip(name_or_path: str | Path) -> Chip:
             actual=str(error),
             limit="TOML",
         ) from error
-    return parse_chip(data, subject=subject)
+    return parse_chip(_extended(data, subject), subject=subject)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return tomllib.loads(path.read_text(encoding="utf-8"))
+
+
+def _extended(data: dict[str, Any], subject: str) -> dict[str, Any]:
+    """Lay a file over the shipped chip that its ``extends`` names."""
+    if "extends" not in data:
+        return data
+    base = data.pop("extends")
+    if not isinstance(base, str) or base not in chip_names():
+        raise ChipFileError(
+            subject,
+            f"extends {base!r}, which is not a chip that ships",
+            remedy=f"extend one of {', '.join(chip_names())}",
+            actual=base,
+            limit=chip_names(),
+        )
+    below = _extended(_read(_FOLDER / f"{base}.toml"), f"chip file '{base}.toml'")
+    return _merged(below, data)
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        is_section = isinstance(old, dict) and isinstance(value, dict) and "value" not in value
+        merged[key] = _merged(old, value) if is_section else value  # type: ignore[arg-type]
+    return merged
 
 
 def parse_chip(data: dict[str, Any], *, subject: str = "chip") -> Chip:

@@ -246,14 +246,6 @@ def check_mapping(
         ):
             if limit is not None and (need := count(blocks)) > limit.value:
                 raise _over(mapping, core, blocks, what, need, limit.value)
-        if resources.mixes_axons(blocks):
-            raise MappingError(
-                f"core {core}",
-                "would be reached through axons of both kinds by one source, one kind is possible",
-                remedy="map the network anew",
-                actual=2,
-                limit=1,
-            )
 
 
 def _n_populations(blocks: Sequence[Block]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,7 +27,6 @@ class _Core:
     populations: set[str]
     thresholds: set[int]
     formats: set[tuple[int, int, int]]
-    axon_kinds: dict[str, str] = field(default_factory=dict)
 
 
 def pack(
@@ -67,7 +66,6 @@ def pack(
     for name, found in blocks.items():
         wires = resources.into(name)
         formats = {f for w in wires for f in w.formats}
-        kinds: dict[str, str] = {w.projection.source: w.axons for w in wires}
         for block in found:
             need = (
                 block.n_neurons,
@@ -75,7 +73,7 @@ def pack(
                 int(entries[name][block.slices()].sum()),
                 resources.synapse_bits([block]),
             )
-            new = _Core([block], need, {name}, _thresholds(resources, block), formats, kinds)
+            new = _Core([block], need, {name}, _thresholds(resources, block), formats)
             if max(n / c for n, c in zip(need, capacity, strict=True)) > 0.75:
                 cores.append(new)
                 continue
@@ -113,11 +111,8 @@ def _fits(resources: Resources, core: _Core, new: _Core, capacity: Iterable[int]
         (limits.neuron_configurations, core.populations | new.populations),
         (limits.synapse_configurations, core.formats | new.formats),
     )
-    return (
-        all(a + b <= c for a, b, c in zip(core.need, new.need, capacity, strict=True))
-        and all(limit is None or len(values) <= limit.value for limit, values in configurations)
-        # a source that reaches a core through two kinds of axon would have to send twice
-        and all(core.axon_kinds.get(s, kind) == kind for s, kind in new.axon_kinds.items())
+    return all(a + b <= c for a, b, c in zip(core.need, new.need, capacity, strict=True)) and all(
+        limit is None or len(values) <= limit.value for limit, values in configurations
     )
 
 
@@ -128,4 +123,3 @@ def _join(core: _Core, new: _Core) -> None:
     core.populations |= new.populations
     core.thresholds |= new.thresholds
     core.formats = core.formats | new.formats
-    core.axon_kinds = {**core.axon_kinds, **new.axon_kinds}

@@ -1,14 +1,13 @@
 """What blocks need of a core: the exact counts, and how chip and network fit together at all.
 
 Input axons
-    A core has one input axon per source and sign that reaches it. The source is a neuron; or a
-    pixel, whose channels share one population axon, where the chip has these and no dense
-    projection joins the two populations.
+    A core has one input axon per source and sign that reaches it. The source is a neuron; or, where
+    the chip has population axons and the population has rows, a pixel whose channels share one.
 Synapse memory
-    Behind each axon stand lists of synapses, one per projection, block and (under a population
-    axon) channel. Pixels whose windows meet the block in the same taps share their lists. A
-    projection's lists into a block are all dense (every neuron of the block, no indices) or all
-    sparse (synapses other than zero, with indices), whichever is smaller in total.
+    Behind each axon stand lists of synapses, one per projection, block and (of a population axon)
+    channel. Under population axons, pixels whose windows meet the block in the same taps share
+    their lists. A projection's lists into a block are all dense (every neuron of the block, no
+    indices) or all sparse (synapses other than zero, with indices), whichever is smaller in total.
 Output axons
     A neuron has one entry per target core and sign (`population_axon_entries` of them where the
     target's axon is a population axon).
@@ -91,7 +90,7 @@ class Wire:
     projection, form
         The projection, plain and lowered.
     axons
-        ``"pixel"``: population axons with shared lists; ``"neuron"``: one axon per source neuron.
+        ``"pixel"``: population axons; ``"neuron"``: one axon per source neuron.
     widths
         Bits of a weight, for each set of axons (sign); empty if the source never spikes.
     formats
@@ -120,6 +119,11 @@ class Wire:
     def n_signs(self) -> int:
         """Sets of axons."""
         return len(self.widths)
+
+    @property
+    def shares_lists(self) -> bool:
+        """Whether pixels that meet a block alike share their lists."""
+        return self.axons == "pixel" and isinstance(self.form, WindowForm)
 
 
 def list_bits(chip: Chip, n: NDArray[np.int64] | int, bits_each: int) -> NDArray[np.int64]:
@@ -167,14 +171,7 @@ class Resources:
         self.network, self.chip = network, chip
         self.spike_modes: dict[str, Mode] = {p.name: spike_mode(p, chip) for p in network}
         self.factors = {p.name: self._factors(p) for p in network}
-        dense_pairs = {
-            (q.source, q.target)
-            for q in network.projections
-            if isinstance(lowered(network, q), DenseForm)
-        }
-        self.wires: dict[str, Wire] = {
-            q.name: self._wire(q, (q.source, q.target) in dense_pairs) for q in network.projections
-        }
+        self.wires: dict[str, Wire] = {q.name: self._wire(q) for q in network.projections}
         self._into = {
             p.name: tuple(self.wires[q.name] for q in network.into(p.name)) for p in network
         }
@@ -220,10 +217,11 @@ class Resources:
                 )
         return factors
 
-    def _wire(self, projection: Projection, dense_pair: bool) -> Wire:
+    def _wire(self, projection: Projection) -> Wire:
         limits = self.chip.limits
         form = lowered(self.network, projection)
-        pixel = limits.population_axons.value and not dense_pair
+        has_rows = len(self.network[projection.source].shape) > 1
+        pixel = limits.population_axons.value and has_rows
         delay = self.network.hardware_delay(projection)
         if delay > limits.max_delay_steps.value:
             raise CapacityError(
@@ -299,7 +297,7 @@ class Resources:
     def block_bits(self, wire: Wire, block: Block) -> tuple[int, SynapticKind]:
         """Synapse memory, and kind of list, of one projection into a block."""
         n = block.n_neurons
-        if wire.axons == "pixel":
+        if wire.shares_lists:
             form = wire.form
             assert isinstance(form, WindowForm)
             rows = np.unique(self.signatures(wire, 0, block.rows), axis=0)
@@ -344,9 +342,13 @@ class Resources:
 
     def sources(self, wire: Wire, block: Block) -> Box:
         """Source units (pixels or neurons) with a synapse into a block."""
-        if wire.axons == "neuron":
+        if wire.axons == "neuron" or isinstance(wire.form, DenseForm):
             box = self._fan_out(wire, block)
-            return Box(box.channels, box.rows, box.columns, box.count > 0)
+            mask = box.count > 0
+            if wire.axons == "neuron":
+                return Box(box.channels, box.rows, box.columns, mask)
+            pixels: NDArray[np.bool_] = np.asarray(mask.any(axis=0, keepdims=True))
+            return Box((0, 1), box.rows, box.columns, pixels)
         form = wire.form
         assert isinstance(form, WindowForm)
         rows, columns = (source_range(form, a, r) for a, r in ((0, block.rows), (1, block.columns)))
@@ -362,12 +364,21 @@ class Resources:
 
     def reached(self, wire: Wire, block: Block) -> Box:
         """Source neurons with a synapse into a block."""
-        if wire.axons == "pixel" and self.taps(wire, block.channels)[1]:
+        if wire.shares_lists and self.taps(wire, block.channels)[1]:
             assert isinstance(wire.form, WindowForm)
             pixels = self.sources(wire, block)
             channels = group_channels(wire.form, block.channels)
             shape = (channels[1] - channels[0], *pixels.mask.shape[1:])
             return Box(channels, pixels.rows, pixels.columns, np.broadcast_to(pixels.mask, shape))
+        if isinstance(wire.form, WindowForm):
+            rows, columns = (
+                source_range(wire.form, a, r) for a, r in ((0, block.rows), (1, block.columns))
+            )
+            y = self.signatures(wire, 0, block.rows)
+            x = self.signatures(wire, 1, block.columns)
+            taps = self.taps(wire, block.channels)[0]
+            mask = reach_mask(taps, y, x)
+            return Box(group_channels(wire.form, block.channels), rows, columns, mask)
         box = self._fan_out(wire, block)
         return Box(box.channels, box.rows, box.columns, box.count > 0)
 
@@ -375,11 +386,11 @@ class Resources:
 
     def input_axons(self, blocks: Sequence[Block]) -> int:
         """Input axons of a core that holds these blocks."""
-        parts: dict[tuple[str, str], list[tuple[Wire, Box]]] = {}
+        parts: dict[str, list[tuple[Wire, Box]]] = {}
         for block in blocks:
             for wire in self.into(block.population):
-                key = (wire.projection.source, wire.axons)
-                parts.setdefault(key, []).append((wire, self.sources(wire, block)))
+                found = parts.setdefault(wire.projection.source, [])
+                found.append((wire, self.sources(wire, block)))
         return sum(
             _union_size([box for _, box in found]) * found[0][0].n_signs for found in parts.values()
         )
@@ -405,17 +416,12 @@ class Resources:
         """Distinct synapse formats of a core that holds these blocks."""
         return len({f for b in blocks for w in self.into(b.population) for f in w.formats})
 
-    def mixes_axons(self, blocks: Iterable[Block]) -> bool:
-        """Whether a source would need both kinds of axon into a core that holds these blocks."""
-        kinds: dict[str, str] = {}
-        return any(
-            kinds.setdefault(wire.projection.source, wire.axons) != wire.axons
-            for block in blocks
-            for wire in self.into(block.population)
-        )
-
     def output_entries(
-        self, population: str, cores: Iterable[Sequence[Block]]
+        self,
+        population: str,
+        cores: Iterable[Sequence[Block]],
+        *,
+        targets: set[str] | None = None,
     ) -> NDArray[np.int64]:
         """Output-axon entries that each neuron of a population needs.
 
@@ -425,6 +431,8 @@ class Resources:
             The source.
         cores
             Blocks of each core, or blocks one by one for an upper bound.
+        targets
+            Populations to count; all by default.
 
         Returns
         -------
@@ -437,23 +445,35 @@ class Resources:
             return total
         by_target: dict[str, list[Wire]] = {}
         for wire in wires:
-            by_target.setdefault(wire.projection.target, []).append(wire)
+            if targets is None or wire.projection.target in targets:
+                by_target.setdefault(wire.projection.target, []).append(wire)
         for blocks in cores:
-            boxes: dict[int, list[Box]] = {}
-            for block in blocks:
-                for wire in by_target.get(block.population, ()):
-                    boxes.setdefault(wire.entries, []).append(self.reached(wire, block))
-            for entries, found in boxes.items():
+            found = [
+                self.reached(wire, block)
+                for block in blocks
+                for wire in by_target.get(block.population, ())
+            ]
+            if found:
                 box = found[0] if len(found) == 1 else union(found)
-                view = total[slice(*box.channels), slice(*box.rows), slice(*box.columns)]
-                view += entries * box.mask
-        total *= wires[0].n_signs
+                total[slice(*box.channels), slice(*box.rows), slice(*box.columns)] += box.mask
+        total *= wires[0].entries * wires[0].n_signs
         return total
 
     @cached_property
     def placed(self) -> tuple[Population, ...]:
         """Populations that sit on cores, in topological order."""
         return tuple(p for p in self.network.topological if not isinstance(p, Input))
+
+
+def reach_mask(
+    taps: NDArray[np.int64], y: NDArray[np.bool_], x: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Source neurons, ``(channels, rows, columns)``, that have a synapse."""
+    c, kh, kw = taps.shape
+    pairs = (y[:, None, :, None] & x[None, :, None, :]).reshape(-1, kh * kw)
+    # counts below 2**24 are exact in float32
+    hits = (taps.reshape(c, -1) > 0).astype(np.float32) @ pairs.T.astype(np.float32)
+    return (hits > 0).reshape(c, len(y), len(x))
 
 
 def theta_of(population: PolarityMultiSpike, block: Block) -> NDArray[np.int64]:

@@ -10,6 +10,7 @@ cut again until the counts agree.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Mapping as MappingType
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -19,11 +20,13 @@ from numpy.typing import NDArray
 
 from pmsm_hw.errors import CapacityError
 from pmsm_hw.mapping.assignment import Block
-from pmsm_hw.mapping.connectivity import group_channels
+from pmsm_hw.mapping.connectivity import group_channels, source_range
+from pmsm_hw.mapping.resources import list_bits, reach_mask
 from pmsm_hw.network import Input, PolarityMultiSpike, Population
 from pmsm_hw.operators import WindowForm, chw
 
 if TYPE_CHECKING:
+    from pmsm_hw.mapping.assignment import Objective
     from pmsm_hw.mapping.resources import Resources, Wire
 
 __all__ = ["Grid", "cut_network", "grid_blocks"]
@@ -33,6 +36,7 @@ UNPLACED = -1
 """Core of a block that has none yet."""
 
 _MAX_ROUNDS = 12
+_PRESSURES = (1.0, 2.0, 0.5, 4.0)
 _MAX_EXACT = 48
 
 
@@ -167,8 +171,6 @@ class Candidates:
 
 def candidates(resources: Resources, population: Population) -> Candidates:
     """Count all grids of a population."""
-    from pmsm_hw.mapping.resources import list_bits
-
     chip, index = resources.chip, resources.chip.limits.index_bits.value
     shape = chw(population.shape)
     choices = tuple(cut_choices(n) for n in shape)
@@ -186,11 +188,13 @@ def candidates(resources: Resources, population: Population) -> Candidates:
         form = wire.form
         density = np.count_nonzero(form.weight) / form.weight.size
         if not isinstance(form, WindowForm):
-            n_pre = resources.network[wire.projection.source].n_neurons
-            lists = np.full_like(neurons, n_pre)
+            source = resources.network[wire.projection.source]
+            _, height, width = chw(source.shape)
+            lists = np.full_like(neurons, source.n_neurons)
             hits = [(neurons, lists)]
-            deliveries[wire.projection.name] = n_blocks * n_pre
-            units = lists
+            deliveries[wire.projection.name] = n_blocks * source.n_neurons
+            shared = wire.axons == "pixel"
+            units = np.full_like(neurons, height * width) if shared else lists
         else:
             tables = [axis_table(resources, wire, a, choices[1 + a]) for a in (0, 1)]
             n_channels, per_channel, channel_sum = _channel_table(form, choices[0])
@@ -308,16 +312,26 @@ class _BlockSums:
 def cut_network(
     resources: Resources,
     *,
+    objective: Objective = "cores",
     progress: Callable[[str], None] | None = None,
+    deadline: Callable[[], bool] | None = None,
 ) -> dict[str, list[Block]]:
     """Cut every population but inputs.
+
+    Several cuts are made that differ in how much they weigh the output axons which a grid needs in
+    its sources, and the best one is taken.
 
     Parameters
     ----------
     resources
         Of the network and the chip.
+    objective
+        ``"cores"`` and ``"latency"`` take the cut with fewest blocks, ``"energy"`` the one with
+        fewest deliveries among those with at most a tenth more blocks.
     progress
-        Called with the name of each population that is cut.
+        Called with a line about what is done.
+    deadline
+        Says whether time is up: the best cut so far is then taken.
 
     Returns
     -------
@@ -329,9 +343,66 @@ def cut_network(
     CapacityError
         If a single neuron of a population exceeds a limit of a core.
     """
+    counts = {}
+    for population in resources.placed:
+        if progress is not None:
+            progress(f"counting {population.name}")
+        counts[population.name] = candidates(resources, population)
+    needed = {p.name: _fewest_blocks(resources, counts[p.name]) for p in resources.placed}
+    cuts: list[tuple[int, float, dict[str, Grid]]] = []
+    failure: CapacityError | None = None
+    for weight in _PRESSURES:
+        if cuts and deadline is not None and deadline():
+            break
+        if progress is not None:
+            progress(f"cutting, output axons weigh {weight:g}")
+        try:
+            grids = _cut_once(resources, counts, needed, weight)
+        except CapacityError as error:
+            failure = error
+            continue
+        n_blocks = sum(g.n_blocks for g in grids.values())
+        deliveries = sum(_deliveries(counts[g.population], g) for g in grids.values())
+        cuts.append((n_blocks, deliveries, grids))
+    if not cuts:
+        assert failure is not None
+        raise failure
+    fewest = min(n for n, _, _ in cuts)
+    if objective == "energy":
+        near = [cut for cut in cuts if cut[0] <= 1.1 * fewest]
+        best = min(near, key=lambda cut: (cut[1], cut[0]))
+    else:
+        best = min(cuts, key=lambda cut: (cut[0], cut[1]))
+    return {p.name: grid_blocks(p, best[2][p.name]) for p in resources.placed}
+
+
+def _fewest_blocks(resources: Resources, counts: Candidates) -> float:
+    """Blocks that a population needs by its own inputs and neurons alone."""
+    limits = resources.chip.limits
+    fits = (counts.neurons <= limits.neurons.value) & (
+        counts.likely_axons <= limits.input_axons.value
+    )
+    fits &= counts.likely_bits <= limits.synapse_memory_bits.value
+    if not fits.any():
+        return float(counts.n_blocks.max())
+    return float(counts.n_blocks[fits].min())
+
+
+def _deliveries(counts: Candidates, grid: Grid) -> float:
+    at = tuple(
+        int(np.searchsorted(choice, k)) for choice, k in zip(counts.choices, grid.cuts, strict=True)
+    )
+    return float(sum(d[at] for d in counts.deliveries.values()))
+
+
+def _cut_once(
+    resources: Resources,
+    counts: dict[str, Candidates],
+    needed: dict[str, float],
+    weight: float,
+) -> dict[str, Grid]:
     order = [p.name for p in resources.placed]
     position = {name: i for i, name in enumerate(order)}
-    counts: dict[str, Candidates] = {}
     # targets that are cut after their source: the recurrent ones
     backward = {
         name: {
@@ -341,39 +412,91 @@ def cut_network(
         }
         for name in order
     }
-    guess: dict[str, list[Block]] = {}
-    done: dict[str, list[Block]] = {}
+    guess: dict[str, Grid] = {}
     for _ in range(_MAX_ROUNDS):
-        done = {}
+        done: dict[str, Grid] = {}
         for name in reversed(order):
-            if progress is not None:
-                progress(name)
-            if name not in counts:
-                counts[name] = candidates(resources, resources.network[name])
             known = {**{n: guess[n] for n in backward[name] if n in guess}, **done}
-            entries = resources.output_entries(name, ([b] for bs in known.values() for b in bs))
-            done[name] = grid_blocks(
-                resources.network[name],
-                _best_grid(resources, resources.network[name], counts[name], entries),
+            entries = grid_entries(resources, name, known)
+            done[name] = _best_grid(
+                resources, resources.network[name], counts[name], entries, needed, weight
             )
         if not any(backward.values()) or done == guess:
-            break
+            return done
         guess = done
-    else:
-        _check_recurrent(resources, done, backward)
-    return {name: done[name] for name in order}
+    _check_recurrent(resources, done, backward)
+    return done
+
+
+def grid_entries(
+    resources: Resources, population: str, grids: MappingType[str, Grid]
+) -> NDArray[np.int64]:
+    """Output-axon entries of each neuron if every block had its own core.
+
+    As `Resources.output_entries`, but fast for grids: which blocks along rows and columns a pixel
+    reaches are two separate questions where no weight is zero.
+    """
+    network = resources.network
+    total = np.zeros(chw(network[population].shape), np.int64)
+    wires = resources.out_of(population)
+    by_target: dict[str, list[Wire]] = {}
+    for wire in wires:
+        if wire.projection.target in grids:
+            by_target.setdefault(wire.projection.target, []).append(wire)
+    for name, found in by_target.items():
+        if len(found) > 1 or not isinstance(found[0].form, WindowForm):
+            blocks = grid_blocks(network[name], grids[name])
+            total += resources.output_entries(population, ([b] for b in blocks), targets={name})
+        else:
+            _add_window_entries(resources, found[0], grids[name], total)
+    return total
+
+
+def _add_window_entries(
+    resources: Resources, wire: Wire, grid: Grid, total: NDArray[np.int64]
+) -> None:
+    form = wire.form
+    assert isinstance(form, WindowForm)
+    per_block = wire.entries * wire.n_signs
+    parts = [
+        list(pairwise(edges_of(n, k).tolist())) for n, k in zip(form.target, grid.cuts, strict=True)
+    ]
+    boxes = []  # per axis: (first, end, taps by which each source row meets the part)
+    reach = [np.zeros(n, np.int64) for n in form.source[1:]]
+    for axis in (0, 1):
+        found = []
+        for part in parts[1 + axis]:
+            first, end = source_range(form, axis, part)
+            meets = resources.signatures(wire, axis, part)
+            reach[axis][first:end] += meets.any(axis=1)
+            found.append((first, end, meets))
+        boxes.append(found)
+    spread = np.multiply.outer(*reach) * per_block
+    plain = np.zeros(form.source[0], np.int64)  # parts that meet a channel with every tap
+    for part in parts[0]:
+        c0, c1 = group_channels(form, part)
+        taps, every = resources.taps(wire, part)
+        full = np.full(c1 - c0, True) if every else (taps > 0).all(axis=(1, 2))
+        plain[c0:c1] += full
+        rest = np.flatnonzero(~full)
+        if not rest.size:
+            continue
+        for y0, y1, y in boxes[0]:
+            for x0, x1, x in boxes[1]:
+                total[c0 + rest, y0:y1, x0:x1] += per_block * reach_mask(taps[rest], y, x)
+    total += plain[:, None, None] * spread
 
 
 def _check_recurrent(
-    resources: Resources, done: dict[str, list[Block]], backward: dict[str, set[str]]
+    resources: Resources, done: dict[str, Grid], backward: dict[str, set[str]]
 ) -> None:
     """Raise unless the output axons of recurrent populations fit, counted on the final blocks."""
     limit = resources.chip.limits.output_axons.value
     for name, targets in backward.items():
         if not targets:
             continue
-        entries = resources.output_entries(name, ([b] for bs in done.values() for b in bs))
-        for block in done[name]:
+        entries = grid_entries(resources, name, done)
+        for block in grid_blocks(resources.network[name], done[name]):
             need = int(entries[block.slices()].sum())
             if need > limit:
                 raise _too_much(resources, resources.network[name], "output axons", need, limit)
@@ -384,11 +507,13 @@ def _best_grid(
     population: Population,
     counts: Candidates,
     entries: NDArray[np.int64],
+    needed: dict[str, float],
+    weight: float,
 ) -> Grid:
     limits = resources.chip.limits
     _check_single_neuron(resources, population, counts, entries)
     sums = _BlockSums(entries)
-    score = _score(resources, counts)
+    score = _score(resources, counts, needed, weight)
     order = np.argsort(score, axis=None, kind="stable")
     small = counts.neurons <= limits.neurons.value
     if limits.threshold_configurations is not None:
@@ -432,8 +557,10 @@ def _cuts(counts: Candidates, flat: int) -> tuple[int, int, int]:
     return int(counts.choices[0][i]), int(counts.choices[1][j]), int(counts.choices[2][k])
 
 
-def _score(resources: Resources, counts: Candidates) -> NDArray[np.float64]:
-    """What a grid costs: its cores, those that its sources' output axons need, deliveries."""
+def _score(
+    resources: Resources, counts: Candidates, needed: dict[str, float], weight: float
+) -> NDArray[np.float64]:
+    """What a grid costs: its blocks, those that its sources' output axons need, deliveries."""
     limits = resources.chip.limits
     score = counts.n_blocks.astype(np.float64)
     by_source: dict[str, NDArray[np.float64]] = {}
@@ -448,7 +575,7 @@ def _score(resources: Resources, counts: Candidates) -> NDArray[np.float64]:
             share = deliveries * (wire.entries * wire.n_signs / limits.output_axons.value)
             by_source[source.name] = by_source.get(source.name, np.zeros(score.shape)) + share
     for name, share in by_source.items():
-        score += np.maximum(share - resources.network[name].n_neurons / limits.neurons.value, 0.0)
+        score += weight * np.maximum(share - needed[name], 0.0)
     return score + 0.01 * total / max(n_sources, 1)
 
 
@@ -518,6 +645,9 @@ def _axons_of_neurons(resources: Resources, population: Population) -> NDArray[n
         source = resources.network[wire.projection.source]
         if isinstance(form, DenseForm):
             each = np.count_nonzero(form.weight, axis=1)
+            if wire.axons == "pixel":
+                some = (form.weight != 0).reshape(len(each), source.shape[0], -1).any(axis=1)
+                each = np.count_nonzero(some, axis=1)
             total += each.reshape(total.shape) * wire.n_signs
             continue
         mask: NDArray[np.int8] = np.not_equal(form.weight, 0).astype(np.int8)

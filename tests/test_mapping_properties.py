@@ -21,7 +21,7 @@ from pmsm_hw import (
 from pmsm_hw.errors import CapacityError, MappingError
 from pmsm_hw.mapping import RESOURCES, Mapping, fan_out, load_chip, map_network, xy_route
 from pmsm_hw.mapping.chip import parse_chip
-from pmsm_hw.operators import DenseForm, WindowForm, chw, lowered, synapses
+from pmsm_hw.operators import WindowForm, chw, lowered, synapses
 
 
 def weights(rng, density, *shape):
@@ -195,11 +195,6 @@ def brute_taps(form, block):
 def brute_usage(network, chip, mapping):
     """Resources of every core, from explicit synapse lists."""
     limits = chip.limits
-    dense = {
-        (q.source, q.target)
-        for q in network.projections
-        if isinstance(lowered(network, q), DenseForm)
-    }
     lists = {q.name: synapses(lowered(network, q)) for q in network.projections}
     usage = {core: [0, 0, 0, 0] for core in mapping.cores}
     axons = {core: set() for core in mapping.cores}
@@ -211,7 +206,7 @@ def brute_usage(network, chip, mapping):
             signs = brute_signs(network, chip, q.source)
             if not signs:
                 continue
-            pixel = limits.population_axons.value and (q.source, q.target) not in dense
+            pixel = limits.population_axons.value and len(network[q.source].shape) > 1
             _, h, w = chw(network[q.source].shape)
             pre, post, _ = lists[q.name]
             pre = pre[np.isin(post, mine)]
@@ -221,8 +216,7 @@ def brute_usage(network, chip, mapping):
                 for i in range(len(signs)):
                     axons[block.core].add((q.source, i, pixel, n % (h * w) if pixel else n))
             form = lowered(network, q)
-            if pixel:
-                assert isinstance(form, WindowForm)
+            if pixel and isinstance(form, WindowForm):
                 by_taps = {}
                 for at, taps in brute_taps(form, block).items():
                     by_taps.setdefault(frozenset(taps), at)
