@@ -2,13 +2,14 @@
 
 `lower` brings each projection into one of two forms: `DenseForm`, a matrix, or `WindowForm`, a
 grouped two-dimensional convolution on ``(channels, height, width)``; one-dimensional convolution,
-pooling and identity are windows too. `apply` is the exact arithmetic of both; `synapses` lists
-every connection, for brute-force checks.
+pooling and identity are windows too. `Operator` is the exact arithmetic of both, `apply` the same
+for a single use; `synapses` lists every connection, for brute-force checks.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -29,6 +30,7 @@ from pmsm_hw.network import (
 __all__ = [
     "DenseForm",
     "Form",
+    "Operator",
     "WindowForm",
     "apply",
     "chw",
@@ -157,6 +159,14 @@ def magnitude(form: Form, payload_max: int) -> int:
     return int(np.abs(weight).sum(axis=1).max()) * payload_max
 
 
+def _sum_bound(form: Form, payload_max: int) -> int:
+    """Bound on any partial sum: a cheap one where that already suffices for float32."""
+    low, high = int(form.weight.min()), int(form.weight.max())
+    n_inputs = form.weight.size // len(form.weight)
+    cheap = n_inputs * max(-low, high) * payload_max
+    return cheap if exact_dtype(cheap) is np.float32 else magnitude(form, payload_max)
+
+
 def exact_dtype(bound: int) -> type[np.floating[Any]] | type[np.int64]:
     """Fastest type in which sums of integers up to ``bound`` are exact."""
     if bound < 1 << 24:
@@ -164,6 +174,157 @@ def exact_dtype(bound: int) -> type[np.floating[Any]] | type[np.int64]:
     if bound < 1 << 53:
         return np.float64
     return np.int64
+
+
+class Operator:
+    """A form, made ready to be applied to batches: channels last, the type chosen by its bound.
+
+    Convolutions gather their windows (im2col) block by block and multiply matrices; with channels
+    last, a row of a window is one run of memory. Every sum stays below the bound that chose the
+    type, so floating point gives the integers exactly.
+
+    Parameters
+    ----------
+    form
+        The projection.
+    source, target
+        Shapes of the populations, ``(channels, height, width)``.
+    payload_max
+        Bound on the absolute payload.
+    compiled
+        Whether to use the compiled loops of `pmsm_hw.kernels`, where there are.
+    """
+
+    def __init__(
+        self,
+        form: Form,
+        source: tuple[int, int, int],
+        target: tuple[int, int, int],
+        payload_max: int,
+        *,
+        compiled: bool = False,
+    ) -> None:
+        self.form = form
+        self.source, self.target = source, target
+        self.bound = _sum_bound(form, max(payload_max, 1))
+        self.dtype = exact_dtype(self.bound)
+        self.compiled = compiled and self.dtype is not np.int64
+        self._depthwise = isinstance(form, WindowForm) and form.is_depthwise
+        self._matrices: list[NDArray[Any]] = []
+        if isinstance(form, WindowForm) and self._depthwise:
+            self._taps = np.ascontiguousarray(form.weight[:, 0].transpose(1, 2, 0)).astype(
+                self.dtype
+            )
+        elif isinstance(form, WindowForm):
+            # transposed as int8, which is a quarter of the memory
+            rows = np.ascontiguousarray(form.weight.transpose(0, 2, 3, 1))
+            flat = rows.reshape(form.groups, len(rows) // form.groups, -1)
+            self._matrices = [matrix.astype(self.dtype) for matrix in flat]
+
+    def __call__(self, payload: NDArray[Any]) -> NDArray[Any]:
+        """Sum ``w * payload`` over each target neuron's synapses, exactly.
+
+        Parameters
+        ----------
+        payload
+            ``(n, height, width, channels)`` integers of any dtype, or integer-valued floats.
+
+        Returns
+        -------
+        ndarray
+            ``(n, height, width, channels)`` of the target, integer-valued, in ``self.dtype``.
+        """
+        c, h, w = self.target
+        busy = payload.reshape(len(payload), -1).any(axis=1)
+        if not busy.all():  # frames without a spike add nothing
+            out = np.zeros((len(payload), h, w, c), self.dtype)
+            if busy.any():
+                out[busy] = self(payload[busy])
+            return out
+        if isinstance(self.form, DenseForm):
+            return self._dense(payload, self.form.weight)
+        if self._depthwise:
+            return self._one_by_one(payload, self.form)
+        return self._windows(payload, self.form)
+
+    def _dense(self, payload: NDArray[Any], weight: NDArray[np.int8]) -> NDArray[Any]:
+        c, h, w = self.target
+        # weights are in C order of (channels, height, width), few enough at a time to be converted
+        flat = payload.transpose(0, 3, 1, 2).reshape(len(payload), -1).astype(self.dtype)
+        out = np.empty((len(payload), c * h * w), self.dtype)
+        n_rows = max(1, _BLOCK_VALUES // weight.shape[1])
+        for i in range(0, len(weight), n_rows):
+            rows = weight[i : i + n_rows].astype(self.dtype)
+            np.matmul(flat, rows.T, out=out[:, i : i + n_rows])
+        return np.ascontiguousarray(out.reshape(-1, c, h, w).transpose(0, 2, 3, 1))
+
+    def _padded(self, payload: NDArray[Any], form: WindowForm) -> NDArray[Any]:
+        (top, bottom), (left, right) = form.padding
+        if not (top or bottom or left or right):
+            return payload
+        n, h, w, c = payload.shape
+        x = np.zeros((n, h + top + bottom, w + left + right, c), payload.dtype)
+        x[:, top : top + h, left : left + w] = payload
+        return x
+
+    def _tap(
+        self, x: NDArray[Any], form: WindowForm, i: int, j: int, rows: slice = slice(None)
+    ) -> NDArray[Any]:
+        """What weight ``(i, j)`` meets, for every position of the window in some target rows."""
+        first, last, _ = rows.indices(form.target[1])
+        (sy, sx), (dy, dx) = form.stride, form.dilation
+        y, z = i * dy + first * sy, j * dx
+        height, width = last - first, form.target[2]
+        return x[:, y : y + (height - 1) * sy + 1 : sy, z : z + (width - 1) * sx + 1 : sx]
+
+    def _one_by_one(self, payload: NDArray[Any], form: WindowForm) -> NDArray[Any]:
+        c, h, w = form.target
+        out = np.zeros((len(payload), h, w, c), self.dtype)
+        if self.compiled:
+            from pmsm_hw import kernels
+
+            before = (form.padding[0][0], form.padding[1][0])
+            kernels.depthwise(
+                np.ascontiguousarray(payload), self._taps, form.stride, before, form.dilation, out
+            )
+            return out
+        x = self._padded(payload, form)
+        for i in range(self._taps.shape[0]):
+            for j in range(self._taps.shape[1]):
+                out += self._tap(x, form, i, j) * self._taps[i, j]
+        return out
+
+    def _windows(self, payload: NDArray[Any], form: WindowForm) -> NDArray[Any]:
+        c_out, h, w = form.target
+        _, c_group, kh, kw = form.weight.shape
+        out = np.empty((len(payload), h, w, form.groups, c_out // form.groups), self.dtype)
+        x = self._padded(payload, form)
+        # as many samples at a time, or rows of one, as keep the gathered windows small
+        per_row = w * kh * kw * c_group
+        n_rows = min(h, max(1, _BLOCK_VALUES // per_row))
+        n_block = min(len(x), max(1, _BLOCK_VALUES // (h * per_row)))
+        columns = np.empty((n_block, n_rows, w, kh, kw, c_group), self.dtype)
+        for first, top in product(range(0, len(x), n_block), range(0, h, n_rows)):
+            part, rows = x[first : first + n_block], slice(top, min(top + n_rows, h))
+            block = columns[: len(part), : rows.stop - top]
+            for g, matrix in enumerate(self._matrices):
+                channels = slice(g * c_group, (g + 1) * c_group)
+                for i in range(kh):
+                    for j in range(kw):
+                        block[:, :, :, i, j] = self._tap(part, form, i, j, rows)[..., channels]
+                flat, to = (
+                    block.reshape(-1, matrix.shape[1]),
+                    out[first : first + n_block, rows, :, g],
+                )
+                if form.groups == 1:  # the target rows are one run of memory
+                    np.matmul(flat, matrix.T, out=to.reshape(len(flat), c_out))
+                else:
+                    to[...] = (flat @ matrix.T).reshape(to.shape)
+        return out.reshape(len(payload), h, w, c_out)
+
+
+_BLOCK_VALUES = 1 << 20
+"""Values that are gathered, or weights that are converted, at a time: a few MB."""
 
 
 def apply(form: Form, payload: NDArray[Any], payload_max: int) -> NDArray[Any]:
@@ -183,49 +344,13 @@ def apply(form: Form, payload: NDArray[Any], payload_max: int) -> NDArray[Any]:
     ndarray
         ``(batch, n_post)`` or ``(batch, c, h, w)``; integer-valued, in `exact_dtype`.
     """
-    dtype = exact_dtype(magnitude(form, max(payload_max, 1)))
     if isinstance(form, DenseForm):
-        flat = payload.reshape(len(payload), -1).astype(dtype, copy=False)
-        return flat @ form.weight.T.astype(dtype)
-    return _apply_window(form, payload.reshape(len(payload), *form.source), dtype)
-
-
-def _apply_window(form: WindowForm, payload: NDArray[Any], dtype: type[Any]) -> NDArray[Any]:
-    c_out, h_out, w_out = form.target
-    _, c_group, kh, kw = form.weight.shape
-    (sy, sx), (dy, dx) = form.stride, form.dilation
-    batch = len(payload)
-    # channels last: a window row is then one run of memory
-    (top, bottom), (left, right) = form.padding
-    c_in, h_in, w_in = form.source
-    x = np.zeros((batch, h_in + top + bottom, w_in + left + right, c_in), dtype)
-    x[:, top : top + h_in, left : left + w_in] = payload.transpose(0, 2, 3, 1)
-
-    def tap(i: int, j: int, channels: slice) -> NDArray[Any]:
-        y0, x0 = i * dy, j * dx
-        return x[
-            :, y0 : y0 + (h_out - 1) * sy + 1 : sy, x0 : x0 + (w_out - 1) * sx + 1 : sx, channels
-        ]
-
-    if form.is_depthwise:
-        total = np.zeros((batch, h_out, w_out, c_in), dtype)
-        weight = form.weight.astype(dtype)
-        for i in range(kh):
-            for j in range(kw):
-                total += tap(i, j, slice(None)) * weight[:, 0, i, j]
-        return total.transpose(0, 3, 1, 2)
-    out = np.empty((batch * h_out * w_out, c_out), dtype)
-    c_out_group = c_out // form.groups
-    for g in range(form.groups):
-        channels = slice(g * c_group, (g + 1) * c_group)
-        columns = np.empty((batch, h_out, w_out, kh, kw, c_group), dtype)
-        for i in range(kh):
-            for j in range(kw):
-                columns[:, :, :, i, j] = tap(i, j, channels)
-        rows = slice(g * c_out_group, (g + 1) * c_out_group)
-        matrix = form.weight[rows].transpose(2, 3, 1, 0).reshape(-1, c_out_group).astype(dtype)
-        out[:, rows] = columns.reshape(batch * h_out * w_out, -1) @ matrix
-    return out.reshape(batch, h_out, w_out, c_out).transpose(0, 3, 1, 2)
+        n_post, n_pre = form.weight.shape
+        operator = Operator(form, (n_pre, 1, 1), (n_post, 1, 1), payload_max)
+        return operator(payload.reshape(-1, 1, 1, n_pre)).reshape(-1, n_post)
+    operator = Operator(form, form.source, form.target, payload_max)
+    last = payload.reshape(-1, *form.source).transpose(0, 2, 3, 1)
+    return operator(last).transpose(0, 3, 1, 2)
 
 
 # ---------------------------------------------------------------------------------------------

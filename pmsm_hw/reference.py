@@ -6,8 +6,10 @@ checked against it, spike for spike.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -20,10 +22,10 @@ from pmsm_hw.network import (
     Input,
     Network,
     PolarityMultiSpike,
-    Projection,
+    Population,
     Readout,
 )
-from pmsm_hw.operators import apply, chw, lowered
+from pmsm_hw.operators import Operator, chw, exact_dtype, lowered
 
 __all__ = ["Activity", "Result", "differing_spikes", "run", "simulate", "units_of"]
 
@@ -77,30 +79,67 @@ class Result:
         return best
 
 
-@dataclass(frozen=True, kw_only=True)
 class Activity:
     """What one population did over all samples and steps.
 
     Parameters
     ----------
-    name
-        Name of the population.
-    spikes
-        ``(batch, n_steps, *shape)`` int32: the ``k``; values for an input, zeros for a readout.
-    active
-        ``(batch, n_steps, *shape)`` bool: neuron updates that were active, that is whose summed
-        input plus bias was not zero, or which fired. For an input: values other than zero.
+    population
+        Whose.
+    spikes, active
+        ``(batch, n_steps, height, width, channels)``, integer and bool.
     state
-        ``(batch, *shape)`` int64: ``v`` after the last step (zeros for an input).
+        ``(batch, height, width, channels)``, integer-valued.
     saturations
         Neurons x steps x samples clipped to the state's width.
     """
 
-    name: str
-    spikes: NDArray[np.int32]
-    active: NDArray[np.bool_]
-    state: NDArray[np.int64]
-    saturations: int
+    def __init__(
+        self,
+        population: Population,
+        spikes: NDArray[Any],
+        active: NDArray[np.bool_] | None,
+        state: NDArray[Any] | None,
+        saturations: int = 0,
+    ) -> None:
+        self.name = population.name
+        self.saturations = saturations
+        self._population = population
+        self._spikes, self._active, self._state = spikes, active, state
+
+    @cached_property
+    def spikes(self) -> NDArray[np.int32]:
+        """``(batch, n_steps, *shape)`` int32: the ``k``; values for inputs, zeros for readouts."""
+        return self._channels_first(self._spikes, np.int32)
+
+    @cached_property
+    def active(self) -> NDArray[np.bool_]:
+        """Which neuron updates were active, ``(batch, n_steps, *shape)`` bool.
+
+        An update is active if its summed input plus bias was not zero, or if it fired. For an
+        input: values other than zero.
+        """
+        if self._active is None:
+            return np.not_equal(self.spikes, 0)
+        return self._channels_first(self._active, np.bool_)
+
+    @cached_property
+    def state(self) -> NDArray[np.int64]:
+        """``(batch, *shape)`` int64: ``v`` after the last step (zeros for an input)."""
+        if self._state is None:
+            return np.zeros((len(self._spikes), *self._population.shape), np.int64)
+        return self._channels_first(self._state, np.int64)
+
+    def counts(self) -> tuple[int, int]:
+        """Neurons x steps x samples that fired, and the sum of their absolute spikes."""
+        absolute = np.abs(self._spikes.astype(np.int32, copy=False))
+        return int(np.count_nonzero(absolute)), int(absolute.sum(dtype=np.int64))
+
+    def _channels_first(self, array: NDArray[Any], dtype: type[Any]) -> NDArray[Any]:
+        shape = (*array.shape[:-3], *self._population.shape)
+        once = _distinct_steps(array)  # a static input stays a view of its one step
+        first = np.ascontiguousarray(np.moveaxis(once, -1, -3), dtype=dtype)
+        return np.broadcast_to(first.reshape(*once.shape[:-3], *self._population.shape), shape)
 
 
 def units_of(network: Network, x: Inputs, n_steps: int) -> dict[str, NDArray[np.int32]]:
@@ -319,144 +358,323 @@ def simulate(
         From `units_of`.
     """
     batch = len(next(iter(units.values()))) if units else 1
+    size = sum(p.n_neurons for p in network)
+    compiled = batch * n_steps * size >= _COMPILE_UPDATES or "numba" in sys.modules
+    layers = {p.name: _Layer(network, p, compiled) for p in network if not isinstance(p, Input)}
+    inputs = {p.name: _channels_last(units[p.name], p) for p in network.inputs}
     if network.is_recurrent:
-        yield from _simulate_by_step(network, units, batch, n_steps)
+        yield from _simulate_by_step(network, layers, inputs, batch, n_steps)
         return
     readers = {p.name: len(network.out_of(p.name)) for p in network}
     payloads: dict[str, NDArray[Any]] = {}
     for population in network.topological:
+        name = population.name
         if isinstance(population, Input):
-            activity = _input_activity(population, units[population.name])
-            payloads[population.name] = units[population.name]
-        else:
-            drive: NDArray[Any] | None = None
-            for projection in network.into(population.name):
-                source = payloads[projection.source]
-                static = isinstance(network[projection.source], Input) and source.strides[1] == 0
-                if static:  # one step is all steps
-                    source = source[:, :1]
-                part = _drive(network, projection, source)
-                drive = part if drive is None else drive + part
-                readers[projection.source] -= 1
-                if readers[projection.source] == 0:
-                    del payloads[projection.source]
-            state = _State(population, batch)
-            ks, actives = [], []
-            for t in range(n_steps):
-                step = None if drive is None else drive[:, t if drive.shape[1] > 1 else 0]
-                k, active = state.step(step)
-                ks.append(k)
-                actives.append(active)
-            spikes = np.stack(ks, axis=1)
-            activity = Activity(
-                name=population.name,
-                spikes=spikes,
-                active=np.stack(actives, axis=1),
-                state=state.v,
-                saturations=state.saturations,
-            )
-            if isinstance(population, PolarityMultiSpike):
-                payloads[population.name] = population.payload(spikes)
-        yield activity
+            payloads[name] = inputs[name]
+            yield Activity(population, inputs[name], None, None)
+            continue
+        layer = layers.pop(name)
+        sources = [_distinct_steps(payloads[q.source]) for q in layer.projections]
+        trace = layer.trace(batch, n_steps)
+        for part in _slices(batch, _BLOCK_UPDATES // (n_steps * population.n_neurons)):
+            drive = layer.drive([source[part] for source in sources])
+            trace.advance(part, drive)
+        for projection in layer.projections:
+            readers[projection.source] -= 1
+            if readers[projection.source] == 0:
+                payloads.pop(projection.source)
+        del sources
+        if readers[name]:
+            payloads[name] = layer.payload(trace.spikes)
+        yield trace.activity()
 
 
 def _simulate_by_step(
-    network: Network, units: Mapping[str, NDArray[np.int32]], batch: int, n_steps: int
+    network: Network,
+    layers: Mapping[str, _Layer],
+    inputs: Mapping[str, NDArray[Any]],
+    batch: int,
+    n_steps: int,
 ) -> Iterator[Activity]:
-    states = {p.name: _State(p, batch) for p in network if not isinstance(p, Input)}
-    spikes: dict[str, list[NDArray[np.int32]]] = {name: [] for name in states}
-    actives: dict[str, list[NDArray[np.bool_]]] = {name: [] for name in states}
-    payloads: dict[str, list[NDArray[Any]]] = {
-        p.name: [units[p.name][:, t] for t in range(n_steps)] if isinstance(p, Input) else []
-        for p in network
-    }
+    traces = {name: layer.trace(batch, n_steps) for name, layer in layers.items()}
+    payloads: dict[str, list[NDArray[Any]]] = {name: [] for name in layers}
+    for name, values in inputs.items():
+        payloads[name] = [values[:, t : t + 1] for t in range(n_steps)]
+    everything = slice(0, batch)
     for t in range(n_steps):
         for population in network.topological:
             if isinstance(population, Input):
                 continue
-            drive: NDArray[Any] | None = None
-            for projection in network.into(population.name):
-                if t >= projection.delay:
-                    sent = payloads[projection.source][t - projection.delay]
-                    part = _drive(network, projection, sent[:, None])
-                    drive = part if drive is None else drive + part
-            k, active = states[population.name].step(None if drive is None else drive[:, 0])
-            spikes[population.name].append(k)
-            actives[population.name].append(active)
-            if isinstance(population, PolarityMultiSpike):
-                payloads[population.name].append(population.payload(k))
+            layer, trace = layers[population.name], traces[population.name]
+            sent = [
+                payloads[q.source][t - q.delay] if t >= q.delay else None for q in layer.projections
+            ]
+            trace.advance(everything, layer.drive(sent), t)
+            payloads[population.name].append(layer.payload(trace.spikes[:, t : t + 1]))
     for population in network.topological:
-        name = population.name
         if isinstance(population, Input):
-            yield _input_activity(population, units[name])
+            yield Activity(population, inputs[population.name], None, None)
         else:
-            yield Activity(
-                name=name,
-                spikes=np.stack(spikes[name], axis=1),
-                active=np.stack(actives[name], axis=1),
-                state=states[name].v,
-                saturations=states[name].saturations,
+            yield traces[population.name].activity()
+
+
+_COMPILE_UPDATES = 2_000_000
+"""Neuron updates from which compiled loops are worth importing numba (about a second)."""
+
+_BLOCK_UPDATES = 1 << 20
+"""Neuron updates whose input is held at a time: a few MB."""
+
+
+def _slices(n: int, size: int) -> list[slice]:
+    size = max(1, size)
+    return [slice(i, min(i + size, n)) for i in range(0, n, size)]
+
+
+def _channels_last(units: NDArray[np.int32], population: Input) -> NDArray[Any]:
+    """``(batch, n_steps, height, width, channels)``; static inputs stay views of one step."""
+    lo, hi = population.levels
+    once = _distinct_steps(units)
+    last = np.moveaxis(once.reshape(*once.shape[:2], *chw(population.shape)), -3, -1)
+    last = np.ascontiguousarray(last, dtype=_integer_type(lo, hi))
+    return np.broadcast_to(last, (len(units), units.shape[1], *last.shape[2:]))
+
+
+def _distinct_steps(values: NDArray[Any]) -> NDArray[Any]:
+    """The one step of a static input, else all steps (axis 1)."""
+    return values[:, :1] if values.shape[1] > 1 and values.strides[1] == 0 else values
+
+
+def _integer_type(lo: int, hi: int) -> type[np.signedinteger[Any]]:
+    """Smallest signed type that holds a range."""
+    for dtype in (np.int8, np.int16, np.int32):
+        if np.iinfo(dtype).min <= lo and hi <= np.iinfo(dtype).max:
+            return dtype
+    return np.int64
+
+
+def _parameter(values: NDArray[Any], population: Population, dtype: Any) -> NDArray[Any]:
+    """A parameter as ``(1 or height x width, channels)``."""
+    c, h, w = chw(population.shape)
+    if values.ndim and values.shape == population.shape:
+        full = values.reshape(c, h * w).T
+        return np.ascontiguousarray(full, dtype=dtype)
+    return np.ascontiguousarray(np.broadcast_to(values.reshape(1, -1), (1, c)), dtype=dtype)
+
+
+class _Layer:
+    """One population with the projections into it, made ready to run."""
+
+    def __init__(self, network: Network, population: Population, compiled: bool) -> None:
+        self.population: Any = population
+        self.projections = network.into(population.name)
+        self.shape = chw(population.shape)
+        bound = network.bounds[population.name]
+        self.spike_type = _integer_type(bound.k_min, bound.k_max)
+        self.payload_type = _integer_type(bound.payload_min, bound.payload_max)
+        self.operators = []
+        total = 0
+        for projection in self.projections:
+            source = network[projection.source]
+            sent = network.bounds[source.name]
+            operator = Operator(
+                lowered(network, projection),
+                chw(source.shape),
+                self.shape,
+                max(abs(sent.payload_min), abs(sent.payload_max)),
+                compiled=compiled,
             )
+            self.operators.append(operator)
+            total += operator.bound << projection.weight_exponent
+        self.dtype = self._state_type(total)
+        self.compiled = compiled and self.dtype is not np.int64
+
+    def _state_type(self, drive_bound: int) -> type[Any]:
+        """Fastest type in which drive, ``u`` and ``v`` are exact.
+
+        Where ``u`` is proven to fit 24 bits, so does the state before it, and their difference,
+        drive plus bias, is at most 2**24: one drive that is exact in float32 stays exact when it is
+        shifted (a product with a power of two) and when bias and state are added. Sums of several
+        drives, and a ``u`` that is to be clipped, need room for all of it.
+        """
+        single = [operator.dtype for operator in self.operators]
+        if len(single) <= 1 and self.population.overflow == "error":
+            return single[0] if single else np.float32
+        largest = int(np.abs(self.population.bias).max())
+        return exact_dtype(drive_bound + largest - STATE_MIN)
+
+    def drive(self, payloads: Sequence[NDArray[Any] | None]) -> NDArray[Any]:
+        """Summed input ``(batch, 1 or n_steps, height x width, channels)`` in ``self.dtype``.
+
+        Parameters
+        ----------
+        payloads
+            ``(batch, 1 or n_steps, height, width, channels)`` per projection; None for nothing.
+        """
+        c, h, w = self.shape
+        total: NDArray[Any] | None = None
+        for projection, operator, payload in zip(
+            self.projections, self.operators, payloads, strict=True
+        ):
+            if payload is None:
+                continue
+            batch, steps = payload.shape[:2]
+            part = operator(payload.reshape(batch * steps, *payload.shape[2:]))
+            part = part.reshape(batch, steps, h * w, c).astype(self.dtype, copy=False)
+            if projection.weight_exponent:
+                part *= 1 << projection.weight_exponent
+            total = part if total is None else total + part
+        return np.zeros((1, 1, h * w, c), self.dtype) if total is None else total
+
+    def payload(self, spikes: NDArray[Any]) -> NDArray[Any]:
+        """What spikes carry (nothing, for a readout)."""
+        if isinstance(self.population, Readout):
+            return spikes
+        population: PolarityMultiSpike = self.population
+        return population.payload(spikes.astype(self.payload_type, copy=False))
+
+    def trace(self, batch: int, n_steps: int) -> _Trace:
+        """State and record of a batch, at the start of its samples."""
+        return _Trace(self, batch, n_steps)
 
 
-def _input_activity(population: Input, units: NDArray[np.int32]) -> Activity:
-    return Activity(
-        name=population.name,
-        spikes=units,
-        active=units != 0,
-        state=np.zeros((len(units), *population.shape), np.int64),
-        saturations=0,
-    )
+class _Trace:
+    """State of one population for a batch, and what it did so far."""
 
-
-def _drive(network: Network, projection: Projection, payload: NDArray[Any]) -> NDArray[np.int64]:
-    """What a projection adds: ``(batch, steps, *target shape)`` int64."""
-    source, target = network[projection.source], network[projection.target]
-    bound = network.bounds[source.name]
-    largest = max(abs(bound.payload_min), abs(bound.payload_max))
-    batch, steps = payload.shape[:2]
-    flat = payload.reshape(batch * steps, *chw(source.shape))
-    total: NDArray[np.int64] = apply(lowered(network, projection), flat, largest).astype(np.int64)
-    total <<= projection.weight_exponent
-    return total.reshape(batch, steps, *target.shape)
-
-
-class _State:
-    """State of one population for a batch, stepped by the contract's equations."""
-
-    def __init__(self, population: Any, batch: int) -> None:
-        self.population = population
-        shape = (batch, *population.shape)
-        start = population.start if isinstance(population, PolarityMultiSpike) else 0
-        self.v: NDArray[np.int64] = np.array(np.broadcast_to(start, shape), dtype=np.int64)
-        self.sent = np.zeros(shape, np.int64)  # running sum S, for rule "bounded"
-        self.t = 0
+    def __init__(self, layer: _Layer, batch: int, n_steps: int) -> None:
+        population, dtype = layer.population, layer.dtype
+        c, h, w = layer.shape
+        self.layer = layer
+        fires = isinstance(population, PolarityMultiSpike)
+        zero, one = np.zeros((), np.int64), np.ones((), np.int64)
+        self.theta, self.bias, self.start = (
+            _parameter(values, population, dtype)
+            for values in (
+                population.theta if fires else one,
+                population.bias,
+                population.start if fires else zero,
+            )
+        )
+        self.v = np.empty((batch, h * w, c), dtype)
+        self.v[...] = self.start
+        bounded = fires and population.rule == "bounded"
+        # running sum S, for rule "bounded"
+        self.sent = np.zeros(self.v.shape if bounded else (0, 0, 0), dtype)
+        self.rule = _RULES[population.rule if fires else "readout"]
+        levels: tuple[int, int] = population.levels if fires else (0, 0)
+        self.levels = levels
+        self._spikes = np.zeros((batch, n_steps, h * w, c), layer.spike_type)
+        self._active = np.empty((batch, n_steps, h * w, c), np.bool_)
         self.saturations = 0
 
-    def step(self, drive: NDArray[np.int64] | None) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-        """Take one step; return spikes and which updates were active."""
-        population = self.population
-        self.t += 1
-        change = np.broadcast_to(population.bias, self.v.shape)
-        if drive is not None:
-            change = change + drive
-        u = self.v + change
-        if population.overflow == "saturate":
+    @property
+    def spikes(self) -> NDArray[Any]:
+        """``(batch, n_steps, height, width, channels)``."""
+        c, h, w = self.layer.shape
+        return self._spikes.reshape(*self._spikes.shape[:2], h, w, c)
+
+    def advance(self, samples: slice, drive: NDArray[Any], step: int | None = None) -> None:
+        """Take one step, or all, with some samples.
+
+        Parameters
+        ----------
+        samples
+            Which.
+        drive
+            From `_Layer.drive`.
+        step
+            Which, from 0; all by default.
+        """
+        steps = slice(None) if step is None else slice(step, step + 1)
+        v = self.v[samples]
+        spikes, active = self._spikes[samples, steps], self._active[samples, steps]
+        if len(drive) == 1 != len(v):  # nothing comes in
+            drive = np.broadcast_to(drive, (len(v), *drive.shape[1:]))
+        n, p = (v.dtype.type(level) for level in self.levels)
+        saturate = self.layer.population.overflow == "saturate"
+        if self.layer.compiled:
+            from pmsm_hw.kernels import advance
+        else:
+            advance = _advance
+        self.saturations += advance(
+            drive, v, self.sent[samples], self.theta, self.bias, self.start, n, p, self.rule,
+            saturate, step or 0, spikes, active,
+        )  # fmt: skip
+
+    def activity(self) -> Activity:
+        """What the population did."""
+        c, h, w = self.layer.shape
+        return Activity(
+            self.layer.population,
+            self.spikes,
+            self._active.reshape(*self._active.shape[:2], h, w, c),
+            self.v.reshape(-1, h, w, c),
+            self.saturations,
+        )
+
+
+_RULES = {"carry": 0, "reset": 1, "bounded": 2, "readout": 3}
+
+
+def _advance(
+    drive: NDArray[Any],
+    v: NDArray[Any],
+    sent: NDArray[Any],
+    theta: NDArray[Any],
+    bias: NDArray[Any],
+    start: NDArray[Any],
+    n: Any,
+    p: Any,
+    rule: int,
+    saturate: bool,
+    t0: int,
+    k: NDArray[Any],
+    active: NDArray[np.bool_],
+) -> int:
+    """Step some samples by the contract's equations; return how many states were clipped.
+
+    The arrays hold integers in one type, float32, float64 or int64, in which all of this is exact.
+    The division is, too: a quotient of integers below 2**24 (2**53) that is no integer is further
+    from the next one than float32 (float64) rounds.
+
+    Parameters
+    ----------
+    drive
+        ``(batch, 1 or n_steps, places, channels)``.
+    v, sent
+        ``(batch, places, channels)``, changed in place; ``sent`` is used by rule "bounded" only.
+    theta, bias, start
+        ``(1 or places, channels)``.
+    n, p
+        Levels.
+    rule
+        Of `_RULES`.
+    saturate
+        Whether to clip ``u`` to the state's width.
+    t0
+        Steps taken before.
+    k, active
+        ``(batch, n_steps, places, channels)``, written (``k`` not by readouts).
+    """
+    saturations = 0
+    for t in range(k.shape[1]):
+        change = drive[:, t if drive.shape[1] > 1 else 0] + bias
+        u = v + change
+        if saturate:
             inside = np.clip(u, STATE_MIN, STATE_MAX)
-            self.saturations += int(np.count_nonzero(inside != u))
+            saturations += int(np.count_nonzero(inside != u))
             u = inside
-        if isinstance(population, Readout):
-            self.v = u
-            return np.zeros(u.shape, np.int32), change != 0
-        n, p = population.levels
-        k = u // population.theta
-        if population.rule == "bounded":
-            k = np.clip(k, -n * self.t - self.sent, p * self.t - self.sent)
-            self.sent += k
+        if rule == _RULES["readout"]:
+            v[...] = u
+            active[:, t] = change != 0
+            continue
+        fired = u // theta if u.dtype.kind == "i" else np.floor(u / theta)
+        if rule == _RULES["bounded"]:
+            steps = t0 + t + 1
+            fired = np.clip(fired, -n * steps - sent, p * steps - sent)
+            sent += fired
         else:
-            k = np.clip(k, -n, p)
-        if population.rule == "reset":
-            self.v = np.array(np.broadcast_to(population.start, u.shape), dtype=np.int64)
-        else:
-            self.v = u - k * population.theta
-        return k.astype(np.int32), (change != 0) | (k != 0)
+            fired = np.clip(fired, -n, p)
+        v[...] = start if rule == _RULES["reset"] else u - fired * theta
+        k[:, t] = fired
+        active[:, t] = (change != 0) | (fired != 0)
+    return saturations
