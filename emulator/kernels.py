@@ -23,6 +23,11 @@ def _jit(function: _F) -> _F:
     return cast(_F, numba.njit(cache=True, error_model="numpy")(function))
 
 
+def _inline(function: _F) -> _F:
+    """Compile into the caller: a call would hand over every array of a plan one by one."""
+    return cast(_F, numba.njit(cache=True, error_model="numpy", forceinline=True)(function))
+
+
 STATE_MIN = -(1 << 23)
 STATE_MAX = (1 << 23) - 1
 
@@ -74,7 +79,8 @@ class Machine(NamedTuple):
     payload: Any  # (n_slots,) int64: payload of one message
     active: Any  # (n_slots,) uint8
     block_on: Any  # (n_blocks,) uint8: does its population act in this step?
-    buffer: Any  # (n_buffers, buffer_size) int64: source slot << 32 | entry
+    buffer: Any  # (n_buffers, a power of two) int64: source slot << 32 | entry
+    buffer_size: int  # how many messages each holds
     receive_ring: Any  # (n_cores, queue_size) int64: start of the last messages' service
     step_ps: Any  # (n_hardware_steps,) int64, barrier included
     busy: Any  # (n_cores, 4) int64: update, blocked, receive, and the step's work time
@@ -82,7 +88,7 @@ class Machine(NamedTuple):
     queue_peak: Any  # (2,) int64: fullest link buffer, most messages in flight
 
 
-@_jit
+@_inline
 def _push(heap: Any, n: int, key: int) -> int:
     i = n
     while i > 0:
@@ -95,7 +101,7 @@ def _push(heap: Any, n: int, key: int) -> int:
     return n + 1
 
 
-@_jit
+@_inline
 def _pop(heap: Any, n: int) -> int:
     """Drop the least key (read it from ``heap[0]`` first)."""
     n -= 1
@@ -115,7 +121,7 @@ def _pop(heap: Any, n: int) -> int:
     return n
 
 
-@_jit
+@_inline
 def _update_block(
     plan: Plan,
     machine: Machine,
@@ -213,141 +219,122 @@ def _update_block(
     tally.saturations[sample, block] += n_saturated
 
 
-@_jit
-def _add(target: Any, weight: Any, value: int) -> None:
-    for j in range(len(target)):
-        target[j] += weight[j] * value
+@_inline
+def _add(sums: Any, first: int, weights: Any, w0: int, n: int, value: Any) -> None:
+    """``sums[first + j] += weights[w0 + j] * value``; unsigned indices let the loop use SIMD."""
+    a, w = np.uint64(first), np.uint64(w0)
+    for j in range(np.uint64(n)):
+        sums[a + j] += weights[w + j] * value
 
 
-@_jit
-def _deposit(plan: Plan, sums: Any, d: int, slot: int, value: int) -> None:
-    """Add what one message brings through one projection to one block's summed inputs."""
-    geo = plan.deposit[d]
-    weights = plan.weights
-    first = geo[3]
-    if geo[0] == 0:
-        n = geo[4]
-        w0 = geo[1] + np.int64(plan.slot_flat[slot]) * n
-        _add(sums[first : first + n], weights[w0 : w0 + n], value)
-        return
-    c0, c1, y0, y1, x0, x1 = geo[5], geo[6], geo[7], geo[8], geo[9], geo[10]
-    kh, kw, sy, sx, dy, dx = geo[11], geo[12], geo[13], geo[14], geo[15], geo[16]
-    c_out_group, c_in_group = geo[19], geo[20]
-    c = np.int64(plan.slot_c[slot])
-    top = np.int64(plan.slot_y[slot]) + geo[17]
-    left = np.int64(plan.slot_x[slot]) + geo[18]
+@_inline
+def _deposit_matrix(
+    deposit: Any, weights: Any, sums: Any, base: int, d: int, flat: Any, value: Any
+) -> None:
+    """Add a message's synapses of a matrix; ``base`` is where this step's sums start."""
+    n = deposit[d, 4]
+    _add(sums, base + deposit[d, 3], weights, deposit[d, 1] + flat * n, n, value)
+
+
+@_inline
+def _deposit_window(
+    deposit: Any, weights: Any, sums: Any, base: int, d: int, c: Any, y0: Any, x0: Any, value: Any
+) -> None:
+    """Add a message's synapses of a window: for each tap, a run of channels of one pixel."""
+    c_first, c_last = deposit[d, 5], deposit[d, 6]
+    y_first, y_last = deposit[d, 7], deposit[d, 8]
+    x_first, x_last = deposit[d, 9], deposit[d, 10]
+    kh, kw = deposit[d, 11], deposit[d, 12]
+    sy, sx = deposit[d, 13], deposit[d, 14]
+    dy, dx = deposit[d, 15], deposit[d, 16]
+    top, left = y0 + deposit[d, 17], x0 + deposit[d, 18]
+    c_out_group, c_in_group = deposit[d, 19], deposit[d, 20]
     group = c // c_in_group
-    o0 = max(c0, group * c_out_group)
-    o1 = min(c1, (group + 1) * c_out_group)
+    o0 = max(c_first, group * c_out_group)
+    o1 = min(c_last, (group + 1) * c_out_group)
     n = o1 - o0
     if n <= 0:
         return
-    width, depth = x1 - x0, c1 - c0
+    width, depth = x_last - x_first, c_last - c_first
+    a0 = base + deposit[d, 3] + (o0 - c_first)
+    w0 = deposit[d, 1] + c * kh * kw * c_out_group + (o0 - group * c_out_group)
     for i in range(kh):
         y = top - i * dy
-        if y < 0 or y % sy != 0:
-            continue
-        y //= sy
-        if y < y0 or y >= y1:
+        if sy > 1:
+            if y % sy != 0:
+                continue
+            y //= sy
+        if y < y_first or y >= y_last:
             continue
         for j in range(kw):
             x = left - j * dx
-            if x < 0 or x % sx != 0:
+            if sx > 1:
+                if x % sx != 0:
+                    continue
+                x //= sx
+            if x < x_first or x >= x_last:
                 continue
-            x //= sx
-            if x < x0 or x >= x1:
-                continue
-            a = first + ((y - y0) * width + (x - x0)) * depth + (o0 - c0)
-            w0 = geo[1] + ((c * kh + i) * kw + j) * c_out_group + (o0 - group * c_out_group)
-            _add(sums[a : a + n], weights[w0 : w0 + n], value)
+            a = a0 + ((y - y_first) * width + (x - x_first)) * depth
+            _add(sums, a, weights, w0 + (i * kw + j) * c_out_group, n, value)
 
 
-@_jit
-def _receive(
-    plan: Plan,
-    machine: Machine,
-    tally: Tally,
-    costs: Costs,
-    h: int,
-    n_steps: int,
-    core: int,
-    message: int,
-) -> int:
-    """Look up one message's synapses and add them; answer the service time in ps."""
-    slot = message >> 32
-    entry = message & 0xFFFFFFFF
-    block = plan.slot_block[slot]
-    f = h - plan.block_depth[block]
-    sample = f // n_steps
-    t = f - sample * n_steps
-    pair = plan.pair_of[plan.block_population[block], core]
-    value = machine.payload[slot]
-    times = 1 if plan.block_unit[block] != 0 else abs(np.int64(machine.k[slot]))
-    service = costs.packet_in
-    tally.messages_in[sample, pair] += 1
-    offset = plan.entry_offset[entry]
-    row0 = plan.pair_row[pair]
-    for r in range(row0, plan.pair_row[pair + 1]):
-        n = np.int64(plan.entry_synapses[offset + r - row0])
-        service += n * costs.row[r]
-        tally.synops[sample, r] += n
-        tally.unit_synops[sample, r] += n * times
-    n_delays = machine.sums.shape[0]
-    for d in range(plan.pair_deposit[pair], plan.pair_deposit[pair + 1]):
-        geo = plan.deposit[d]
-        if t + geo[22] >= n_steps:
-            continue  # the sample ends before: nothing reaches the next one
-        _deposit(plan, machine.sums[(h + geo[21]) % n_delays], d, slot, value << geo[2])
-    return service
-
-
-@_jit
+@_inline
 def _next_message(
-    plan: Plan, machine: Machine, costs: Costs, generator: int, at: Any, scale: int
-) -> int:
+    g: int,
+    at: Any,
+    ks: Any,
+    active: Any,
+    on: Any,
+    entry: Any,
+    block_slot: Any,
+    block_unit: Any,
+    last_block: int,
+    idle_ps: int,
+    active_ps: int,
+    spike_ps: int,
+    out_ps: int,
+) -> Any:
     """Advance a core to its next message; answer the ps until it is ready.
 
-    ``at`` holds (slot, entry, spikes left, block, tail). When no message is left the slot is -1 and
-    the answer is the time of the remaining updates. ``scale`` is 0 for inputs: they cost no time.
+    ``at[g]`` holds (slot, entry, spikes left, block, end of the entries). When no message is left
+    the slot is -1 and the answer is the time of the remaining updates.
     """
-    slot, entry, left, block = at[0], at[1], at[2], at[3]
+    slot, left, block = at[g, 0], at[g, 2], at[g, 3]
     if left > 0:
-        entry += 1
-        if entry < plan.entry[slot + 1]:
-            at[1] = entry
-            return scale * costs.packet_out
+        e = at[g, 1] + 1
+        if e < at[g, 4]:
+            at[g, 1] = e
+            return out_ps
         left -= 1
         if left > 0:
-            at[1] = plan.entry[slot]
-            at[2] = left
-            return scale * costs.packet_out
+            at[g, 1] = entry[slot]
+            at[g, 2] = left
+            return out_ps
         slot += 1
-    ps = 0
-    ks, active = machine.k, machine.active
-    last_block = plan.core_block[generator + 1]
+    ps: Any = 0
     while block < last_block:
-        if machine.block_on[block] == 0:
-            block += 1
-            slot = plan.block_slot[block]
-            continue
-        stop = plan.block_slot[block + 1]
-        while slot < stop:
-            ps += costs.update_active if active[slot] != 0 else costs.update_idle
-            k = np.int64(ks[slot])
-            if k != 0:
-                ps += costs.spike
-                first = plan.entry[slot]
-                if first < plan.entry[slot + 1]:
-                    at[0] = slot
-                    at[1] = first
-                    at[2] = abs(k) if plan.block_unit[block] != 0 else 1
-                    at[3] = block
-                    return scale * (ps + costs.packet_out)
-            slot += 1
+        stop = block_slot[block + 1]
+        if on[block] != 0:
+            while slot < stop:
+                ps += active_ps if active[slot] != 0 else idle_ps
+                k = np.int64(ks[slot])
+                if k != 0:
+                    ps += spike_ps
+                    first, end = entry[slot], entry[slot + 1]
+                    if first < end:
+                        at[g, 0] = slot
+                        at[g, 1] = first
+                        at[g, 2] = abs(k) if block_unit[block] != 0 else 1
+                        at[g, 3] = block
+                        at[g, 4] = end
+                        return ps + out_ps
+                slot += 1
+        slot = stop
         block += 1
-        slot = plan.block_slot[block]
-    at[0] = -1
-    return scale * ps
+    at[g, 0] = -1
+    at[g, 2] = 0
+    at[g, 3] = block
+    return ps
 
 
 @_jit
@@ -365,14 +352,47 @@ def run_steps(
     readout: Any,
 ) -> Any:
     """Run hardware steps ``h0 <= h < h1``; answer ``(status, step, n_sent, n_delivered)``."""
-    n_cores = plan.core_router.shape[0] - 1
+    # into local variables: an array taken from a tuple inside a loop costs a reference count
+    block_population, block_depth = plan.block_population, plan.block_depth
+    block_unit, block_slot, core_block = plan.block_unit, plan.block_slot, plan.core_block
+    slot_block, slot_flat = plan.slot_block, plan.slot_flat
+    slot_c, slot_y, slot_x = plan.slot_c, plan.slot_y, plan.slot_x
+    entry, entry_core = plan.entry, plan.entry_core
+    entry_offset, entry_synapses = plan.entry_offset, plan.entry_synapses
+    pair_of, pair_row, pair_deposit = plan.pair_of, plan.pair_row, plan.pair_deposit
+    deposit, weights = plan.deposit, plan.weights
+    core_router, router_x, router_y = plan.core_router, plan.router_x, plan.router_y
+    link_target, link_crossing = plan.link_target, plan.link_crossing
+    buffer_router, buffer_feeder = plan.buffer_router, plan.buffer_feeder
+    injection_buffer = plan.injection_buffer
+    ks, payload, active, on = machine.k, machine.payload, machine.active, machine.block_on
+    sums = machine.sums.reshape(machine.sums.size)
+    n_delays, n_slots = machine.sums.shape
+    messages_out, messages_in = tally.messages_out, tally.messages_in
+    synops, unit_synops = tally.synops, tally.unit_synops
+    hops, crossings, link_load = tally.hops, tally.crossings, tally.link_load
+    row_ps, link_ps = costs.row, costs.link
+    queue_peak, busy, trace, step_ps = (
+        machine.queue_peak,
+        machine.busy,
+        machine.trace,
+        machine.step_ps,
+    )
+    sample_of = np.zeros(block_depth.shape[0], np.int64)
+    step_of = np.zeros(block_depth.shape[0], np.int64)
+
+    n_cores = core_router.shape[0] - 1
     n_generators = n_cores + 1
-    n_blocks = plan.block_population.shape[0]
-    n_links = plan.link_target.shape[0]
-    n_buffers, size = machine.buffer.shape
+    n_blocks = block_population.shape[0]
+    n_links = link_target.shape[0]
+    n_buffers, size = machine.buffer.shape[0], machine.buffer_size
+    place = machine.buffer.shape[1] - 1  # a power of two, less one
     queue_size = machine.receive_ring.shape[1]
     n_outputs = n_links + n_cores
-    n_ports = plan.n_ports
+    n_ports = 4
+    while n_ports < plan.n_ports:
+        n_ports *= 2
+    port = n_ports - 1
     buffer, ring = machine.buffer, machine.receive_ring
 
     n_entities = n_generators + 2 * n_cores + n_links
@@ -393,24 +413,33 @@ def run_steps(
     local_message = np.full(n_cores, -1, np.int64)
     wake = np.zeros(n_cores, np.uint8)
     received = np.zeros(n_cores, np.int64)
+    ring_at = np.zeros(n_cores, np.int64)
     receive_free = np.zeros(n_cores, np.int64)
     receive_busy = np.zeros(n_cores, np.int64)
     receive_start = np.zeros(n_cores, np.int64)
-    at = np.zeros((n_generators, 4), np.int64)
+    at = np.zeros((n_generators, 5), np.int64)
     blocked_since = np.full(n_generators, -1, np.int64)
     blocked = np.zeros(n_generators, np.int64)
     update_busy = np.zeros(n_generators, np.int64)
     update_end = np.zeros(n_generators, np.int64)
-    is_input = np.zeros(n_generators, np.uint8)
-    is_input[n_cores] = 1
-    tracing = machine.trace.shape[0] > 0
+    # inputs enter in no time
+    generator_ps = np.zeros((n_generators, 4), np.int64)
+    for g in range(n_cores):
+        generator_ps[g, 0] = costs.update_idle
+        generator_ps[g, 1] = costs.update_active
+        generator_ps[g, 2] = costs.spike
+        generator_ps[g, 3] = costs.packet_out
+    within_tile, packet_in, barrier = costs.within_tile, costs.packet_in, costs.barrier
+    tracing = trace.shape[0] > 0
 
     for h in range(h0, h1):
         for b in range(n_blocks):
-            f = h - plan.block_depth[b]
-            on = 0 <= f < n_steps * n_samples
-            machine.block_on[b] = on
-            if on:
+            f = h - block_depth[b]
+            acts = 0 <= f < n_steps * n_samples
+            on[b] = acts
+            if acts:
+                sample_of[b] = f // n_steps
+                step_of[b] = f - sample_of[b] * n_steps
                 _update_block(plan, machine, tally, b, h, n_steps, units, record, readout)
         received[:] = 0
         receive_free[:] = 0
@@ -420,10 +449,24 @@ def run_steps(
         blocked[:] = 0
         n_heap, n_sent, n_delivered = 0, 0, 0
         for g in range(n_generators):
-            at[g, 0] = plan.block_slot[plan.core_block[g]]
+            at[g, 0] = block_slot[core_block[g]]
             at[g, 2] = 0
-            at[g, 3] = plan.core_block[g]
-            ps = _next_message(plan, machine, costs, g, at[g], 1 - is_input[g])
+            at[g, 3] = core_block[g]
+            ps = _next_message(
+                g,
+                at,
+                ks,
+                active,
+                on,
+                entry,
+                block_slot,
+                block_unit,
+                core_block[g + 1],
+                generator_ps[g, 0],
+                generator_ps[g, 1],
+                generator_ps[g, 2],
+                generator_ps[g, 3],
+            )
             update_busy[g] = ps
             update_end[g] = ps
             if ps >= limit:
@@ -436,10 +479,10 @@ def run_steps(
             now = key >> shift
             entity = key & mask
             n_stack = 0
-            inject = -1
+            inject, arrived, arrived_core = -1, np.int64(-1), np.int64(-1)
             if entity < n_generators:
                 # a core has a message ready
-                b = plan.injection_buffer[entity]
+                b = injection_buffer[entity]
                 if count[b] == size:
                     blocked_since[entity] = now
                 else:
@@ -453,25 +496,13 @@ def run_steps(
             elif entity < n_generators + 2 * n_cores:
                 # a message reaches a core of its tile
                 core = entity - n_generators - n_cores
-                service = _receive(
-                    plan, machine, tally, costs, h, n_steps, core, local_message[core]
-                )
+                arrived, arrived_core = local_message[core], core
                 local_message[core] = -1
-                begin = max(now, receive_free[core])
-                if received[core] == 0:
-                    receive_start[core] = begin
-                ring[core, received[core] % queue_size] = begin
-                received[core] += 1
-                receive_free[core] = begin + service
-                receive_busy[core] += service
-                n_delivered += 1
-                stack[0] = n_links + core
-                n_stack = 1
             else:
                 # a message reaches the end of a link
                 link = entity - n_generators - 2 * n_cores
-                b = plan.link_target[link]
-                buffer[b, (head[b] + count[b]) % size] = link_message[link]
+                b = link_target[link]
+                buffer[b, (head[b] + count[b]) & place] = link_message[link]
                 count[b] += 1
                 link_message[link] = -1
                 stack[0] = link
@@ -479,26 +510,88 @@ def run_steps(
                 if count[b] == 1:
                     stack[1] = -1 - b
                     n_stack = 2
-                if count[b] > machine.queue_peak[0]:
-                    machine.queue_peak[0] = count[b]
+                if count[b] > queue_peak[0]:
+                    queue_peak[0] = count[b]
             while True:
+                if arrived >= 0:
+                    # look up the message's synapses and add them to the summed inputs
+                    slot, e, core = arrived >> 32, arrived & 0xFFFFFFFF, arrived_core
+                    arrived = np.int64(-1)
+                    block = slot_block[slot]
+                    sample, t = sample_of[block], step_of[block]
+                    pair = pair_of[block_population[block], core]
+                    times = 1 if block_unit[block] != 0 else abs(np.int64(ks[slot]))
+                    service = packet_in
+                    messages_in[sample, pair] += 1
+                    offset = entry_offset[e]
+                    for r in range(pair_row[pair], pair_row[pair + 1]):
+                        n = np.int64(entry_synapses[offset])
+                        offset += 1
+                        service += n * row_ps[r]
+                        synops[sample, r] += n
+                        unit_synops[sample, r] += n * times
+                    value = payload[slot]
+                    for d in range(pair_deposit[pair], pair_deposit[pair + 1]):
+                        if t + deposit[d, 22] >= n_steps:
+                            continue  # the sample ends before: nothing reaches the next one
+                        base = ((h + deposit[d, 21]) % n_delays) * n_slots
+                        scaled = sums.dtype.type(value << deposit[d, 2])
+                        if deposit[d, 0] == 0:
+                            flat = np.int64(slot_flat[slot])
+                            _deposit_matrix(deposit, weights, sums, base, d, flat, scaled)
+                        else:
+                            _deposit_window(
+                                deposit,
+                                weights,
+                                sums,
+                                base,
+                                d,
+                                np.int64(slot_c[slot]),
+                                np.int64(slot_y[slot]),
+                                np.int64(slot_x[slot]),
+                                scaled,
+                            )
+                    begin = max(now, receive_free[core])
+                    if received[core] == 0:
+                        receive_start[core] = begin
+                    ring[core, ring_at[core]] = begin
+                    ring_at[core] = ring_at[core] + 1 if ring_at[core] + 1 < queue_size else 0
+                    received[core] += 1
+                    receive_free[core] = begin + service
+                    receive_busy[core] += service
+                    n_delivered += 1
+                    stack[n_stack] = n_links + core
+                    n_stack += 1
                 if inject >= 0:
                     g = inject
                     inject = -1
-                    b = plan.injection_buffer[g]
+                    b = injection_buffer[g]
                     slot = at[g, 0]
-                    buffer[b, (head[b] + count[b]) % size] = (slot << 32) | at[g, 1]
+                    buffer[b, (head[b] + count[b]) & place] = (slot << 32) | at[g, 1]
                     count[b] += 1
                     n_sent += 1
-                    block = plan.slot_block[slot]
-                    sample = (h - plan.block_depth[block]) // n_steps
-                    tally.messages_out[sample, block] += 1
-                    if n_sent - n_delivered > machine.queue_peak[1]:
-                        machine.queue_peak[1] = n_sent - n_delivered
+                    block = slot_block[slot]
+                    messages_out[sample_of[block], block] += 1
+                    if n_sent - n_delivered > queue_peak[1]:
+                        queue_peak[1] = n_sent - n_delivered
                     if count[b] == 1:
                         stack[n_stack] = -1 - b
                         n_stack += 1
-                    ps = _next_message(plan, machine, costs, g, at[g], 1 - is_input[g])
+                    ps = _next_message(
+                        g,
+                        at,
+                        ks,
+                        active,
+                        on,
+                        entry,
+                        block_slot,
+                        block_unit,
+                        core_block[g + 1],
+                        generator_ps[g, 0],
+                        generator_ps[g, 1],
+                        generator_ps[g, 2],
+                        generator_ps[g, 3],
+                    )
                     update_busy[g] += ps
                     update_end[g] = now + ps
                     if now + ps >= limit:
@@ -512,32 +605,32 @@ def run_steps(
                 if item < 0:
                     # a new head of a buffer asks for its output
                     b = -1 - item
-                    core = plan.entry_core[buffer[b, head[b]] & 0xFFFFFFFF]
-                    router, goal = plan.buffer_router[b], plan.core_router[core]
+                    core = entry_core[buffer[b, head[b]] & 0xFFFFFFFF]
+                    router, goal = buffer_router[b], core_router[core]
                     if router == goal:
                         item = n_links + core
                     else:
-                        dx = plan.router_x[goal] - plan.router_x[router]
+                        dx = router_x[goal] - router_x[router]
                         if dx > 0:
                             item = 4 * router
                         elif dx < 0:
                             item = 4 * router + 1
-                        elif plan.router_y[goal] > plan.router_y[router]:
+                        elif router_y[goal] > router_y[router]:
                             item = 4 * router + 2
                         else:
                             item = 4 * router + 3
-                    wait[item, (head_wait[item] + n_wait[item]) % n_ports] = b
+                    wait[item, (head_wait[item] + n_wait[item]) & port] = b
                     n_wait[item] += 1
                 if n_wait[item] == 0:
                     continue
                 if item < n_links:
-                    if link_message[item] >= 0 or count[plan.link_target[item]] == size:
+                    if link_message[item] >= 0 or count[link_target[item]] == size:
                         continue
                 else:
                     core = item - n_links
                     if local_message[core] >= 0:
                         continue
-                    free_at = ring[core, received[core] % queue_size]
+                    free_at = ring[core, ring_at[core]]
                     if free_at > now:
                         if wake[core] == 0:
                             wake[core] = 1
@@ -546,48 +639,38 @@ def run_steps(
                             n_heap = _push(heap, n_heap, (free_at << shift) | (n_generators + core))
                         continue
                 b = wait[item, head_wait[item]]
-                head_wait[item] = (head_wait[item] + 1) % n_ports
+                head_wait[item] = (head_wait[item] + 1) & port
                 n_wait[item] -= 1
                 message = buffer[b, head[b]]
-                head[b] = (head[b] + 1) % size
+                head[b] = (head[b] + 1) & place
                 count[b] -= 1
                 if item < n_links:
                     link_message[item] = message
-                    arrival = now + costs.link[item]
+                    arrival = now + link_ps[item]
                     n_heap = _push(
                         heap, n_heap, (arrival << shift) | (n_generators + 2 * n_cores + item)
                     )
-                    block = plan.slot_block[message >> 32]
-                    sample = (h - plan.block_depth[block]) // n_steps
-                    tally.hops[sample, block, item & 3] += 1
-                    tally.crossings[sample, block] += plan.link_crossing[item]
-                    tally.link_load[item] += 1
-                elif costs.within_tile > 0:
+                    block = slot_block[message >> 32]
+                    sample = sample_of[block]
+                    hops[sample, block, item & 3] += 1
+                    crossings[sample, block] += link_crossing[item]
+                    link_load[item] += 1
+                elif within_tile > 0:
                     core = item - n_links
                     local_message[core] = message
                     n_heap = _push(
                         heap,
                         n_heap,
-                        ((now + costs.within_tile) << shift) | (n_generators + n_cores + core),
+                        ((now + within_tile) << shift) | (n_generators + n_cores + core),
                     )
                 else:
                     core = item - n_links
-                    service = _receive(plan, machine, tally, costs, h, n_steps, core, message)
-                    begin = max(now, receive_free[core])
-                    if received[core] == 0:
-                        receive_start[core] = begin
-                    ring[core, received[core] % queue_size] = begin
-                    received[core] += 1
-                    receive_free[core] = begin + service
-                    receive_busy[core] += service
-                    n_delivered += 1
-                    stack[n_stack] = item
-                    n_stack += 1
+                    arrived, arrived_core = message, core
                 # one place in buffer b is free
                 if count[b] > 0:
                     stack[n_stack] = -1 - b
                     n_stack += 1
-                feeder = plan.buffer_feeder[b]
+                feeder = buffer_feeder[b]
                 if feeder >= 0:
                     stack[n_stack] = feeder
                     n_stack += 1
@@ -601,19 +684,19 @@ def run_steps(
         for c in range(n_cores):
             work = max(work, receive_free[c], update_end[c])
         work = max(work, update_end[n_cores])
-        machine.step_ps[h] = work + costs.barrier
+        step_ps[h] = work + barrier
         for c in range(n_cores):
-            machine.busy[c, 0] += update_busy[c]
-            machine.busy[c, 1] += blocked[c]
-            machine.busy[c, 2] += receive_busy[c]
-            machine.busy[c, 3] += work
+            busy[c, 0] += update_busy[c]
+            busy[c, 1] += blocked[c]
+            busy[c, 2] += receive_busy[c]
+            busy[c, 3] += work
             if tracing:
-                machine.trace[h, c, 0] = update_busy[c]
-                machine.trace[h, c, 1] = blocked[c]
-                machine.trace[h, c, 2] = update_end[c]
-                machine.trace[h, c, 3] = receive_busy[c]
-                machine.trace[h, c, 4] = receive_start[c]
-                machine.trace[h, c, 5] = receive_free[c]
+                trace[h, c, 0] = update_busy[c]
+                trace[h, c, 1] = blocked[c]
+                trace[h, c, 2] = update_end[c]
+                trace[h, c, 3] = receive_busy[c]
+                trace[h, c, 4] = receive_start[c]
+                trace[h, c, 5] = receive_free[c]
     return OK, h1, 0, 0
 
 

@@ -381,7 +381,7 @@ def _entries(
 
     def kind_of(projection: Projection, block: Block) -> SynapticKind:
         wire = resources.wires[projection.name]
-        if wire.axons == "pixel":
+        if wire.shares_lists:
             return "conv"
         return resources.block_bits(wire, block)[1] if wire.widths else "dense"
 
