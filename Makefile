@@ -24,13 +24,13 @@ $(UV):
 .setup/venv: pyproject.toml constraints.txt $(UV)
 	@mkdir -p .setup
 	$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv
-	$(UV) pip install --quiet --python .venv/bin/python -c constraints.txt -e '.[torch,data,plot,dev]'
+	$(UV) pip install --quiet --python .venv/bin/python -c constraints.txt -e '.[torch,data,nir,plot,dev]'
 	@touch $@
 
 .setup/venv-lava: pyproject.toml $(UV)
 	@mkdir -p .setup
 	$(if $(PYENV_310),PYENV_VERSION=$(PYENV_310)) $(UV) venv --quiet --allow-existing --python 3.10 .venv-lava
-	$(UV) pip install --quiet --python .venv-lava/bin/python -e '.[lava,dev]'
+	$(UV) pip install --quiet --python .venv-lava/bin/python -e '.[lava,nir,dev]'
 	@touch $@
 
 demo: setup

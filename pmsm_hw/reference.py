@@ -6,7 +6,6 @@ checked against it, spike for spike.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +25,7 @@ from pmsm_hw.network import (
     Readout,
 )
 from pmsm_hw.operators import Operator, chw, exact_dtype, lowered
+from pmsm_hw.workers import workers_for
 
 __all__ = ["Activity", "Result", "differing_spikes", "run", "simulate", "units_of"]
 
@@ -358,9 +358,12 @@ def simulate(
         From `units_of`.
     """
     batch = len(next(iter(units.values()))) if units else 1
-    size = sum(p.n_neurons for p in network)
-    compiled = batch * n_steps * size >= _COMPILE_UPDATES or "numba" in sys.modules
-    layers = {p.name: _Layer(network, p, compiled) for p in network if not isinstance(p, Input)}
+    updates = batch * n_steps * sum(p.n_neurons for p in network)
+    large = updates >= _LARGE_UPDATES
+    workers = workers_for(large)
+    neurons = [p for p in network if not isinstance(p, Input)]
+    made = workers.map(lambda p: _Layer(network, p, large), neurons)
+    layers = {p.name: layer for p, layer in zip(neurons, made, strict=True)}
     inputs = {p.name: _channels_last(units[p.name], p) for p in network.inputs}
     if network.is_recurrent:
         yield from _simulate_by_step(network, layers, inputs, batch, n_steps)
@@ -376,14 +379,22 @@ def simulate(
         layer = layers.pop(name)
         sources = [_distinct_steps(payloads[q.source]) for q in layer.projections]
         trace = layer.trace(batch, n_steps)
-        for part in _slices(batch, _BLOCK_UPDATES // (n_steps * population.n_neurons)):
-            drive = layer.drive([source[part] for source in sources])
-            trace.advance(part, drive)
+
+        def advance(
+            part: slice,
+            layer: _Layer = layer,
+            sources: list[NDArray[Any]] = sources,
+            trace: _Trace = trace,
+        ) -> None:
+            trace.advance(part, layer.drive([source[part] for source in sources]))
+
+        size = min(_BLOCK_UPDATES // (n_steps * population.n_neurons), -(-batch // workers.n))
+        workers.map(advance, _slices(batch, size))
         for projection in layer.projections:
             readers[projection.source] -= 1
             if readers[projection.source] == 0:
                 payloads.pop(projection.source)
-        del sources
+        del sources, advance
         if readers[name]:
             payloads[name] = layer.payload(trace.spikes)
         yield trace.activity()
@@ -418,8 +429,8 @@ def _simulate_by_step(
             yield traces[population.name].activity()
 
 
-_COMPILE_UPDATES = 2_000_000
-"""Neuron updates from which compiled loops are worth importing numba (about a second)."""
+_LARGE_UPDATES = 2_000_000
+"""Neuron updates from which threads, and importing numba for compiled loops, pay."""
 
 _BLOCK_UPDATES = 1 << 20
 """Neuron updates whose input is held at a time: a few MB."""
@@ -554,8 +565,7 @@ class _Trace:
                 population.start if fires else zero,
             )
         )
-        self.v = np.empty((batch, h * w, c), dtype)
-        self.v[...] = self.start
+        self.v = np.empty((batch, h * w, c), dtype)  # set at the first step
         bounded = fires and population.rule == "bounded"
         # running sum S, for rule "bounded"
         self.sent = np.zeros(self.v.shape if bounded else (0, 0, 0), dtype)
@@ -564,7 +574,7 @@ class _Trace:
         self.levels = levels
         self._spikes = np.zeros((batch, n_steps, h * w, c), layer.spike_type)
         self._active = np.empty((batch, n_steps, h * w, c), np.bool_)
-        self.saturations = 0
+        self._saturations = np.zeros(batch, np.int64)
 
     @property
     def spikes(self) -> NDArray[Any]:
@@ -586,6 +596,8 @@ class _Trace:
         """
         steps = slice(None) if step is None else slice(step, step + 1)
         v = self.v[samples]
+        if not step:
+            v[...] = self.start
         spikes, active = self._spikes[samples, steps], self._active[samples, steps]
         if len(drive) == 1 != len(v):  # nothing comes in
             drive = np.broadcast_to(drive, (len(v), *drive.shape[1:]))
@@ -595,7 +607,7 @@ class _Trace:
             from pmsm_hw.kernels import advance
         else:
             advance = _advance
-        self.saturations += advance(
+        self._saturations[samples.start] += advance(
             drive, v, self.sent[samples], self.theta, self.bias, self.start, n, p, self.rule,
             saturate, step or 0, spikes, active,
         )  # fmt: skip
@@ -608,7 +620,7 @@ class _Trace:
             self.spikes,
             self._active.reshape(*self._active.shape[:2], h, w, c),
             self.v.reshape(-1, h, w, c),
-            self.saturations,
+            int(self._saturations.sum()),
         )
 
 
