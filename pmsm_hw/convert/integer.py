@@ -47,6 +47,7 @@ from pmsm_hw.network import (
     Readout,
     SumPool,
 )
+from pmsm_hw.nn.evaluation import evaluating
 from pmsm_hw.nn.neuron import Rule, State, check_rule
 from pmsm_hw.nn.quantization import Batch, as_tensors
 from pmsm_hw.nn.quantizer import InputQuant, payload
@@ -229,6 +230,7 @@ class IntegerModel(nn.Module):
     ) -> None:
         super().__init__()
         self.model = model
+        self.training = model.training
         self.lowering = lowering
         self.settings = settings
         self.examples = examples
@@ -391,12 +393,8 @@ class IntegerModel(nn.Module):
             ) from cause
 
     def _build(self, name: str, *, everything_saturates: bool = False) -> Network:
-        was_training = self.training
-        try:
-            self.eval()
+        with evaluating(self):
             rounded, _ = self.rounded() if not everything_saturates else self._round_now()
-        finally:
-            self.train(was_training)
         populations: list[Population] = []
         projections: list[Projection] = []
         for key, population in rounded.items():
@@ -590,12 +588,8 @@ class IntegerSnn(nn.Module):
     def __init__(self, model: IntegerModel, rule: Rule) -> None:
         super().__init__()
         self.rule = rule
-        was_training = model.training
-        try:
-            model.eval()
+        with evaluating(model):
             self.populations, self.output = model.rounded()
-        finally:
-            model.train(was_training)
         self.saturated = model.saturated
         self.inputs = [p for p in self.populations.values() if isinstance(p, InputPlan)]
 

@@ -31,6 +31,7 @@ from pmsm_hw.convert.expressions import (
 )
 from pmsm_hw.errors import ConversionError
 from pmsm_hw.network import Pads, Shape
+from pmsm_hw.nn.evaluation import evaluating
 from pmsm_hw.nn.quantizer import InputQuant, PolarityQuant
 from pmsm_hw.nn.tracing import arguments, function_name, trace
 
@@ -226,10 +227,8 @@ class Lowering:
                 results[n] = tuple(result.shape) if isinstance(result, Tensor) else result
                 return result
 
-        was_training = self.model.training
         try:
-            self.model.eval()
-            with torch.no_grad():
+            with evaluating(self.model), torch.no_grad():
                 runner = Recorder(
                     self.model
                     if isinstance(self.model, fx.GraphModule)
@@ -248,8 +247,6 @@ class Lowering:
                 actual=tuple(tuple(x.shape) for x in examples),
                 limit="a batch that the model accepts",
             ) from cause
-        finally:
-            self.model.train(was_training)
         return results
 
     def _module(self, node: fx.Node) -> nn.Module | None:

@@ -15,6 +15,7 @@ from pmsm_hw.convert.integer import IntegerModel
 from pmsm_hw.convert.lowering import NeuronPlan, ReadoutPlan
 from pmsm_hw.convert.rounding import RoundedNeurons, RoundedReadout
 from pmsm_hw.network import Network, PolarityMultiSpike, Readout
+from pmsm_hw.nn.evaluation import evaluating
 from pmsm_hw.nn.quantization import recorded
 from pmsm_hw.reference import simulate, units_of
 from pmsm_hw.tables import table
@@ -152,14 +153,10 @@ def report_on(integer: IntegerModel, network: Network) -> ConversionReport:
     network
         From ``integer.network()``.
     """
-    was_training = integer.training
-    integer.eval()
-    try:
+    with evaluating(integer), torch.no_grad():
         rounded, output = integer.rounded()
-        with torch.no_grad(), recorded(integer.model) as float_spikes:
+        with recorded(integer.model) as float_spikes:
             wanted = integer.model(*integer.examples)
-    finally:
-        integer.train(was_training)
     float_shapes = {name: k.cpu().numpy() for name, k in float_spikes.items()}
     inputs = {
         p.name: x.detach().cpu().numpy()

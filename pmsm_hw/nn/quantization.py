@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
 from pmsm_hw.errors import QuantizationError
+from pmsm_hw.nn.evaluation import evaluating
 from pmsm_hw.nn.initialization import choose_theta
 from pmsm_hw.nn.quantizer import InputQuant, PolarityQuant, check_levels
 from pmsm_hw.nn.tracing import arguments, function_name, trace, unique_path
@@ -368,13 +369,10 @@ def calibrate(model: nn.Module, x: Batch, init: str = "mse", *, per_channel: boo
         return hook
 
     handles = [m.register_forward_pre_hook(hook_of(n)) for n, m in quantizers.items()]
-    was_training = model.training
     try:
-        model.eval()
-        with torch.no_grad():
+        with evaluating(model), torch.no_grad():
             model(*as_tensors(x))
     finally:
-        model.train(was_training)
         for handle in handles:
             handle.remove()
     missed = sorted(set(quantizers) - seen)
@@ -437,11 +435,6 @@ def spikes(model: nn.Module, x: Batch) -> dict[str, NDArray[np.int32]]:
     own = getattr(model, "spikes", None)
     if callable(own) and not isinstance(model, PolarityQuant):
         return cast("dict[str, NDArray[np.int32]]", own(x))
-    was_training = model.training
-    try:
-        model.eval()
-        with recorded(model) as found, torch.no_grad():
-            model(*as_tensors(x))
-    finally:
-        model.train(was_training)
+    with evaluating(model), recorded(model) as found, torch.no_grad():
+        model(*as_tensors(x))
     return {name: k.cpu().numpy().astype(np.int32) for name, k in found.items()}

@@ -250,7 +250,7 @@ def _check_theta(subject: str, theta: Tensor) -> None:
         )
     bad = ~(torch.isfinite(theta) & (theta > 0))
     if bool(bad.any()):
-        value = float(theta.reshape(-1)[bad.reshape(-1)][0])
+        value = float(theta.detach().reshape(-1)[bad.reshape(-1)][0])
         raise QuantizationError(
             subject,
             f"theta {value:.6g} is not a finite positive number",

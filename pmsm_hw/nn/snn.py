@@ -36,7 +36,7 @@ class SnnResult:
     spikes: Mapping[str, NDArray[np.int32]]
 
 
-def to_snn(model: nn.Module, rule: str = "carry") -> Any:
+def to_snn(model: nn.Module, rule: str | None = None) -> Any:
     """Torch SNN of a quantized model.
 
     Parameters
@@ -45,7 +45,8 @@ def to_snn(model: nn.Module, rule: str = "carry") -> Any:
         From `quantize`, or any module that has `PolarityQuant` activations, or an integer model of
         ``pmsm_hw.convert``. Not changed; the SNN has a copy of its parameters.
     rule
-        What the neurons do with their state: ``"carry"``, ``"reset"`` or ``"bounded"``.
+        What the neurons do with their state: ``"carry"``, ``"reset"`` or ``"bounded"``. By default
+        ``"carry"``; for an integer model, the rule that it was made for.
 
     Returns
     -------
@@ -58,9 +59,10 @@ def to_snn(model: nn.Module, rule: str = "carry") -> Any:
     QuantizationError
         If the model has no quantizer or the rule is unknown.
     """
-    check_rule(rule)
+    if rule is not None:
+        check_rule(rule)
     own = getattr(model, "to_snn", None)
-    return own(rule) if callable(own) else Snn(model, rule)
+    return own(rule) if callable(own) else Snn(model, rule or "carry")
 
 
 def check_steps(n_steps: int) -> None:

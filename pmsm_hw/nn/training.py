@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from pmsm_hw.errors import QuantizationError
+from pmsm_hw.nn.evaluation import evaluating
 from pmsm_hw.nn.quantizer import PolarityQuant
 
 __all__ = ["History", "accuracy", "finetune", "loader", "predict", "train"]
@@ -226,14 +227,9 @@ def finetune(
 
 def predict(model: nn.Module, x: Array, *, batch_size: int = 256) -> Tensor:
     """Logits of a model in evaluation mode, without gradients, batch by batch."""
-    was_training = model.training
     inputs = torch.as_tensor(x).to(torch.get_default_dtype())
-    try:
-        model.eval()
-        with torch.no_grad():
-            return torch.cat([model(part) for part in torch.split(inputs, batch_size)])
-    finally:
-        model.train(was_training)
+    with evaluating(model), torch.no_grad():
+        return torch.cat([model(part) for part in torch.split(inputs, batch_size)])
 
 
 def accuracy(model: nn.Module, x: Array, y: Array, *, batch_size: int = 256) -> float:

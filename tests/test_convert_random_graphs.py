@@ -1,0 +1,337 @@
+"""Random torch graphs: lowering is exact, and torch, reference and a scalar oracle agree."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, note, settings
+from hypothesis import strategies as st
+
+from pmsm_hw import reference
+from pmsm_hw.network import Input, Network, PolarityMultiSpike, Readout
+from pmsm_hw.operators import lowered, synapses
+
+torch = pytest.importorskip("torch", reason="needs torch")
+
+import torch.nn.functional as F  # noqa: E402
+
+from pmsm_hw import nn as pnn  # noqa: E402
+from pmsm_hw.convert import convert, integer_model  # noqa: E402
+from pmsm_hw.nn import InputQuant, PolarityQuant  # noqa: E402
+
+N_GRAPHS = 500
+
+
+class Pad(torch.nn.Module):  # type: ignore[misc]
+    def __init__(self, widths: list[int]) -> None:
+        super().__init__()
+        self.widths = widths
+
+    def forward(self, x: Any) -> Any:
+        return F.pad(x, self.widths)
+
+
+class Join(torch.nn.Module):  # type: ignore[misc]
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def forward(self, a: Any, b: Any) -> Any:
+        return a + b if self.kind == "add" else torch.cat([a, b], dim=1)
+
+
+class RandomNet(torch.nn.Module):  # type: ignore[misc]
+    """Runs a list of (module name, input indices); the last value is the output."""
+
+    def __init__(self, modules: list[Any], reads: list[tuple[int, ...]], n_inputs: int) -> None:
+        super().__init__()
+        for i, module in enumerate(modules):
+            self.add_module(f"m{i}", module)
+        self.reads, self.n_inputs = reads, n_inputs
+
+    def forward(self, x: Any) -> Any:
+        values = [x]
+        for i, read in enumerate(self.reads):
+            values.append(getattr(self, f"m{i}")(*(values[j] for j in read)))
+        return values[-1]
+
+
+def random_net(seed: int) -> tuple[RandomNet, tuple[int, ...], dict[str, Any]]:
+    """A model, its input shape, and settings."""
+    rng = random.Random(seed)
+    torch.manual_seed(seed)
+    n_axes = rng.choice([0, 1, 2, 2, 2])
+    channels = rng.choice([1, 2, 3, 4])
+    spatial = tuple(rng.randint(4, 7) for _ in range(n_axes))
+    if n_axes == 0:
+        channels = rng.randint(3, 8)
+    shape: tuple[int, ...] = (channels, *spatial)
+    lo = rng.choice([0, 0, -3])
+    modules: list[Any] = [InputQuant(rng.choice([0.25, 0.1, 1 / 16]), (lo, rng.randint(1, 15)))]
+    reads: list[tuple[int, ...]] = [(0,)]
+    shapes: list[tuple[int, ...]] = [shape, shape]
+    spiking = [1]  # values that are spikes: good sources
+    per_channel = rng.random() < 0.3
+
+    def add(module: Any, read: tuple[int, ...]) -> int:
+        modules.append(module.eval())
+        reads.append(read)
+        with torch.no_grad():
+            probe = module(*(torch.zeros(2, *shapes[j]) for j in read))
+        shapes.append(tuple(probe.shape[1:]))
+        return len(shapes) - 1
+
+    def quantizer(at: int) -> int:
+        levels = (rng.choice([0, 0, 1, 2, 3]), rng.randint(1, 5))
+        gains = (rng.choice([1, 1, 2, 4]), rng.choice([-2, -1, 0, 1, 1, 2]))
+        module = PolarityQuant(levels, gains)
+        n = shapes[at][0]
+        theta = torch.rand(n) + 0.1 if per_channel else torch.rand(()) + 0.1
+        module.theta = torch.nn.Parameter(theta)
+        index = add(module, (at,))
+        spiking.append(index)
+        return index
+
+    def norm(at: int) -> int:
+        n = shapes[at][0]
+        bn = (torch.nn.BatchNorm1d if len(shapes[at]) < 3 else torch.nn.BatchNorm2d)(n)
+        bn.running_mean = torch.randn(n) * 0.3
+        bn.running_var = torch.rand(n) + 0.3
+        bn.weight.data = torch.randn(n)
+        bn.bias.data = torch.randn(n) * 0.3
+        return add(bn, (at,))
+
+    def layer(at: int) -> int:
+        c, *rest = shapes[at]
+        if not rest:
+            return add(torch.nn.Linear(c, rng.randint(1, 8), bias=rng.random() < 0.7), (at,))
+        groups = rng.choice([g for g in (1, 1, c, 2) if c % g == 0])
+        c_out = groups * rng.randint(1, max(1, 6 // groups))
+        kernel = [rng.randint(1, min(3, s)) for s in rest]
+        dilation = [rng.choice([1, 1, 2]) if k > 1 and 2 * (k - 1) < s else 1
+                    for k, s in zip(kernel, rest, strict=True)]  # fmt: skip
+        conv = torch.nn.Conv1d if len(rest) == 1 else torch.nn.Conv2d
+        stride = [rng.choice([1, 1, 2]) for _ in rest]
+        padding: Any = [rng.randint(0, 1) for _ in rest]
+        if rng.random() < 0.1:
+            padding, stride = "same", [1] * len(rest)
+        return add(
+            conv(c, c_out, kernel, stride, padding, dilation, groups, bias=rng.random() < 0.5),
+            (at,),
+        )
+
+    def pool(at: int) -> int:
+        rest = shapes[at][1:]
+        if not rest or min(rest) < 2:
+            return at
+        one = len(rest) == 1
+        kind = rng.random()
+        if kind < 0.15:
+            return add((torch.nn.AdaptiveAvgPool1d if one else torch.nn.AdaptiveAvgPool2d)(
+                rng.randint(1, 2)), (at,))  # fmt: skip
+        kernel = [rng.randint(1, min(3, s)) for s in rest]
+        stride = [rng.randint(1, 2) for _ in rest]
+        padding = [rng.randint(0, k // 2) for k in kernel]
+        average = torch.nn.AvgPool1d if one else torch.nn.AvgPool2d
+        return add(average(kernel, stride, padding, rng.random() < 0.3, rng.random() < 0.7), (at,))
+
+    def pad(at: int) -> int:
+        rest = shapes[at][1:]
+        return add(Pad([rng.randint(0, 2) for _ in range(2 * len(rest))]), (at,)) if rest else at
+
+    at = 1
+    for _ in range(rng.randint(1, 4)):
+        source = rng.choice(spiking[-3:])
+        at = source
+        if rng.random() < 0.15:
+            at = norm(at)
+        if rng.random() < 0.25:
+            at = pool(at)
+        if rng.random() < 0.2:
+            at = pad(at)
+        at = layer(at)
+        if rng.random() < 0.5:
+            at = norm(at)
+        if rng.random() < 0.15:
+            at = pool(at)
+        # join with another value of the same shape, or alike in all but the channels
+        mates = [j for j in range(1, len(shapes)) if j != at and shapes[j] == shapes[at]]
+        if mates and rng.random() < 0.5:
+            at = add(Join("add"), (at, rng.choice(mates)))
+        mates = [j for j in spiking if j != at and shapes[j][1:] == shapes[at][1:]]
+        if mates and rng.random() < 0.3:
+            at = add(Join("cat"), (at, rng.choice(mates)))
+        at = quantizer(at)
+        if rng.random() < 0.1:
+            at = add(torch.nn.Dropout(), (at,))
+            spiking.append(at)
+    if len(shapes[at]) > 1:
+        if rng.random() < 0.4:
+            at = pool(at)
+        if rng.random() < 0.8:
+            at = add(torch.nn.Flatten(), (at,))
+    if rng.random() < 0.8:
+        layer(at)
+    options = {
+        "weight_bits": rng.choice([2, 4, 8, 8]),
+        "per_channel": rng.random() < 0.7,
+        "pooling": rng.choice(["auto", "fold", "relay"]),
+        "rule": rng.choice(["carry", "reset", "bounded"]),
+        "max_steps": 4,
+    }
+    return RandomNet(modules, reads, 1).eval(), shape, options
+
+
+def oracle(network: Network, units: Mapping[str, Any], n_steps: int) -> dict[str, Any]:
+    """Spikes (and readouts), neuron by neuron and synapse by synapse."""
+    (batch,) = {len(u) for u in units.values()}
+    found = {p.name: np.zeros((batch, n_steps, p.n_neurons), np.int64) for p in network.populations}
+    incoming: dict[str, list[tuple[str, int, list[list[tuple[int, int]]]]]] = {}
+    for p in network.populations:
+        incoming[p.name] = []
+        for q in network.into(p.name):
+            lists: list[list[tuple[int, int]]] = [[] for _ in range(p.n_neurons)]
+            for pre, post, w in zip(*synapses(lowered(network, q)), strict=True):
+                lists[int(post)].append((int(pre), int(w)))
+            incoming[p.name].append((q.source, q.weight_exponent, lists))
+
+    def parameter(p: Any, what: str) -> list[int]:
+        return np.broadcast_to(getattr(p, what), p.shape).reshape(-1).tolist()
+
+    biases = {p.name: parameter(p, "bias") for p in network.populations if not isinstance(p, Input)}
+    neurons = [p for p in network.populations if isinstance(p, PolarityMultiSpike)]
+    thetas = {p.name: parameter(p, "theta") for p in neurons}
+    starts = {p.name: parameter(p, "start") for p in neurons}
+    for b in range(batch):
+        state = {p.name: list(starts.get(p.name, [0] * p.n_neurons)) for p in network.populations}
+        sent = {p.name: [0] * p.n_neurons for p in network.populations}
+        for t in range(n_steps):
+            carried: dict[str, list[int]] = {}
+            for p in network.topological:
+                if isinstance(p, Input):
+                    values = units[p.name][b, t].reshape(-1).tolist()
+                    found[p.name][b, t] = values
+                    carried[p.name] = values
+                    continue
+                bias, v = biases[p.name], state[p.name]
+                carried[p.name] = []
+                for i in range(p.n_neurons):
+                    u = v[i] + bias[i]
+                    for source, exponent, lists in incoming[p.name]:
+                        for pre, w in lists[i]:
+                            u += (w * carried[source][pre]) << exponent
+                    if isinstance(p, Readout):
+                        v[i] = u
+                        found[p.name][b, t, i] = u
+                        continue
+                    assert isinstance(p, PolarityMultiSpike)
+                    theta = thetas[p.name][i]
+                    n, top = p.levels
+                    low, high = -n, top
+                    if p.rule == "bounded":
+                        low = -n * (t + 1) - sent[p.name][i]
+                        high = top * (t + 1) - sent[p.name][i]
+                    k = min(max(u // theta, low), high)
+                    sent[p.name][i] += k
+                    v[i] = starts[p.name][i] if p.rule == "reset" else u - k * theta
+                    found[p.name][b, t, i] = k
+                    carried[p.name].append(k * (p.gains[0] if k > 0 else p.gains[1]))
+    return found
+
+
+def activations(model: Any, x: Any) -> dict[str, Any]:
+    """What reaches each quantizer, in float64."""
+    found: dict[str, Any] = {}
+    handles = [
+        m.register_forward_pre_hook(lambda m, a, n=n: found.__setitem__(n, a[0]))
+        for n, m in model.named_modules()
+        if isinstance(m, PolarityQuant)
+    ]
+    with torch.no_grad():
+        found["output"] = model(x)
+    for handle in handles:
+        handle.remove()
+    return found
+
+
+def check_lowering(model: Any, integer: Any, x: Any) -> None:
+    """The plan's linear maps, applied to the model's own spikes, give its own activations."""
+    from pmsm_hw.convert.integer import _drive
+    from pmsm_hw.convert.lowering import InputPlan, NeuronPlan, RelayPlan
+    from pmsm_hw.convert.rounding import RoundedProjection, RoundedReadout
+    from pmsm_hw.nn.quantizer import payload
+
+    wanted = activations(model, x)
+    sent: dict[str, Any] = {}
+    with torch.no_grad():
+        plan = integer.lowering.plan()
+        for name, p in plan.populations.items():
+            if isinstance(p, InputPlan):
+                sent[name] = InputQuant(p.scale, p.levels).units(x)
+                continue
+            if isinstance(p, RelayPlan):
+                projections = ((p.source, p.pool),)
+                bias = torch.zeros((), dtype=torch.float64)
+            else:
+                projections = tuple((t.source, t.map) for t in p.drive.terms)
+                bias = (
+                    torch.zeros((), dtype=torch.float64) if p.drive.bias is None else p.drive.bias
+                )
+            real = RoundedReadout(
+                plan=p,  # type: ignore[arg-type]
+                projections=tuple(
+                    RoundedProjection(
+                        source=s, source_shape=plan.populations[s].shape, map=m, exponent=0
+                    )
+                    for s, m in projections
+                ),
+                bias=bias,
+                unit=torch.ones(()),
+            )
+            drive = _drive(real, sent)
+            if isinstance(p, RelayPlan):
+                sent[name] = drive
+                continue
+            torch.testing.assert_close(
+                drive, wanted[name].reshape(drive.shape), rtol=1e-9, atol=1e-9
+            )
+            if isinstance(p, NeuronPlan):
+                # the model's own decision, so that ties cannot spread
+                k = p.quantizer.spikes(wanted[name]).reshape(drive.shape)
+                sent[name] = payload(k, p.quantizer.gains)
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+@settings(max_examples=N_GRAPHS)
+@given(st.integers(0, 2**31 - 1), st.integers(1, 4))
+def test_torch_reference_and_oracle_agree(seed: int, n_steps: int) -> None:
+    model, shape, options = random_net(seed)
+    note(f"{model} {shape} {options}")
+    x = torch.randn(2, *shape, generator=torch.Generator().manual_seed(seed))
+    integer = integer_model(model, x, **options)
+    check_lowering(model.double(), integer, x.double())
+    model.float()
+    network, report = convert(integer)
+    units = reference.units_of(network, x.numpy(), n_steps)
+    expected = oracle(network, units, n_steps)
+    ran = reference.run(network, x.numpy(), n_steps)
+    snn = pnn.to_snn(integer).run(x, n_steps)
+    for p in network.populations:
+        if isinstance(p, Readout):
+            np.testing.assert_array_equal(
+                ran.readouts[p.name].reshape(2, -1), expected[p.name][:, -1]
+            )
+            continue
+        flat = expected[p.name]
+        np.testing.assert_array_equal(ran.spikes[p.name].reshape(flat.shape), flat)
+        np.testing.assert_array_equal(snn.spikes[p.name].reshape(flat.shape), flat)
+    np.testing.assert_allclose(
+        snn.logits.numpy().reshape(2, -1), ran.logits["output"].reshape(2, -1), rtol=1e-4, atol=1e-4
+    )
+    if n_steps == 1:
+        np.testing.assert_array_equal(pnn.predict(integer, x).numpy(), snn.logits.numpy())
+    assert report.n_neurons == network.n_neurons
