@@ -76,12 +76,21 @@ def map_network(
         )
     rates = rates_of(network, traffic)
     resources = Resources(network, chip)
-    cores = pack(resources, cut_network(resources))
+    blocks = cut_network(resources, objective=objective)
+    cores = pack(resources, blocks, entries_of(resources, blocks))
     if len(cores) > chip.n_cores:
         raise too_many_cores(resources, cores)
     between = core_traffic(resources, cores, rates)
     places = curve_order(chip)[: len(cores)]
     return build_mapping(resources, cores, places, between, objective=objective, seed=seed)
+
+
+def entries_of(
+    resources: Resources, blocks: dict[str, list[Block]]
+) -> dict[str, NDArray[np.int64]]:
+    """Output-axon entries of each neuron, by population, if every block had its own core."""
+    alone = [[block] for found in blocks.values() for block in found]
+    return {name: resources.output_entries(name, alone) for name in blocks}
 
 
 def too_many_cores(resources: Resources, cores: Sequence[Sequence[Block]]) -> CapacityError:

@@ -1,4 +1,4 @@
-"""Which blocks share a core: greedy first fit, in topological order."""
+"""Which blocks share a core: greedy, in topological order, the latest core that has room."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pmsm_hw.network import PolarityMultiSpike
 
@@ -14,23 +15,46 @@ if TYPE_CHECKING:
     from pmsm_hw.mapping.assignment import Block
     from pmsm_hw.mapping.resources import Resources
 
-__all__ = ["pack"]
+__all__ = ["block_needs", "pack"]
 
-_OPEN_CORES = 64
-"""How many cores that still have room are looked at for each block."""
+_OPEN_CORES = 2048
+"""How many cores that still have room are looked at for each block: keeps the time linear."""
+_TRIES = 16
+"""How many of them may fail on configurations before a new core is opened."""
 
 
 @dataclass
 class _Core:
     blocks: list[Block]
-    need: tuple[int, int, int, int]
     populations: set[str]
     thresholds: set[int]
     formats: set[tuple[int, int, int]]
 
 
+def block_needs(
+    resources: Resources, blocks: Iterable[Block], entries: dict[str, NDArray[np.int64]]
+) -> NDArray[np.int64]:
+    """What each block needs of each of `RESOURCES`, ``(n, 4)`` int64."""
+    return np.array(
+        [
+            (
+                block.n_neurons,
+                resources.input_axons([block]),
+                int(entries[block.population][block.slices()].sum()),
+                resources.synapse_bits([block]),
+            )
+            for block in blocks
+        ],
+        np.int64,
+    ).reshape(-1, 4)
+
+
 def pack(
-    resources: Resources, blocks: dict[str, list[Block]], *, share: bool = True
+    resources: Resources,
+    blocks: dict[str, list[Block]],
+    entries: dict[str, NDArray[np.int64]],
+    *,
+    share: bool = True,
 ) -> list[list[Block]]:
     """Put blocks onto cores.
 
@@ -40,6 +64,9 @@ def pack(
         Of network and chip.
     blocks
         By population, in topological order; each fits a core by itself.
+    entries
+        By population, output-axon entries of each neuron if every block had its own core: sharing
+        only lowers them.
     share
         Whether blocks may share a core.
 
@@ -48,48 +75,50 @@ def pack(
     list of lists
         Blocks of each core, cores in the order of their first block.
     """
+    ordered = [block for found in blocks.values() for block in found]
     if not share:
-        return [[block] for found in blocks.values() for block in found]
+        return [[block] for block in ordered]
     limits = resources.chip.limits
-    capacity = (
-        limits.neurons.value,
-        limits.input_axons.value,
-        limits.output_axons.value,
-        limits.synapse_memory_bits.value,
+    capacity = np.array(
+        [
+            limits.neurons.value,
+            limits.input_axons.value,
+            limits.output_axons.value,
+            limits.synapse_memory_bits.value,
+        ]
     )
-    entries = {
-        name: resources.output_entries(name, ([b] for bs in blocks.values() for b in bs))
-        for name in blocks
-    }
+    needs = block_needs(resources, ordered, entries)
+    formats = {name: {f for w in resources.into(name) for f in w.formats} for name in blocks}
+    smallest = needs.min(axis=0, initial=0)
     cores: list[_Core] = []
-    open_cores: list[_Core] = []
-    for name, found in blocks.items():
-        wires = resources.into(name)
-        formats = {f for w in wires for f in w.formats}
-        for block in found:
-            need = (
-                block.n_neurons,
-                resources.input_axons([block]),
-                int(entries[name][block.slices()].sum()),
-                resources.synapse_bits([block]),
-            )
-            new = _Core([block], need, {name}, _thresholds(resources, block), formats)
-            if max(n / c for n, c in zip(need, capacity, strict=True)) > 0.75:
-                cores.append(new)
+    free = np.zeros((_OPEN_CORES, 4), np.int64)
+    owner = np.full(_OPEN_CORES, -1, np.int64)
+    n_open = 0
+    for block, need in zip(ordered, needs, strict=True):
+        name = block.population
+        new = _Core([block], {name}, _thresholds(resources, block), formats[name])
+        fitting = np.flatnonzero((free[:n_open] >= need).all(axis=1))
+        for slot in fitting[::-1][:_TRIES].tolist():
+            core = cores[owner[slot]]
+            if _suits(resources, core, new):
+                core.blocks.append(block)
+                core.populations |= new.populations
+                core.thresholds |= new.thresholds
+                core.formats = core.formats | new.formats
+                free[slot] -= need
+                break
+        else:
+            cores.append(new)
+            room = capacity - need
+            if (room < smallest).any():
                 continue
-            for core in reversed(open_cores):
-                if _fits(resources, core, new, capacity):
-                    _join(core, new)
-                    break
-            else:
-                cores.append(new)
-                open_cores.append(new)
-                if len(open_cores) > _OPEN_CORES:
-                    fullest = max(
-                        open_cores,
-                        key=lambda c: max(n / m for n, m in zip(c.need, capacity, strict=True)),
-                    )
-                    open_cores.remove(fullest)
+            if n_open == _OPEN_CORES:  # close the one with least room
+                tightest = int((free / capacity).min(axis=1).argmin())
+                free[tightest:-1] = free[tightest + 1 :]
+                owner[tightest:-1] = owner[tightest + 1 :]
+                n_open -= 1
+            free[n_open], owner[n_open] = room, len(cores) - 1
+            n_open += 1
     return [core.blocks for core in cores]
 
 
@@ -104,22 +133,13 @@ def _thresholds(resources: Resources, block: Block) -> set[int]:
     return set(np.unique(theta_of(population, block)).tolist())
 
 
-def _fits(resources: Resources, core: _Core, new: _Core, capacity: Iterable[int]) -> bool:
+def _suits(resources: Resources, core: _Core, new: _Core) -> bool:
     limits = resources.chip.limits
-    configurations = (
-        (limits.threshold_configurations, core.thresholds | new.thresholds),
-        (limits.neuron_configurations, core.populations | new.populations),
-        (limits.synapse_configurations, core.formats | new.formats),
+    return all(
+        limit is None or len(values) <= limit.value
+        for limit, values in (
+            (limits.threshold_configurations, core.thresholds | new.thresholds),
+            (limits.neuron_configurations, core.populations | new.populations),
+            (limits.synapse_configurations, core.formats | new.formats),
+        )
     )
-    return all(a + b <= c for a, b, c in zip(core.need, new.need, capacity, strict=True)) and all(
-        limit is None or len(values) <= limit.value for limit, values in configurations
-    )
-
-
-def _join(core: _Core, new: _Core) -> None:
-    core.blocks.extend(new.blocks)
-    a, b, c, d = (m + n for m, n in zip(core.need, new.need, strict=True))
-    core.need = (a, b, c, d)
-    core.populations |= new.populations
-    core.thresholds |= new.thresholds
-    core.formats = core.formats | new.formats

@@ -180,6 +180,7 @@ class Resources:
         }
         self._bits: dict[tuple[object, ...], tuple[int, SynapticKind]] = {}
         self._signatures: dict[tuple[str, int, Range], NDArray[np.bool_]] = {}
+        self._distinct_rows: dict[tuple[str, int, Range], tuple[NDArray[np.bool_], bytes]] = {}
         self._taps: dict[tuple[str, Range], tuple[NDArray[np.int64], bool]] = {}
 
     def into(self, population: str) -> tuple[Wire, ...]:
@@ -300,18 +301,26 @@ class Resources:
         if wire.shares_lists:
             form = wire.form
             assert isinstance(form, WindowForm)
-            rows = np.unique(self.signatures(wire, 0, block.rows), axis=0)
-            columns = np.unique(self.signatures(wire, 1, block.columns), axis=0)
+            rows, row_key = self._distinct(wire, 0, block.rows)
+            columns, column_key = self._distinct(wire, 1, block.columns)
             channels: object = block.channels
             if wire.is_full and form.groups == 1:
                 channels = block.channels[1] - block.channels[0]
-            key = (wire.projection.name, rows.tobytes(), columns.tobytes(), channels, n)
+            key = (wire.projection.name, row_key, column_key, channels, n)
             if key not in self._bits:
                 taps, _ = self.taps(wire, block.channels)
-                lengths = np.einsum("cij,ai,bj->cab", taps, rows, columns, optimize=True)
+                lengths = tap_sums(taps, rows, columns)
                 self._bits[key] = self._smaller(wire, lengths, n)
             return self._bits[key][0], "conv"
         return self._smaller(wire, self._fan_out(wire, block).count, n)
+
+    def _distinct(self, wire: Wire, axis: int, targets: Range) -> tuple[NDArray[np.bool_], bytes]:
+        """Distinct rows of `signatures`, and a key of them."""
+        key = (wire.projection.name, axis, targets)
+        if key not in self._distinct_rows:
+            rows: NDArray[np.bool_] = np.unique(self.signatures(wire, axis, targets), axis=0)
+            self._distinct_rows[key] = (rows, rows.tobytes())
+        return self._distinct_rows[key]
 
     def taps(self, wire: Wire, channels: Range) -> tuple[NDArray[np.int64], bool]:
         """`tap_counts` of target channels, and whether every one is above zero."""
@@ -463,6 +472,17 @@ class Resources:
     def placed(self) -> tuple[Population, ...]:
         """Populations that sit on cores, in topological order."""
         return tuple(p for p in self.network.topological if not isinstance(p, Input))
+
+
+def tap_sums(
+    taps: NDArray[np.int64], y: NDArray[np.bool_], x: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    """Synapses of each source channel by row and column signature, channels first."""
+    c, kh, kw = taps.shape
+    pairs = (y[:, None, :, None] & x[None, :, None, :]).reshape(-1, kh * kw)
+    # counts are far below 2**53, exact in float64
+    sums = taps.reshape(c, -1).astype(np.float64) @ pairs.T.astype(np.float64)
+    return sums.astype(np.int64).reshape(c, len(y), len(x))
 
 
 def reach_mask(

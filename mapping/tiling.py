@@ -29,14 +29,13 @@ if TYPE_CHECKING:
     from pmsm_hw.mapping.assignment import Objective
     from pmsm_hw.mapping.resources import Resources, Wire
 
-__all__ = ["Grid", "cut_network", "grid_blocks"]
+__all__ = ["Bound", "Candidates", "Grid", "candidates", "cut_network", "grid_blocks", "lower_bound"]
 
 Range = tuple[int, int]
 UNPLACED = -1
 """Core of a block that has none yet."""
 
 _MAX_ROUNDS = 12
-_PRESSURES = (1.0, 2.0, 0.5, 4.0)
 _MAX_EXACT = 48
 
 
@@ -91,12 +90,16 @@ class AxisTable:
         ``(n,)`` the same, summed over parts.
     distinct, all_rows
         ``(n, kernel + 1)`` most rows with distinct taps, and all rows, by their number of taps.
+    distinct_sum, all_rows_sum
+        The same, summed over parts.
     """
 
     hit: NDArray[np.int64]
     hit_sum: NDArray[np.int64]
     distinct: NDArray[np.int64]
     all_rows: NDArray[np.int64]
+    distinct_sum: NDArray[np.int64]
+    all_rows_sum: NDArray[np.int64]
 
 
 def axis_table(
@@ -108,7 +111,9 @@ def axis_table(
     kernel, size = form.weight.shape[2 + axis], form.target[1 + axis]
     n = len(choices)
     hit, hit_sum = np.zeros(n, np.int64), np.zeros(n, np.int64)
-    distinct, all_rows = (np.zeros((n, kernel + 1), np.int64) for _ in range(2))
+    distinct, all_rows, distinct_sum, all_rows_sum = (
+        np.zeros((n, kernel + 1), np.int64) for _ in range(4)
+    )
     bit = np.int64(1) << np.arange(kernel, dtype=np.int64)
     seen: dict[tuple[int, int, int], tuple[int, NDArray[np.int64], NDArray[np.int64]]] = {}
     for i, cuts in enumerate(choices.tolist()):
@@ -134,8 +139,18 @@ def axis_table(
             hit_sum[i] += rows
             distinct[i] = np.maximum(distinct[i], by_taps)
             all_rows[i] = np.maximum(all_rows[i], by_all)
-    distinct[:, 0] = all_rows[:, 0] = 0
-    return AxisTable(hit=hit, hit_sum=hit_sum, distinct=distinct, all_rows=all_rows)
+            distinct_sum[i] += by_taps
+            all_rows_sum[i] += by_all
+    for table in (distinct, all_rows, distinct_sum, all_rows_sum):
+        table[:, 0] = 0
+    return AxisTable(
+        hit=hit,
+        hit_sum=hit_sum,
+        distinct=distinct,
+        all_rows=all_rows,
+        distinct_sum=distinct_sum,
+        all_rows_sum=all_rows_sum,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +167,10 @@ class Candidates:
         Of the fullest block.
     likely_axons, likely_bits
         The same, estimated from the share of zero weights.
+    total_bits
+        Synapse memory of all blocks, likewise estimated.
+    n_neurons
+        Neurons of the population.
     n_blocks
         Blocks of the grid.
     deliveries
@@ -165,6 +184,8 @@ class Candidates:
     thresholds: NDArray[np.int64]
     likely_axons: NDArray[np.float64]
     likely_bits: NDArray[np.float64]
+    total_bits: NDArray[np.float64]
+    n_neurons: int
     n_blocks: NDArray[np.int64]
     deliveries: dict[str, NDArray[np.int64]]
 
@@ -178,7 +199,7 @@ def candidates(resources: Resources, population: Population) -> Candidates:
     neurons = largest[0][:, None, None] * largest[1][:, None] * largest[2]
     n_blocks = choices[0][:, None, None] * choices[1][:, None] * choices[2]
     axons, bits = np.zeros_like(neurons), np.zeros_like(neurons)
-    likely_axons, likely_bits = np.zeros(neurons.shape), np.zeros(neurons.shape)
+    likely_axons, likely_bits, total_bits = (np.zeros(neurons.shape) for _ in range(3))
     deliveries: dict[str, NDArray[np.int64]] = {}
     dense_lists = {
         each: list_bits(chip, neurons, each)
@@ -191,7 +212,7 @@ def candidates(resources: Resources, population: Population) -> Candidates:
             source = resources.network[wire.projection.source]
             _, height, width = chw(source.shape)
             lists = np.full_like(neurons, source.n_neurons)
-            hits = [(neurons, lists)]
+            hits = [(neurons, lists, lists * n_blocks)]
             deliveries[wire.projection.name] = n_blocks * source.n_neurons
             shared = wire.axons == "pixel"
             units = np.full_like(neurons, height * width) if shared else lists
@@ -201,11 +222,13 @@ def candidates(resources: Resources, population: Population) -> Candidates:
             pixels = tables[0].hit[:, None] * tables[1].hit
             shared = wire.axons == "pixel"
             y, x = ((t.distinct if shared else t.all_rows) for t in tables)
+            y_sum, x_sum = ((t.distinct_sum if shared else t.all_rows_sum) for t in tables)
             lists = n_channels[:, None, None] * y.sum(axis=1)[:, None] * x.sum(axis=1)
             hits = [
                 (
                     np.broadcast_to((per_channel * (i * j))[:, None, None], neurons.shape),
                     n_channels[:, None, None] * y[:, i][:, None] * x[:, j],
+                    channel_sum[:, None, None] * y_sum[:, i][:, None] * x_sum[:, j],
                 )
                 for i in range(1, y.shape[1])
                 for j in range(1, x.shape[1])
@@ -217,7 +240,7 @@ def candidates(resources: Resources, population: Population) -> Candidates:
                 pixels if shared else n_channels[:, None, None] * pixels, neurons.shape
             )
         axons += units * wire.n_signs
-        mean_hits = sum(n * m for n, m in hits) / np.maximum(lists, 1)
+        mean_hits = sum(n * m for n, m, _ in hits) / np.maximum(lists, 1)
         if wire.axons == "pixel":
             likely_axons += units * wire.n_signs
         else:
@@ -227,10 +250,12 @@ def candidates(resources: Resources, population: Population) -> Candidates:
         for width in wire.widths:
             each = width + wire.delay_bits
             dense += lists * dense_lists[each]
-            for length, count in hits:
+            for length, count, in_all in hits:
                 sparse += count * list_bits(chip, length, each + index)
-                thinned = np.maximum((length * density).astype(np.int64), 1)
-                likely += count * list_bits(chip, thinned, each + index)
+                thinned = np.maximum(np.rint(length * density).astype(np.int64), 1)
+                thin_bits = list_bits(chip, thinned, each + index)
+                likely += count * thin_bits
+                total_bits += in_all * np.minimum(thin_bits, dense_lists[each])
         bits += np.minimum(sparse, dense)
         likely_bits += np.minimum(likely, dense)
     return Candidates(
@@ -241,6 +266,8 @@ def candidates(resources: Resources, population: Population) -> Candidates:
         thresholds=np.minimum(neurons, _thresholds(population, choices[0])[:, None, None]),
         likely_axons=likely_axons,
         likely_bits=likely_bits,
+        total_bits=total_bits,
+        n_neurons=population.n_neurons,
         n_blocks=n_blocks,
         deliveries=deliveries,
     )
@@ -326,8 +353,8 @@ def cut_network(
     resources
         Of the network and the chip.
     objective
-        ``"cores"`` and ``"latency"`` take the cut with fewest blocks, ``"energy"`` the one with
-        fewest deliveries among those with at most a tenth more blocks.
+        ``"cores"`` and ``"latency"`` take the cut with fewest cores, ``"energy"`` the one with
+        fewest deliveries among those with at most a tenth more cores.
     progress
         Called with a line about what is done.
     deadline
@@ -348,22 +375,28 @@ def cut_network(
         if progress is not None:
             progress(f"counting {population.name}")
         counts[population.name] = candidates(resources, population)
-    needed = {p.name: _fewest_blocks(resources, counts[p.name]) for p in resources.placed}
-    cuts: list[tuple[int, float, dict[str, Grid]]] = []
+    cuts: list[tuple[float, float, dict[str, Grid]]] = []
     failure: CapacityError | None = None
-    for weight in _PRESSURES:
+    bound = lower_bound(resources, counts)
+    n, b, e = bound.weights
+    for weights in (
+        (0.02, n, b, e),
+        (0.1, n, b, e),
+        (0.1, 0.2, 0.2, 0.6),
+        (0.1, 0.2, 0.6, 0.2),
+        (1.0, 0.0, 0.0, 0.0),
+    ):
         if cuts and deadline is not None and deadline():
             break
         if progress is not None:
-            progress(f"cutting, output axons weigh {weight:g}")
+            progress(f"cutting, weights {weights}")
         try:
-            grids = _cut_once(resources, counts, needed, weight)
+            grids = _cut_once(resources, counts, weights)
         except CapacityError as error:
             failure = error
             continue
-        n_blocks = sum(g.n_blocks for g in grids.values())
-        deliveries = sum(_deliveries(counts[g.population], g) for g in grids.values())
-        cuts.append((n_blocks, deliveries, grids))
+        n_cores, deliveries = _estimate(resources, counts, grids)
+        cuts.append((n_cores, deliveries, grids))
     if not cuts:
         assert failure is not None
         raise failure
@@ -376,30 +409,94 @@ def cut_network(
     return {p.name: grid_blocks(p, best[2][p.name]) for p in resources.placed}
 
 
-def _fewest_blocks(resources: Resources, counts: Candidates) -> float:
-    """Blocks that a population needs by its own inputs and neurons alone."""
+def _shares(resources: Resources, counts: Candidates) -> NDArray[np.float64]:
+    """Cores' worth of neurons, synapse memory and sources' output axons of each grid.
+
+    Returns
+    -------
+    ndarray
+        ``(3, *grids)`` float64.
+    """
     limits = resources.chip.limits
-    fits = (counts.neurons <= limits.neurons.value) & (
-        counts.likely_axons <= limits.input_axons.value
-    )
-    fits &= counts.likely_bits <= limits.synapse_memory_bits.value
-    if not fits.any():
-        return float(counts.n_blocks.max())
-    return float(counts.n_blocks[fits].min())
+    entries = np.zeros(counts.n_blocks.shape)
+    for name, deliveries in counts.deliveries.items():
+        wire = resources.wires[name]
+        if not isinstance(resources.network[wire.projection.source], Input):
+            entries += deliveries * (wire.entries * wire.n_signs / limits.output_axons.value)
+    neurons = np.full(counts.n_blocks.shape, counts.n_neurons / limits.neurons.value)
+    return np.stack([neurons, counts.total_bits / limits.synapse_memory_bits.value, entries])
 
 
-def _deliveries(counts: Candidates, grid: Grid) -> float:
-    at = tuple(
-        int(np.searchsorted(choice, k)) for choice, k in zip(counts.choices, grid.cuts, strict=True)
-    )
-    return float(sum(d[at] for d in counts.deliveries.values()))
+def _fitting(resources: Resources, counts: Candidates) -> NDArray[np.bool_]:
+    """Grids whose blocks will likely fit a core, output axons aside."""
+    limits = resources.chip.limits
+    fits: NDArray[np.bool_] = counts.neurons <= limits.neurons.value
+    fits &= counts.likely_axons <= 1.02 * limits.input_axons.value
+    fits &= counts.likely_bits <= 1.02 * limits.synapse_memory_bits.value
+    if limits.threshold_configurations is not None:
+        fits &= counts.thresholds <= limits.threshold_configurations.value
+    return fits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bound:
+    """Fewest cores that any such cut can do with.
+
+    Parameters
+    ----------
+    cores
+        The bound.
+    weights
+        Of neurons, synapse memory and output axons, adding up to 1, that prove it: no core holds
+        more than the sum of its shares so weighted.
+    """
+
+    cores: int
+    weights: tuple[float, float, float]
+
+
+def lower_bound(resources: Resources, counts: MappingType[str, Candidates]) -> Bound:
+    """Bound the cores of any cut into grids (a Lagrangian bound over three resources).
+
+    A core's weighted shares of neurons, synapse memory and output axons add up to at most 1, for
+    any weights that add up to 1; summing, over populations, the least weighted share that any
+    grid of blocks that fit a core has bounds the cores from below. The weights are searched for
+    the best bound. Zeros among weights enter by their share.
+    """
+    steps = np.linspace(0.0, 1.0, 21)
+    weights = np.array([(a, b, 1 - a - b) for a in steps for b in steps if a + b <= 1 + 1e-9])
+    total = np.zeros(len(weights))
+    for found in counts.values():
+        shares = _shares(resources, found)
+        fits = _fitting(resources, found)
+        columns = shares[:, fits] if fits.any() else shares.reshape(3, -1)[:, -1:]
+        total += (weights @ columns).min(axis=1)
+    best = int(total.argmax())
+    a, b, c = (max(float(w), 0.0) for w in weights[best])
+    return Bound(cores=max(1, int(np.ceil(total[best] - 1e-6))), weights=(a, b, c))
+
+
+def _estimate(
+    resources: Resources, counts: dict[str, Candidates], grids: dict[str, Grid]
+) -> tuple[float, float]:
+    """Cores that a cut will take when blocks share them well, and its deliveries."""
+    total, deliveries, n_blocks = np.zeros(3), 0.0, 0
+    for name, grid in grids.items():
+        found = counts[name]
+        at = tuple(
+            int(np.searchsorted(choice, k))
+            for choice, k in zip(found.choices, grid.cuts, strict=True)
+        )
+        n_blocks += grid.n_blocks
+        total += _shares(resources, found)[(slice(None), *at)]
+        deliveries += float(sum(d[at] for d in found.deliveries.values()))
+    return float(total.max()) + 0.05 * n_blocks, deliveries
 
 
 def _cut_once(
     resources: Resources,
     counts: dict[str, Candidates],
-    needed: dict[str, float],
-    weight: float,
+    weights: Sequence[float],
 ) -> dict[str, Grid]:
     order = [p.name for p in resources.placed]
     position = {name: i for i, name in enumerate(order)}
@@ -419,7 +516,7 @@ def _cut_once(
             known = {**{n: guess[n] for n in backward[name] if n in guess}, **done}
             entries = grid_entries(resources, name, known)
             done[name] = _best_grid(
-                resources, resources.network[name], counts[name], entries, needed, weight
+                resources, resources.network[name], counts[name], entries, weights
             )
         if not any(backward.values()) or done == guess:
             return done
@@ -507,22 +604,17 @@ def _best_grid(
     population: Population,
     counts: Candidates,
     entries: NDArray[np.int64],
-    needed: dict[str, float],
-    weight: float,
+    weights: Sequence[float],
 ) -> Grid:
     limits = resources.chip.limits
     _check_single_neuron(resources, population, counts, entries)
     sums = _BlockSums(entries)
-    score = _score(resources, counts, needed, weight)
+    score = _score(resources, counts, weights)
     order = np.argsort(score, axis=None, kind="stable")
-    small = counts.neurons <= limits.neurons.value
-    if limits.threshold_configurations is not None:
-        small &= counts.thresholds <= limits.threshold_configurations.value
-    small &= sums.total <= limits.output_axons.value * counts.n_blocks
-    sure = small & (counts.axons <= limits.input_axons.value)
+    likely = _fitting(resources, counts)
+    likely &= sums.total <= limits.output_axons.value * counts.n_blocks
+    sure = likely & (counts.axons <= limits.input_axons.value)
     sure &= counts.bits <= limits.synapse_memory_bits.value
-    likely = small & (counts.likely_axons <= 1.02 * limits.input_axons.value)
-    likely &= counts.likely_bits <= 1.02 * limits.synapse_memory_bits.value
     sure_, likely_ = sure.reshape(-1), likely.reshape(-1)
     n_exact = 0
     for flat in order.tolist():
@@ -558,25 +650,21 @@ def _cuts(counts: Candidates, flat: int) -> tuple[int, int, int]:
 
 
 def _score(
-    resources: Resources, counts: Candidates, needed: dict[str, float], weight: float
+    resources: Resources, counts: Candidates, weights: Sequence[float]
 ) -> NDArray[np.float64]:
-    """What a grid costs: its blocks, those that its sources' output axons need, deliveries."""
-    limits = resources.chip.limits
-    score = counts.n_blocks.astype(np.float64)
-    by_source: dict[str, NDArray[np.float64]] = {}
-    n_sources = 0
-    total = np.zeros(score.shape)
-    for name, deliveries in counts.deliveries.items():
-        wire = resources.wires[name]
-        source = resources.network[wire.projection.source]
-        total += deliveries
-        n_sources += source.n_neurons
-        if not isinstance(source, Input):
-            share = deliveries * (wire.entries * wire.n_signs / limits.output_axons.value)
-            by_source[source.name] = by_source.get(source.name, np.zeros(score.shape)) + share
-    for name, share in by_source.items():
-        score += weight * np.maximum(share - needed[name], 0.0)
-    return score + 0.01 * total / max(n_sources, 1)
+    """What a grid costs in cores: weighted blocks and shares; fewer deliveries break ties."""
+    n_sources = sum(
+        resources.network[resources.wires[name].projection.source].n_neurons
+        for name in counts.deliveries
+    )
+    reached = np.zeros(counts.n_blocks.shape)
+    for deliveries in counts.deliveries.values():
+        reached += deliveries
+    by_blocks, *by_share = weights
+    score: NDArray[np.float64] = by_blocks * counts.n_blocks + np.tensordot(
+        np.array(by_share), _shares(resources, counts), 1
+    )
+    return score + 0.01 * reached / max(n_sources, 1)
 
 
 def _fits(resources: Resources, population: Population, grid: Grid) -> bool:
