@@ -1,0 +1,186 @@
+"""All data sets by name: `load`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from pmsm_hw.datasets import cifar, event_sets, image_folder, mnist
+from pmsm_hw.datasets.labelled import Compose, LabelledSet, Mirror, Shift, Source, Transform
+from pmsm_hw.errors import InputError
+
+__all__ = ["NAMES", "load"]
+
+IMAGE_SETS = ("cifar10", "cifar100", "imagenet", "mnist")
+EVENT_SETS = ("cifar10dvs", "dvsgesture", "ncaltech101", "nmnist")
+NAMES = tuple(sorted(IMAGE_SETS + EVENT_SETS))
+"""Names that `load` knows; ``imagenet`` is any folder of images in ``train`` and ``val``."""
+
+_EVENT_LOADERS = {
+    "cifar10dvs": event_sets.load_cifar10dvs,
+    "dvsgesture": event_sets.load_dvsgesture,
+    "ncaltech101": event_sets.load_ncaltech101,
+    "nmnist": event_sets.load_nmnist,
+}
+
+# The usual augmentations. Not mirrored: digits, and gestures of the left and the right hand.
+_AUGMENTATIONS: dict[str, Transform] = {
+    "cifar10": Compose((Shift(4), Mirror())),
+    "cifar100": Compose((Shift(4), Mirror())),
+    "imagenet": Mirror(),
+    "mnist": Shift(2),
+    "cifar10dvs": Compose((Shift(5), Mirror())),
+    "dvsgesture": Shift(5),
+    "ncaltech101": Compose((Shift(8), Mirror())),
+    "nmnist": Shift(2),
+}
+
+
+def load(
+    name: str,
+    root: str | os.PathLike[str],
+    n_steps: int | None = None,
+    *,
+    split: Literal["train", "test"] = "train",
+    augment: bool = False,
+    transform: Transform | Sequence[Transform] | None = None,
+    image_size: int = 224,
+    window_us: int | None = None,
+    bin_pixels: int = 1,
+    download: bool = False,
+    seed: int = 0,
+) -> LabelledSet:
+    """Open a data set.
+
+    ======================  ======================================  =====================
+    name                    files under ``root``                    sample
+    ======================  ======================================  =====================
+    ``cifar10``             ``cifar-10-batches-bin/*.bin``          ``(3, 32, 32)``
+    ``cifar100``            ``cifar-100-binary/*.bin``              ``(3, 32, 32)``
+    ``imagenet``            ``train|val/CLASS/*.JPEG``              ``(3, size, size)``
+    ``mnist``               ``*-ubyte[.gz]``                        ``(1, 28, 28)``
+    ``cifar10dvs``          ``CLASS/cifar10_CLASS_N.aedat``         ``(T, 2, 128, 128)``
+    ``dvsgesture``          ``DvsGesture/`` or tonic's form of it   ``(T, 2, 128, 128)``
+    ``ncaltech101``         ``Caltech101/CLASS/*.bin``              ``(T, 2, 180, 240)``
+    ``nmnist``              ``Train|Test/DIGIT/*.bin``              ``(T, 2, 34, 34)``
+    ======================  ======================================  =====================
+
+    CIFAR is read in its binary version only: the python version is a pickle, which runs code.
+
+    Parameters
+    ----------
+    name
+        See above.
+    root
+        Folder of the files, or the folder above the data set's own.
+    n_steps
+        Event sets: number of frames T, needed. Images: by default no step axis; with ``n_steps``
+        the image is repeated, ``(T, channels, height, width)``.
+    split
+        ``"train"`` or ``"test"`` (ImageNet's ``val``). CIFAR10-DVS and N-Caltech101 have no
+        official split: `pmsm_hw.datasets.event_sets` says which is used.
+    augment
+        The usual augmentation of the set: shifts (padding and random crop) and, where classes
+        allow it, mirror images; for ``imagenet`` a random resized crop and mirror images.
+    transform
+        More of your own, after that: ``transform(x, rng) -> x``, for example `Normalize`.
+    image_size
+        Side of the crop for ``imagenet``.
+    window_us, bin_pixels
+        Event sets: length of a frame (else the recording is cut into T equal parts), and the side
+        of the squares of pixels that are counted together.
+    download
+        Fetch what is missing, if the publisher's site allows it (not ``imagenet``); checked by MD5.
+    seed
+        Of the augmentations.
+
+    Returns
+    -------
+    LabelledSet
+        ``len(data)`` and ``data[i] -> (x, label)``, x float32: pixel values in [0, 1], or numbers
+        of events. ``torch.utils.data.DataLoader(data, ...)`` takes it as it is.
+
+    Raises
+    ------
+    InputError
+        If a name or parameter is out of range.
+    DatasetError
+        If files are absent or damaged, or cannot be downloaded.
+    """
+    if name not in NAMES:
+        raise InputError(
+            f"data set {name!r}",
+            f"is unknown, there are {', '.join(NAMES)}",
+            remedy="choose one of them",
+            actual=name,
+            limit=NAMES,
+        )
+    if split not in ("train", "test"):
+        raise InputError(
+            f"data set '{name}'",
+            f"split {split!r} is unknown",
+            remedy="use 'train' or 'test'",
+            actual=split,
+            limit=("train", "test"),
+        )
+    for what, value in (("n_steps", n_steps), ("window_us", window_us), ("image_size", image_size)):
+        if value is not None and (isinstance(value, bool) or int(value) != value or value < 1):
+            raise InputError(
+                f"data set '{name}'",
+                f"{what} {value!r} is not a positive integer",
+                remedy="give a whole number, at least 1",
+                actual=value,
+                limit=1,
+            )
+    folder = Path(root)
+    source: Source
+    if name in EVENT_SETS:
+        if n_steps is None:
+            raise InputError(
+                f"data set '{name}'",
+                "holds events and n_steps is None, a number of frames is needed",
+                remedy="give n_steps, for example 10",
+                actual=None,
+                limit=1,
+            )
+        source, labels, classes = _EVENT_LOADERS[name](
+            folder, split, download, n_steps=n_steps, window_us=window_us, bin_pixels=bin_pixels
+        )
+        repeat = None
+    else:
+        if window_us is not None or bin_pixels != 1:
+            raise InputError(
+                f"data set '{name}'",
+                f"holds images; window_us {window_us}, bin_pixels {bin_pixels} are for events",
+                remedy="leave them out",
+                actual=(window_us, bin_pixels),
+                limit=(None, 1),
+            )
+        repeat = n_steps
+        if name == "mnist":
+            source, labels = mnist.load_mnist(folder, split, download)
+            classes = tuple(str(d) for d in range(10))
+        elif name == "cifar10":
+            source, labels = cifar.load_cifar10(folder, split, download)
+            classes = cifar.CIFAR10_CLASSES
+        elif name == "cifar100":
+            source, labels, classes = cifar.load_cifar100(folder, split, download)
+        else:
+            source, labels, classes = image_folder.load_image_folder(
+                folder, split, image_size, random_crop=augment
+            )
+    steps: list[Transform] = [_AUGMENTATIONS[name]] if augment else []
+    if transform is not None:
+        steps += [transform] if callable(transform) else list(transform)
+    return LabelledSet(
+        name=name,
+        split=split,
+        class_names=classes,
+        labels=labels,
+        source=source,
+        n_steps=repeat,
+        transform=Compose(tuple(steps)) if steps else None,
+        seed=seed,
+    )
