@@ -30,7 +30,7 @@ __all__ = [
     "Window",
 ]
 
-MAX_MATRIX = 1 << 26
+MAX_MATRIX = 1 << 24
 """Largest number of weights of a map that had to be written out as a matrix."""
 
 
@@ -423,7 +423,19 @@ def _columns_of(window: Window, offset: int, channels: int, scale: Tensor) -> Wi
 
 
 def _after(outer: Window | Pool, term: Term, shape: Shape) -> Map:
-    """``outer`` applied to what ``term`` gives, in ``shape``."""
+    """``outer`` applied to what ``term`` gives, in ``shape``; as a matrix if there is no window."""
+    try:
+        return _window_after(outer, term, shape)
+    except NotFoldableError:
+        n = _size(shape)
+        out = _pool_window(outer) if isinstance(outer, Pool) else outer
+        if isinstance(term.map, Flat) or n * _size(term.source_shape) > MAX_MATRIX:
+            raise
+        inner = as_matrix(term.map, term.source_shape, n, shape)
+        return _window_of_matrix(out, inner, shape)
+
+
+def _window_after(outer: Window | Pool, term: Term, shape: Shape) -> Map:
     inner = term.map
     if isinstance(inner, Flat):
         raise NotFoldableError("applies a window to a flattened value")
