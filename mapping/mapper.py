@@ -16,7 +16,7 @@ from pmsm_hw.mapping.packing import pack
 from pmsm_hw.mapping.placement import curve_order
 from pmsm_hw.mapping.resources import Resources
 from pmsm_hw.mapping.routing import link_loads
-from pmsm_hw.mapping.tiling import cut_network
+from pmsm_hw.mapping.tiling import check_formats, cut_network
 from pmsm_hw.mapping.traffic import IO, Traffic, core_traffic, rates_of
 from pmsm_hw.operators import chw
 
@@ -76,8 +76,9 @@ def map_network(
         )
     rates = rates_of(network, traffic)
     resources = Resources(network, chip)
-    blocks = cut_network(resources, objective=objective)
-    cores = pack(resources, blocks, entries_of(resources, blocks))
+    check_formats(resources)
+    cut = cut_network(resources, objective=objective)
+    cores = pack(resources, cut.blocks, entries_of(resources, cut.blocks))
     if len(cores) > chip.n_cores:
         raise too_many_cores(resources, cores)
     between = core_traffic(resources, cores, rates)

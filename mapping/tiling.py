@@ -1,10 +1,15 @@
 """Cutting populations into blocks that fit a core, under every limit at once.
 
-A population is cut into a grid of near-equal blocks: ``n`` cuts along channels, rows and columns.
-All such grids are counted at once (resources of windows are products of what one axis needs), and
-the best one that fits is taken. Populations are cut in reverse topological order, so that the
-output axons of a population, one per target core, are known when it is its turn; recurrent ones are
-cut again until the counts agree.
+A population is cut along rows and columns into a grid of cells, and each cell along its channels
+into as few blocks as fit (windows at the edge of an image meet fewer sources, so their cells take
+fewer blocks). All such cuts are counted at once: resources of windows are products of what one axis
+needs.
+
+Which cut is best depends on the neighbours. Every delivery is an output-axon entry of its source,
+so a cut of one population decides how small the blocks of its sources must be. Costs are therefore
+added up along the network, from the inputs on, and cuts are chosen backwards, from the readouts on,
+when the output axons of a population are known exactly; recurrent ones are cut again until they
+agree.
 """
 
 from __future__ import annotations
@@ -23,34 +28,66 @@ from pmsm_hw.mapping.assignment import Block
 from pmsm_hw.mapping.connectivity import group_channels, source_range
 from pmsm_hw.mapping.resources import list_bits, reach_mask
 from pmsm_hw.network import Input, PolarityMultiSpike, Population
-from pmsm_hw.operators import WindowForm, chw
+from pmsm_hw.operators import DenseForm, WindowForm, apply, chw
 
 if TYPE_CHECKING:
     from pmsm_hw.mapping.assignment import Objective
     from pmsm_hw.mapping.resources import Resources, Wire
 
-__all__ = ["Bound", "Candidates", "Grid", "candidates", "cut_network", "grid_blocks", "lower_bound"]
+__all__ = [
+    "Bound",
+    "Candidates",
+    "Grid",
+    "candidates",
+    "cut_network",
+    "grid_blocks",
+    "grid_entries",
+    "lower_bound",
+]
 
 Range = tuple[int, int]
 UNPLACED = -1
 """Core of a block that has none yet."""
 
 _MAX_ROUNDS = 12
-_MAX_EXACT = 48
+_MAX_BUILDS = 16
+_IMPOSSIBLE = 1e9
+_SLACK = 1.05
+"""How far an estimate may lie above a limit when the exact count is still worth a look."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """How a population is cut: numbers of blocks along channels, rows and columns."""
+    """How a population is cut.
+
+    Parameters
+    ----------
+    population
+        Its name.
+    rows, columns
+        Number of parts along these axes.
+    channels
+        ``rows`` times ``columns`` numbers: parts along channels in each cell, row by row.
+    """
 
     population: str
-    cuts: tuple[int, int, int]
+    rows: int
+    columns: int
+    channels: tuple[int, ...]
 
     @property
     def n_blocks(self) -> int:
         """Blocks in all."""
-        a, b, c = self.cuts
-        return a * b * c
+        return sum(self.channels)
+
+    def cells(
+        self, shape: tuple[int, int, int]
+    ) -> Iterator[tuple[tuple[int, int], Range, Range, int]]:
+        """Index, rows, columns and channel parts of each cell."""
+        columns = parts_of(shape[2], self.columns)
+        for i, y in enumerate(parts_of(shape[1], self.rows)):
+            for j, x in enumerate(columns):
+                yield (i, j), y, x, self.channels[i * self.columns + j]
 
 
 def edges_of(n: int, cuts: int) -> NDArray[np.int64]:
@@ -58,18 +95,18 @@ def edges_of(n: int, cuts: int) -> NDArray[np.int64]:
     return np.arange(cuts + 1, dtype=np.int64) * n // cuts
 
 
+def parts_of(n: int, cuts: int) -> list[Range]:
+    """Near-equal parts, as ranges."""
+    return list(pairwise(edges_of(n, cuts).tolist()))
+
+
 def grid_blocks(population: Population, grid: Grid) -> list[Block]:
-    """Blocks of a grid, row by row, channels fastest."""
-    sizes = chw(population.shape)
-    parts = []
-    for size, cuts in zip(sizes, grid.cuts, strict=True):
-        edges = edges_of(size, cuts).tolist()
-        parts.append(list(pairwise(edges)))
+    """Blocks of a grid, cell by cell, channels fastest."""
+    shape = chw(population.shape)
     return [
         Block(population=population.name, channels=c, rows=y, columns=x, core=UNPLACED)
-        for y in parts[1]
-        for x in parts[2]
-        for c in parts[0]
+        for _, y, x, cuts in grid.cells(shape)
+        for c in parts_of(shape[0], cuts)
     ]
 
 
@@ -78,199 +115,296 @@ def cut_choices(n: int) -> NDArray[np.int64]:
     return np.unique(-(-n // np.arange(1, n + 1, dtype=np.int64)))
 
 
+# ---------------------------------------------------------------------------------------------
+# Counting all cuts of a population
+# ---------------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True, kw_only=True)
-class AxisTable:
-    """What one axis of a window contributes, for each number of cuts.
+class AxisClasses:
+    """Parts along one axis, by kind: parts of one kind need the same.
+
+    Arrays are over (number of cuts, kind); kinds that a number of cuts does not have count zero.
+
+    Parameters
+    ----------
+    size, n
+        Rows of a part of each kind, and how many such parts there are.
+    kind
+        For each number of cuts, the kind of each part.
+    """
+
+    size: NDArray[np.int64]
+    n: NDArray[np.int64]
+    kind: list[NDArray[np.int64]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AxisTaps:
+    """What the parts of one axis meet of one window projection.
 
     Parameters
     ----------
     hit
-        ``(n,)`` most source rows that meet one part.
-    hit_sum
-        ``(n,)`` the same, summed over parts.
-    distinct, all_rows
-        ``(n, kernel + 1)`` most rows with distinct taps, and all rows, by their number of taps.
-    distinct_sum, all_rows_sum
-        The same, summed over parts.
+        ``(cuts, kinds)`` source rows that meet the part.
+    rows
+        ``(cuts, kinds, kernel + 1)`` lists of rows (distinct ones, where they are shared), by their
+        number of taps.
     """
 
     hit: NDArray[np.int64]
-    hit_sum: NDArray[np.int64]
-    distinct: NDArray[np.int64]
-    all_rows: NDArray[np.int64]
-    distinct_sum: NDArray[np.int64]
-    all_rows_sum: NDArray[np.int64]
+    rows: NDArray[np.int64]
 
 
-def axis_table(
-    resources: Resources, wire: Wire, axis: int, choices: NDArray[np.int64]
-) -> AxisTable:
-    """Tabulate one axis (0: rows, 1: columns) of a window projection."""
-    form = wire.form
-    assert isinstance(form, WindowForm)
-    kernel, size = form.weight.shape[2 + axis], form.target[1 + axis]
-    n = len(choices)
-    hit, hit_sum = np.zeros(n, np.int64), np.zeros(n, np.int64)
-    distinct, all_rows, distinct_sum, all_rows_sum = (
-        np.zeros((n, kernel + 1), np.int64) for _ in range(4)
-    )
-    bit = np.int64(1) << np.arange(kernel, dtype=np.int64)
-    seen: dict[tuple[int, int, int], tuple[int, NDArray[np.int64], NDArray[np.int64]]] = {}
-    for i, cuts in enumerate(choices.tolist()):
-        edges = edges_of(size, cuts).tolist()
-        for a, b in pairwise(edges):
-            raw = a * form.stride[axis] - form.padding[axis][0]
-            end = (b - 1) * form.stride[axis] - form.padding[axis][0]
-            end += (kernel - 1) * form.dilation[axis]
-            # parts that no edge of the source clips are all alike
-            key = (b - a, max(0, -raw), max(0, end - form.source[1 + axis] + 1))
+def _part_key(forms: Sequence[WindowForm], axis: int, part: Range) -> tuple[int, ...]:
+    """Parts with equal keys meet the same: no edge of a source clips them, or all alike."""
+    key = [part[1] - part[0]]
+    for form in forms:
+        raw = part[0] * form.stride[axis] - form.padding[axis][0]
+        end = (part[1] - 1) * form.stride[axis] - form.padding[axis][0]
+        end += (form.weight.shape[2 + axis] - 1) * form.dilation[axis]
+        key += [max(0, -raw), max(0, end - form.source[1 + axis] + 1)]
+    return tuple(key)
+
+
+def _axis(
+    resources: Resources,
+    wires: Sequence[Wire],
+    axis: int,
+    size: int,
+    choices: NDArray[np.int64],
+) -> tuple[AxisClasses, dict[str, AxisTaps]]:
+    windows = [w for w in wires if isinstance(w.form, WindowForm)]
+    forms = [w.form for w in windows if isinstance(w.form, WindowForm)]
+    kinds: list[dict[tuple[int, ...], int]] = []
+    of_part: list[NDArray[np.int64]] = []
+    example: list[list[Range]] = []
+    for cuts in choices.tolist():
+        seen: dict[tuple[int, ...], int] = {}
+        first: list[Range] = []
+        index = []
+        for part in parts_of(size, cuts):
+            key = _part_key(forms, axis, part)
             if key not in seen:
-                taps = resources.signatures(wire, axis, (a, b))
-                n_taps = taps.sum(axis=1)
-                unique = np.unique(taps @ bit)
-                bits = (unique[:, None] & bit) != 0
-                seen[key] = (
-                    int(np.count_nonzero(n_taps)),
-                    np.bincount(bits.sum(axis=1), minlength=kernel + 1),
-                    np.bincount(n_taps, minlength=kernel + 1),
-                )
-            rows, by_taps, by_all = seen[key]
-            hit[i] = max(hit[i], rows)
-            hit_sum[i] += rows
-            distinct[i] = np.maximum(distinct[i], by_taps)
-            all_rows[i] = np.maximum(all_rows[i], by_all)
-            distinct_sum[i] += by_taps
-            all_rows_sum[i] += by_all
-    for table in (distinct, all_rows, distinct_sum, all_rows_sum):
-        table[:, 0] = 0
-    return AxisTable(
-        hit=hit,
-        hit_sum=hit_sum,
-        distinct=distinct,
-        all_rows=all_rows,
-        distinct_sum=distinct_sum,
-        all_rows_sum=all_rows_sum,
-    )
+                seen[key] = len(seen)
+                first.append(part)
+            index.append(seen[key])
+        kinds.append(seen)
+        of_part.append(np.array(index))
+        example.append(first)
+    n_kinds = max(len(seen) for seen in kinds)
+    shape = (len(choices), n_kinds)
+    sizes, counts = np.ones(shape, np.int64), np.zeros(shape, np.int64)
+    taps = {
+        w.projection.name: AxisTaps(
+            hit=np.zeros(shape, np.int64),
+            rows=np.zeros((*shape, w.form.weight.shape[2 + axis] + 1), np.int64),
+        )
+        for w in windows
+    }
+    cache: dict[tuple[str, tuple[int, ...]], tuple[int, NDArray[np.int64]]] = {}
+    for i, (seen, first) in enumerate(zip(kinds, example, strict=True)):
+        counts[i, : len(seen)] = np.bincount(of_part[i], minlength=len(seen))
+        for (key, k), part in zip(seen.items(), first, strict=True):
+            sizes[i, k] = key[0]
+            for wire in windows:
+                at = (wire.projection.name, key)
+                if at not in cache:
+                    cache[at] = _meets(resources, wire, axis, part)
+                table = taps[wire.projection.name]
+                table.hit[i, k], table.rows[i, k] = cache[at]
+    return AxisClasses(size=sizes, n=counts, kind=of_part), taps
+
+
+def _meets(
+    resources: Resources, wire: Wire, axis: int, part: Range
+) -> tuple[int, NDArray[np.int64]]:
+    """Source rows that meet a part, and lists of rows by their number of taps."""
+    meets = resources.signatures(wire, axis, part)
+    kernel = meets.shape[1]
+    hit = int(np.count_nonzero(meets.any(axis=1)))
+    if wire.shares_lists:
+        bit = np.int64(1) << np.arange(kernel, dtype=np.int64)
+        meets = (np.unique(meets @ bit)[:, None] & bit) != 0
+    by_taps = np.bincount(meets.sum(axis=1), minlength=kernel + 1)
+    by_taps[0] = 0
+    return hit, by_taps
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidates:
-    """All grids of one population; arrays over ``(channel, row, column)`` numbers of cuts.
+    """All cuts of one population, counted.
 
-    Counts are those of the fullest block, and not below the truth (weights of zero may lower it).
+    Arrays are over (channels, rows, columns): the fewest parts along channels that a cell may have,
+    and the numbers of rows and columns of cells. Zeros among weights enter by their share.
 
     Parameters
     ----------
     choices
-        Numbers of cuts along each axis.
-    neurons, axons, bits, thresholds
-        Of the fullest block.
-    likely_axons, likely_bits
-        The same, estimated from the share of zero weights.
-    total_bits
-        Synapse memory of all blocks, likewise estimated.
+        Numbers of parts along each axis.
+    classes
+        Kinds of parts along rows and columns.
+    cell_parts
+        ``(rows, row kinds, columns, column kinds)`` index into the channel choices: fewest parts
+        of such a cell that seem to fit a core, output axons aside; their number if none does.
     n_neurons
         Neurons of the population.
     n_blocks
-        Blocks of the grid.
-    deliveries
-        By wire: source neurons reached, summed over blocks.
+        Blocks in all.
+    bits, deliveries
+        Synapse memory in all; by wire, source neurons reached, summed over blocks.
+    axons
+        Input axons in all.
+    fits
+        Whether every cell has a number of parts that fits.
     """
 
     choices: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
-    neurons: NDArray[np.int64]
-    axons: NDArray[np.int64]
-    bits: NDArray[np.int64]
-    thresholds: NDArray[np.int64]
-    likely_axons: NDArray[np.float64]
-    likely_bits: NDArray[np.float64]
-    total_bits: NDArray[np.float64]
+    classes: tuple[AxisClasses, AxisClasses]
+    cell_parts: NDArray[np.int64]
     n_neurons: int
     n_blocks: NDArray[np.int64]
-    deliveries: dict[str, NDArray[np.int64]]
+    bits: NDArray[np.float64]
+    axons: NDArray[np.float64]
+    deliveries: dict[str, NDArray[np.float64]]
+    fits: NDArray[np.bool_]
 
 
 def candidates(resources: Resources, population: Population) -> Candidates:
-    """Count all grids of a population."""
-    chip, index = resources.chip, resources.chip.limits.index_bits.value
+    """Count all cuts of a population."""
+    limits = resources.chip.limits
+    wires = resources.into(population.name)
     shape = chw(population.shape)
     choices = tuple(cut_choices(n) for n in shape)
-    largest = [-(-n // k) for n, k in zip(shape, choices, strict=True)]
-    neurons = largest[0][:, None, None] * largest[1][:, None] * largest[2]
-    n_blocks = choices[0][:, None, None] * choices[1][:, None] * choices[2]
-    axons, bits = np.zeros_like(neurons), np.zeros_like(neurons)
-    likely_axons, likely_bits, total_bits = (np.zeros(neurons.shape) for _ in range(3))
-    deliveries: dict[str, NDArray[np.int64]] = {}
-    dense_lists = {
-        each: list_bits(chip, neurons, each)
-        for each in {w + v.delay_bits for v in resources.into(population.name) for w in v.widths}
-    }
-    for wire in resources.into(population.name):
-        form = wire.form
-        density = np.count_nonzero(form.weight) / form.weight.size
-        if not isinstance(form, WindowForm):
-            source = resources.network[wire.projection.source]
-            _, height, width = chw(source.shape)
-            lists = np.full_like(neurons, source.n_neurons)
-            hits = [(neurons, lists, lists * n_blocks)]
-            deliveries[wire.projection.name] = n_blocks * source.n_neurons
-            shared = wire.axons == "pixel"
-            units = np.full_like(neurons, height * width) if shared else lists
-        else:
-            tables = [axis_table(resources, wire, a, choices[1 + a]) for a in (0, 1)]
-            n_channels, per_channel, channel_sum = _channel_table(form, choices[0])
-            pixels = tables[0].hit[:, None] * tables[1].hit
-            shared = wire.axons == "pixel"
-            y, x = ((t.distinct if shared else t.all_rows) for t in tables)
-            y_sum, x_sum = ((t.distinct_sum if shared else t.all_rows_sum) for t in tables)
-            lists = n_channels[:, None, None] * y.sum(axis=1)[:, None] * x.sum(axis=1)
-            hits = [
-                (
-                    np.broadcast_to((per_channel * (i * j))[:, None, None], neurons.shape),
-                    n_channels[:, None, None] * y[:, i][:, None] * x[:, j],
-                    channel_sum[:, None, None] * y_sum[:, i][:, None] * x_sum[:, j],
-                )
-                for i in range(1, y.shape[1])
-                for j in range(1, x.shape[1])
-            ]
-            deliveries[wire.projection.name] = (
-                channel_sum[:, None, None] * tables[0].hit_sum[:, None] * tables[1].hit_sum
-            )
-            units = np.broadcast_to(
-                pixels if shared else n_channels[:, None, None] * pixels, neurons.shape
-            )
-        axons += units * wire.n_signs
-        mean_hits = sum(n * m for n, m, _ in hits) / np.maximum(lists, 1)
-        if wire.axons == "pixel":
-            likely_axons += units * wire.n_signs
-        else:
-            likely_axons += units * wire.n_signs * (1 - (1 - density) ** mean_hits)
-        sparse, dense = np.zeros_like(neurons), np.zeros_like(neurons)
-        likely = np.zeros(neurons.shape)
-        for width in wire.widths:
-            each = width + wire.delay_bits
-            dense += lists * dense_lists[each]
-            for length, count, in_all in hits:
-                sparse += count * list_bits(chip, length, each + index)
-                thinned = np.maximum(np.rint(length * density).astype(np.int64), 1)
-                thin_bits = list_bits(chip, thinned, each + index)
-                likely += count * thin_bits
-                total_bits += in_all * np.minimum(thin_bits, dense_lists[each])
-        bits += np.minimum(sparse, dense)
-        likely_bits += np.minimum(likely, dense)
+    (rows, row_taps), (columns, column_taps) = (
+        _axis(resources, wires, a, shape[1 + a], choices[1 + a]) for a in (0, 1)
+    )
+    widest = -(-shape[0] // choices[0])
+
+    # arrays over (channel choice, row choice, row kind, column choice, column kind)
+    def spread(
+        channels: NDArray[np.int64] | int, y: NDArray[np.int64], x: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        return np.asarray(channels).reshape(-1, 1, 1, 1, 1) * (
+            y[:, :, None, None] * x[None, None, :, :]
+        )
+
+    neurons = spread(widest, rows.size, columns.size)
+    axons, bits = np.zeros(neurons.shape), np.zeros(neurons.shape)
+    reached: dict[str, NDArray[np.int64]] = {}
+    for wire in wires:
+        found = (row_taps.get(wire.projection.name), column_taps.get(wire.projection.name))
+        each_axons, each_bits, sources = _count_wire(
+            resources, wire, choices[0], neurons, spread, *found
+        )
+        axons += each_axons
+        bits += each_bits
+        reached[wire.projection.name] = sources
+    fit = neurons <= limits.neurons.value
+    fit &= axons <= _SLACK * limits.input_axons.value
+    fit &= bits <= _SLACK * limits.synapse_memory_bits.value
+    if limits.threshold_configurations is not None:
+        thresholds = _thresholds(population, choices[0]).reshape(-1, 1, 1, 1, 1)
+        fit &= np.minimum(thresholds, neurons) <= limits.threshold_configurations.value
+    parts = np.where(fit.any(axis=0), fit.argmax(axis=0), len(choices[0]))
+    return _totals(population, choices, rows, columns, parts, axons, bits, reached)  # type: ignore[arg-type]
+
+
+def _totals(
+    population: Population,
+    choices: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]],
+    rows: AxisClasses,
+    columns: AxisClasses,
+    parts: NDArray[np.int64],
+    axons: NDArray[np.float64],
+    bits: NDArray[np.float64],
+    reached: dict[str, NDArray[np.int64]],
+) -> Candidates:
+    """Sum over the cells of each cut, each with as many channel parts as it needs."""
+    n_choices = len(choices[0])
+    many = rows.n[:, :, None, None] * columns.n[None, None]
+    used = (parts == n_choices) & (many > 0)
+    shape = (n_choices, len(choices[1]), len(choices[2]))
+    n_blocks = np.zeros(shape, np.int64)
+    total_bits, total_axons = np.zeros(shape), np.zeros(shape)
+    deliveries = {name: np.zeros(shape) for name in reached}
+    blocks = choices[0]
+    for c in range(n_choices):
+        at = np.minimum(np.maximum(parts, c), n_choices - 1)
+        take = at[None]
+        n = many * blocks[at]
+        n_blocks[c] = n.sum(axis=(1, 3))
+        total_bits[c] = (n * np.take_along_axis(bits, take, 0)[0]).sum(axis=(1, 3))
+        total_axons[c] = (n * np.take_along_axis(axons, take, 0)[0]).sum(axis=(1, 3))
+        for name, sources in reached.items():
+            deliveries[name][c] = (many * np.take_along_axis(sources, take, 0)[0]).sum(axis=(1, 3))
     return Candidates(
-        choices=choices,  # type: ignore[arg-type]
-        neurons=neurons,
-        axons=axons,
-        bits=bits,
-        thresholds=np.minimum(neurons, _thresholds(population, choices[0])[:, None, None]),
-        likely_axons=likely_axons,
-        likely_bits=likely_bits,
-        total_bits=total_bits,
+        choices=choices,
+        classes=(rows, columns),
+        cell_parts=parts,
         n_neurons=population.n_neurons,
         n_blocks=n_blocks,
+        bits=total_bits,
+        axons=total_axons,
         deliveries=deliveries,
+        fits=np.broadcast_to(~used.any(axis=(1, 3)), shape),
     )
+
+
+def _count_wire(
+    resources: Resources,
+    wire: Wire,
+    choices: NDArray[np.int64],
+    neurons: NDArray[np.int64],
+    spread: Callable[..., NDArray[np.int64]],
+    row_taps: AxisTaps | None,
+    column_taps: AxisTaps | None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """Axons and bits of the largest block of a cell; sources reached by all blocks of it."""
+    chip = resources.chip
+    index = chip.limits.index_bits.value
+    form = wire.form
+    density = np.count_nonzero(form.weight) / form.weight.size
+    pixel = wire.axons == "pixel"
+    if row_taps is None or column_taps is None:
+        source = resources.network[wire.projection.source]
+        _, height, width = chw(source.shape)
+        lists = np.full(neurons.shape, source.n_neurons, np.int64)
+        sources = lists * choices.reshape(-1, 1, 1, 1, 1)
+        hits = [(neurons, lists)]
+        units = np.full_like(lists, height * width) if pixel else lists
+    else:
+        assert isinstance(form, WindowForm)
+        n_channels, per_channel, channel_sum = _channel_table(form, choices)
+        y, x = row_taps.rows, column_taps.rows
+        lists = spread(n_channels, y.sum(axis=-1), x.sum(axis=-1))
+        hits = [
+            (
+                (per_channel * (i * j)).reshape(-1, 1, 1, 1, 1),
+                spread(n_channels, y[..., i], x[..., j]),
+            )
+            for i in range(1, y.shape[-1])
+            if y[..., i].any()
+            for j in range(1, x.shape[-1])
+            if x[..., j].any()
+        ]
+        sources = spread(channel_sum, row_taps.hit, column_taps.hit)
+        units = spread(1 if pixel else n_channels, row_taps.hit, column_taps.hit)
+        units = np.broadcast_to(units, neurons.shape)
+    axons = np.asarray(units * wire.n_signs, np.float64)
+    if not pixel and density < 1:
+        mean_hits = sum(n * m for n, m in hits) / np.maximum(lists, 1)
+        axons = axons * (1 - (1 - density) ** mean_hits)
+    bits = np.zeros(neurons.shape)
+    sparse, dense = np.zeros(neurons.shape), np.zeros(neurons.shape)
+    for width_bits in wire.widths:
+        each = width_bits + wire.delay_bits
+        dense += lists * list_bits(chip, neurons, each)
+        for length, count in hits:
+            likely = np.maximum(np.rint(length * density).astype(np.int64), 1)
+            sparse += count * list_bits(chip, likely, each + index)
+    bits += np.minimum(sparse, dense)
+    return axons, bits, sources
 
 
 def _channel_table(
@@ -280,8 +414,12 @@ def _channel_table(
     n, per_group = form.target[0], form.target[0] // form.groups
     most, each, total = [], [], []
     for cuts in choices.tolist():
-        edges = edges_of(n, cuts).tolist()
-        parts = list(pairwise(edges))
+        if form.groups == 1:
+            most.append(form.source[0])
+            each.append(-(-n // cuts))
+            total.append(form.source[0] * cuts)
+            continue
+        parts = parts_of(n, cuts)
         sizes = [b - a for a, b in (group_channels(form, part) for part in parts)]
         most.append(max(sizes))
         each.append(min(max(b - a for a, b in parts), per_group))
@@ -293,129 +431,30 @@ def _thresholds(population: Population, choices: NDArray[np.int64]) -> NDArray[n
     """Most distinct thresholds of a part along channels, all rows and columns."""
     if not isinstance(population, PolarityMultiSpike):
         return np.zeros(len(choices), np.int64)
-    if population.theta.ndim == 0:
+    if population.theta.ndim == 0 or np.all(population.theta == population.theta.flat[0]):
         return np.ones(len(choices), np.int64)
     theta = population.theta.reshape(population.theta.shape[0], -1)
-    if np.all(theta == theta.flat[0]):
-        return np.ones(len(choices), np.int64)
-    most = []
-    for cuts in choices.tolist():
-        edges = edges_of(theta.shape[0], cuts).tolist()
-        most.append(max(len(np.unique(theta[a:b])) for a, b in pairwise(edges)))
-    return np.array(most, np.int64)
+    return np.array(
+        [
+            max(len(np.unique(theta[a:b])) for a, b in parts_of(theta.shape[0], cuts))
+            for cuts in choices.tolist()
+        ],
+        np.int64,
+    )
 
 
-class _BlockSums:
-    """Sums of an array over the blocks of a grid."""
-
-    def __init__(self, array: NDArray[np.int64]) -> None:
-        self.shape = array.shape
-        self.constant = int(array.flat[0]) if array.min() == array.max() else None
-        self.prefix: NDArray[np.int64] | None = None
-        self.largest = int(array.max())
-        self.total = int(array.sum())
-        if self.constant is None:
-            self.prefix = np.zeros(tuple(n + 1 for n in array.shape), np.int64)
-            inner = self.prefix[1:, 1:, 1:]
-            np.cumsum(array, axis=0, out=inner)
-            np.cumsum(inner, axis=1, out=inner)
-            np.cumsum(inner, axis=2, out=inner)
-
-    def most(self, cuts: Sequence[int]) -> int:
-        """Largest sum over a block."""
-        if self.constant is not None:
-            size = 1
-            for n, k in zip(self.shape, cuts, strict=True):
-                size *= -(-n // k)
-            return self.constant * size
-        assert self.prefix is not None
-        at = [edges_of(n, k) for n, k in zip(self.shape, cuts, strict=True)]
-        sums = self.prefix[np.ix_(*at)]
-        for axis in range(3):
-            sums = np.diff(sums, axis=axis)
-        return int(sums.max())
-
-
-def cut_network(
-    resources: Resources,
-    *,
-    objective: Objective = "cores",
-    progress: Callable[[str], None] | None = None,
-    deadline: Callable[[], bool] | None = None,
-) -> dict[str, list[Block]]:
-    """Cut every population but inputs.
-
-    Several cuts are made that differ in how much they weigh the output axons which a grid needs in
-    its sources, and the best one is taken.
-
-    Parameters
-    ----------
-    resources
-        Of the network and the chip.
-    objective
-        ``"cores"`` and ``"latency"`` take the cut with fewest cores, ``"energy"`` the one with
-        fewest deliveries among those with at most a tenth more cores.
-    progress
-        Called with a line about what is done.
-    deadline
-        Says whether time is up: the best cut so far is then taken.
-
-    Returns
-    -------
-    dict
-        Blocks by population, in topological order; none has a core yet.
-
-    Raises
-    ------
-    CapacityError
-        If a single neuron of a population exceeds a limit of a core.
-    """
-    counts = {}
-    for population in resources.placed:
-        if progress is not None:
-            progress(f"counting {population.name}")
-        counts[population.name] = candidates(resources, population)
-    cuts: list[tuple[float, float, dict[str, Grid]]] = []
-    failure: CapacityError | None = None
-    bound = lower_bound(resources, counts)
-    n, b, e = bound.weights
-    for weights in (
-        (0.02, n, b, e),
-        (0.1, n, b, e),
-        (0.1, 0.2, 0.2, 0.6),
-        (0.1, 0.2, 0.6, 0.2),
-        (1.0, 0.0, 0.0, 0.0),
-    ):
-        if cuts and deadline is not None and deadline():
-            break
-        if progress is not None:
-            progress(f"cutting, weights {weights}")
-        try:
-            grids = _cut_once(resources, counts, weights)
-        except CapacityError as error:
-            failure = error
-            continue
-        n_cores, deliveries = _estimate(resources, counts, grids)
-        cuts.append((n_cores, deliveries, grids))
-    if not cuts:
-        assert failure is not None
-        raise failure
-    fewest = min(n for n, _, _ in cuts)
-    if objective == "energy":
-        near = [cut for cut in cuts if cut[0] <= 1.1 * fewest]
-        best = min(near, key=lambda cut: (cut[1], cut[0]))
-    else:
-        best = min(cuts, key=lambda cut: (cut[0], cut[1]))
-    return {p.name: grid_blocks(p, best[2][p.name]) for p in resources.placed}
+# ---------------------------------------------------------------------------------------------
+# Costs along the network
+# ---------------------------------------------------------------------------------------------
 
 
 def _shares(resources: Resources, counts: Candidates) -> NDArray[np.float64]:
-    """Cores' worth of neurons, synapse memory and sources' output axons of each grid.
+    """Cores' worth of neurons, synapse memory and sources' output axons of each cut.
 
     Returns
     -------
     ndarray
-        ``(3, *grids)`` float64.
+        ``(3, *cuts)`` float64.
     """
     limits = resources.chip.limits
     entries = np.zeros(counts.n_blocks.shape)
@@ -424,18 +463,72 @@ def _shares(resources: Resources, counts: Candidates) -> NDArray[np.float64]:
         if not isinstance(resources.network[wire.projection.source], Input):
             entries += deliveries * (wire.entries * wire.n_signs / limits.output_axons.value)
     neurons = np.full(counts.n_blocks.shape, counts.n_neurons / limits.neurons.value)
-    return np.stack([neurons, counts.total_bits / limits.synapse_memory_bits.value, entries])
+    return np.stack([neurons, counts.bits / limits.synapse_memory_bits.value, entries])
 
 
-def _fitting(resources: Resources, counts: Candidates) -> NDArray[np.bool_]:
-    """Grids whose blocks will likely fit a core, output axons aside."""
-    limits = resources.chip.limits
-    fits: NDArray[np.bool_] = counts.neurons <= limits.neurons.value
-    fits &= counts.likely_axons <= 1.02 * limits.input_axons.value
-    fits &= counts.likely_bits <= 1.02 * limits.synapse_memory_bits.value
-    if limits.threshold_configurations is not None:
-        fits &= counts.thresholds <= limits.threshold_configurations.value
-    return fits
+class _Costs:
+    """Least cost of a population, and of all that feeds it, for each of its cuts.
+
+    A cut costs its weighted shares (`_shares`) and blocks, and more: every delivery is an output
+    axon of its source, whose blocks must be so small that a core has room for theirs. That is
+    known for each cut of the source, so the costs add up along the network, from the inputs on.
+
+    Parameters
+    ----------
+    resources, counts
+        Of the network and the chip.
+    weights
+        Of blocks, neurons, synapse memory and output axons.
+    shared
+        Count a source's blocks for each of its targets (to choose cuts), or for one only (to
+        bound from below).
+    """
+
+    def __init__(
+        self,
+        resources: Resources,
+        counts: MappingType[str, Candidates],
+        weights: Sequence[float],
+        *,
+        shared: bool,
+    ) -> None:
+        self.total: dict[str, NDArray[np.float64]] = {}
+        limit = resources.chip.limits.output_axons.value
+        by_blocks, *by_share = weights
+        order = [p.name for p in resources.placed]
+        steps: dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]] = {}
+        spent: set[str] = set()
+        for name in order:
+            found = counts[name]
+            cost = by_blocks * found.n_blocks + np.tensordot(
+                np.array(by_share), _shares(resources, found), 1
+            )
+            for wire_name, deliveries in found.deliveries.items():
+                wire = resources.wires[wire_name]
+                source = wire.projection.source
+                if source not in steps or (source in spent and not shared):
+                    continue  # an input, a recurrent source, or one that counts already
+                spent.add(source)
+                at_least = np.ceil(deliveries * (wire.entries * wire.n_signs) / limit - 1e-9)
+                sizes, least = steps[source]
+                at = np.searchsorted(sizes, at_least)
+                extra = least[np.minimum(at, len(least) - 1)].copy()
+                # more than one core's worth for a single neuron: impossible, the fewer the better
+                extra[at == len(least)] = (_IMPOSSIBLE * (1 + at_least / sizes[-1]))[
+                    at == len(least)
+                ]
+                cost = cost + extra
+                if shared:
+                    cost -= least[0]
+            cost[~found.fits] = np.inf
+            if not np.isfinite(cost).any():
+                # no cut seems to fit: the finest one will tell
+                cost[-1, -1, -1] = by_blocks * found.n_neurons
+            self.total[name] = cost
+            by_size = np.argsort(found.n_blocks, axis=None, kind="stable")
+            suffix = np.minimum.accumulate(cost.reshape(-1)[by_size][::-1])[::-1]
+            steps[name] = (found.n_blocks.reshape(-1)[by_size], suffix)
+        self.bound = sum(float(steps[name][1][0]) for name in order if name not in spent)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -456,41 +549,191 @@ class Bound:
 
 
 def lower_bound(resources: Resources, counts: MappingType[str, Candidates]) -> Bound:
-    """Bound the cores of any cut into grids (a Lagrangian bound over three resources).
+    """Bound the cores of any cut of this kind from below (a Lagrangian bound over three resources).
 
     A core's weighted shares of neurons, synapse memory and output axons add up to at most 1, for
-    any weights that add up to 1; summing, over populations, the least weighted share that any
-    grid of blocks that fit a core has bounds the cores from below. The weights are searched for
-    the best bound. Zeros among weights enter by their share.
+    any weights that add up to 1. Summing the least weighted shares that blocks that fit a core can
+    have bounds the cores from below; the weights are searched for the best bound. Zeros among
+    weights enter by their share, and that two blocks which share a core also share the deliveries
+    of a common source is not foreseen.
     """
-    steps = np.linspace(0.0, 1.0, 21)
-    weights = np.array([(a, b, 1 - a - b) for a in steps for b in steps if a + b <= 1 + 1e-9])
-    total = np.zeros(len(weights))
-    for found in counts.values():
-        shares = _shares(resources, found)
-        fits = _fitting(resources, found)
-        columns = shares[:, fits] if fits.any() else shares.reshape(3, -1)[:, -1:]
-        total += (weights @ columns).min(axis=1)
-    best = int(total.argmax())
-    a, b, c = (max(float(w), 0.0) for w in weights[best])
-    return Bound(cores=max(1, int(np.ceil(total[best] - 1e-6))), weights=(a, b, c))
+
+    def bound(weights: tuple[float, float, float]) -> float:
+        return _Costs(resources, counts, (0.0, *weights), shared=False).bound
+
+    best, at = -1.0, (1.0, 0.0, 0.0)
+    step = 0.25
+    tried: set[tuple[float, float, float]] = set()
+    around = [(a / 4, b / 4) for a in range(5) for b in range(5 - a)]
+    while step > 0.04:
+        for a, b in around:
+            point = (a, b, round(1 - a - b, 9))
+            if min(point) < 0 or point in tried:
+                continue
+            tried.add(point)
+            value = bound(point)
+            if value > best:
+                best, at = value, point
+        step /= 2
+        around = [(at[0] + i * step, at[1] + j * step) for i in (-1, 0, 1) for j in (-1, 0, 1)]
+    return Bound(cores=max(1, int(np.ceil(best - 1e-6))), weights=at)
+
+
+# ---------------------------------------------------------------------------------------------
+# Choosing
+# ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """A whole network, cut.
+
+    Parameters
+    ----------
+    blocks
+        By population, in topological order; none has a core yet.
+    bound
+        Fewest cores that any cut can do with.
+    """
+
+    blocks: dict[str, list[Block]]
+    bound: Bound
+
+
+def cut_network(
+    resources: Resources,
+    *,
+    objective: Objective = "cores",
+    progress: Callable[[str], None] | None = None,
+    deadline: Callable[[], bool] | None = None,
+) -> Cut:
+    """Cut every population but inputs.
+
+    Several cuts are made that differ in what they weigh most, and the best one is taken.
+
+    Parameters
+    ----------
+    resources
+        Of the network and the chip.
+    objective
+        ``"cores"`` and ``"latency"`` take the cut with fewest cores, ``"energy"`` the one with
+        fewest deliveries among those with at most a tenth more cores.
+    progress
+        Called with a line about what is done.
+    deadline
+        Says whether time is up: the best cut so far is then taken.
+
+    Raises
+    ------
+    CapacityError
+        If a single neuron of a population exceeds a limit of a core.
+    """
+    counts = {}
+    for population in resources.placed:
+        if progress is not None:
+            progress(f"counting {population.name}")
+        counts[population.name] = candidates(resources, population)
+    cuts: list[tuple[float, float, dict[str, Grid]]] = []
+    failure: CapacityError | None = None
+    bound = lower_bound(resources, counts)
+    n, b, e = bound.weights
+    for weights in (
+        (0.02, n, b, e),
+        (0.3, n, b, e),
+        (0.1, 0.2, 0.2, 0.6),
+        (0.1, 0.2, 0.6, 0.2),
+        (1.0, 0.0, 0.0, 0.0),
+    ):
+        if cuts and deadline is not None and deadline():
+            break
+        if progress is not None:
+            progress(f"cutting, weights {weights}")
+        try:
+            grids = _cut_once(resources, counts, weights)
+        except CapacityError as error:
+            failure = error
+            continue
+        cuts.append((*_estimate(resources, counts, grids), grids))
+    if not cuts:
+        assert failure is not None
+        raise failure
+    fewest = min(n for n, _, _ in cuts)
+    if objective == "energy":
+        near = [cut for cut in cuts if cut[0] <= 1.1 * fewest]
+        best = min(near, key=lambda cut: (cut[1], cut[0]))
+    else:
+        best = min(cuts, key=lambda cut: (cut[0], cut[1]))
+    return Cut(
+        blocks={p.name: grid_blocks(p, best[2][p.name]) for p in resources.placed}, bound=bound
+    )
 
 
 def _estimate(
     resources: Resources, counts: dict[str, Candidates], grids: dict[str, Grid]
 ) -> tuple[float, float]:
-    """Cores that a cut will take when blocks share them well, and its deliveries."""
-    total, deliveries, n_blocks = np.zeros(3), 0.0, 0
+    """Cores that a cut will take when blocks share them, and its deliveries.
+
+    Blocks of a population count as equal; they join, population by population, the latest cores
+    that have room.
+    """
+    limits = resources.chip.limits
+    capacity = np.array(
+        [limits.neurons.value, limits.input_axons.value, limits.output_axons.value,
+         limits.synapse_memory_bits.value], np.float64
+    )  # fmt: skip
+    at = {name: _index(counts[name], grid) for name, grid in grids.items()}
+    entries = dict.fromkeys(grids, 0.0)
+    total = 0.0
+    for name in grids:
+        for wire_name, deliveries in counts[name].deliveries.items():
+            wire = resources.wires[wire_name]
+            total += float(deliveries[at[name]])
+            if wire.projection.source in entries:
+                entries[wire.projection.source] += (
+                    float(deliveries[at[name]]) * wire.entries * wire.n_signs
+                )
+    groups: list[tuple[NDArray[np.float64], int]] = []  # room of a core, how many such cores
     for name, grid in grids.items():
-        found = counts[name]
-        at = tuple(
-            int(np.searchsorted(choice, k))
-            for choice, k in zip(found.choices, grid.cuts, strict=True)
+        found, left = counts[name], grid.n_blocks
+        need = (
+            np.array(
+                [
+                    found.n_neurons,
+                    found.axons[at[name]],
+                    entries[name],
+                    found.bits[at[name]],
+                ]
+            )
+            / grid.n_blocks
         )
-        n_blocks += grid.n_blocks
-        total += _shares(resources, found)[(slice(None), *at)]
-        deliveries += float(sum(d[at] for d in found.deliveries.values()))
-    return float(total.max()) + 0.05 * n_blocks, deliveries
+        need = np.maximum(np.minimum(need, capacity), 1e-9)
+        for i in reversed(range(len(groups))):
+            room, n = groups[i]
+            each = int(np.floor(np.min(room / need) + 1e-9))
+            if each < 1 or not left:
+                continue
+            whole = min(n, left // each)
+            put, used = (each, whole) if whole else (left, 1)
+            groups[i] = (room - put * need, used)
+            if n > used:
+                groups.append((room, n - used))
+            left -= put * used
+        each = int(np.floor(np.min(capacity / need) + 1e-9))
+        if left >= each:
+            groups.append((capacity - each * need, left // each))
+        if left % each:
+            groups.append((capacity - left % each * need, 1))
+    return float(sum(n for _, n in groups)), total
+
+
+def _index(counts: Candidates, grid: Grid) -> tuple[int, int, int]:
+    """Candidate nearest to a grid (its cells may have been cut further)."""
+    j, k = (
+        int(np.searchsorted(choice, n))
+        for choice, n in zip(counts.choices[1:], (grid.rows, grid.columns), strict=True)
+    )
+    i = int(np.searchsorted(counts.n_blocks[:, j, k], grid.n_blocks))
+    return min(i, len(counts.choices[0]) - 1), j, k
 
 
 def _cut_once(
@@ -509,6 +752,7 @@ def _cut_once(
         }
         for name in order
     }
+    costs = _Costs(resources, counts, weights, shared=True)
     guess: dict[str, Grid] = {}
     for _ in range(_MAX_ROUNDS):
         done: dict[str, Grid] = {}
@@ -516,72 +760,13 @@ def _cut_once(
             known = {**{n: guess[n] for n in backward[name] if n in guess}, **done}
             entries = grid_entries(resources, name, known)
             done[name] = _best_grid(
-                resources, resources.network[name], counts[name], entries, weights
+                resources, resources.network[name], counts[name], entries, costs.total[name]
             )
         if not any(backward.values()) or done == guess:
-            return done
+            return {name: done[name] for name in order}
         guess = done
     _check_recurrent(resources, done, backward)
-    return done
-
-
-def grid_entries(
-    resources: Resources, population: str, grids: MappingType[str, Grid]
-) -> NDArray[np.int64]:
-    """Output-axon entries of each neuron if every block had its own core.
-
-    As `Resources.output_entries`, but fast for grids: which blocks along rows and columns a pixel
-    reaches are two separate questions where no weight is zero.
-    """
-    network = resources.network
-    total = np.zeros(chw(network[population].shape), np.int64)
-    wires = resources.out_of(population)
-    by_target: dict[str, list[Wire]] = {}
-    for wire in wires:
-        if wire.projection.target in grids:
-            by_target.setdefault(wire.projection.target, []).append(wire)
-    for name, found in by_target.items():
-        if len(found) > 1 or not isinstance(found[0].form, WindowForm):
-            blocks = grid_blocks(network[name], grids[name])
-            total += resources.output_entries(population, ([b] for b in blocks), targets={name})
-        else:
-            _add_window_entries(resources, found[0], grids[name], total)
-    return total
-
-
-def _add_window_entries(
-    resources: Resources, wire: Wire, grid: Grid, total: NDArray[np.int64]
-) -> None:
-    form = wire.form
-    assert isinstance(form, WindowForm)
-    per_block = wire.entries * wire.n_signs
-    parts = [
-        list(pairwise(edges_of(n, k).tolist())) for n, k in zip(form.target, grid.cuts, strict=True)
-    ]
-    boxes = []  # per axis: (first, end, taps by which each source row meets the part)
-    reach = [np.zeros(n, np.int64) for n in form.source[1:]]
-    for axis in (0, 1):
-        found = []
-        for part in parts[1 + axis]:
-            first, end = source_range(form, axis, part)
-            meets = resources.signatures(wire, axis, part)
-            reach[axis][first:end] += meets.any(axis=1)
-            found.append((first, end, meets))
-        boxes.append(found)
-    spread = np.multiply.outer(*reach) * per_block
-    plain = np.zeros(form.source[0], np.int64)  # parts that meet a channel with every tap
-    for part in parts[0]:
-        c0, c1 = group_channels(form, part)
-        taps, every = resources.taps(wire, part)
-        full = np.full(c1 - c0, True) if every else (taps > 0).all(axis=(1, 2))
-        plain[c0:c1] += full
-        rest = np.flatnonzero(~full)
-        if not rest.size:
-            continue
-        for y0, y1, y in boxes[0]:
-            for x0, x1, x in boxes[1]:
-                total[c0 + rest, y0:y1, x0:x1] += per_block * reach_mask(taps[rest], y, x)
-    total += plain[:, None, None] * spread
+    return {name: done[name] for name in order}
 
 
 def _check_recurrent(
@@ -599,134 +784,239 @@ def _check_recurrent(
                 raise _too_much(resources, resources.network[name], "output axons", need, limit)
 
 
+def grid_entries(
+    resources: Resources, population: str, grids: MappingType[str, Grid]
+) -> NDArray[np.int64]:
+    """Output-axon entries of each neuron if every block had its own core.
+
+    As `Resources.output_entries`, but fast for grids: channels all of whose taps have a synapse
+    into a part are counted for the whole cell at once.
+    """
+    network = resources.network
+    total = np.zeros(chw(network[population].shape), np.int64)
+    by_target: dict[str, list[Wire]] = {}
+    for wire in resources.out_of(population):
+        if wire.projection.target in grids:
+            by_target.setdefault(wire.projection.target, []).append(wire)
+    for name, found in by_target.items():
+        if len(found) > 1 or not isinstance(found[0].form, WindowForm):
+            blocks = grid_blocks(network[name], grids[name])
+            total += resources.output_entries(population, ([b] for b in blocks), targets={name})
+        else:
+            _add_window_entries(resources, found[0], grids[name], total)
+    return total
+
+
+def _add_window_entries(
+    resources: Resources, wire: Wire, grid: Grid, total: NDArray[np.int64]
+) -> None:
+    form = wire.form
+    assert isinstance(form, WindowForm)
+    per_block = wire.entries * wire.n_signs
+    plain: dict[int, NDArray[np.int64]] = {}  # by channel parts: those that meet with every tap
+    rest: dict[int, list[tuple[NDArray[np.int64], NDArray[np.int64]]]] = {}
+    for _, rows, columns, cuts in grid.cells(form.target):
+        if cuts not in plain:
+            plain[cuts] = np.zeros(form.source[0], np.int64)
+            rest[cuts] = []
+            for part in parts_of(form.target[0], cuts):
+                c0, c1 = group_channels(form, part)
+                taps, every = resources.taps(wire, part)
+                full = np.full(c1 - c0, True) if every else (taps > 0).all(axis=(1, 2))
+                plain[cuts][c0:c1] += full
+                if not every:
+                    others = np.flatnonzero(~full)
+                    rest[cuts].append((c0 + others, taps[others]))
+        y, x = resources.signatures(wire, 0, rows), resources.signatures(wire, 1, columns)
+        (y0, y1), (x0, x1) = (source_range(form, a, r) for a, r in ((0, rows), (1, columns)))
+        meets = np.multiply.outer(y.any(axis=1) * per_block, x.any(axis=1))
+        total[:, y0:y1, x0:x1] += plain[cuts][:, None, None] * meets
+        for channels, taps in rest[cuts]:
+            total[channels, y0:y1, x0:x1] += per_block * reach_mask(taps, y, x)
+
+
 def _best_grid(
     resources: Resources,
     population: Population,
     counts: Candidates,
     entries: NDArray[np.int64],
-    weights: Sequence[float],
+    cost: NDArray[np.float64],
 ) -> Grid:
-    limits = resources.chip.limits
-    _check_single_neuron(resources, population, counts, entries)
-    sums = _BlockSums(entries)
-    score = _score(resources, counts, weights)
-    order = np.argsort(score, axis=None, kind="stable")
-    likely = _fitting(resources, counts)
-    likely &= sums.total <= limits.output_axons.value * counts.n_blocks
-    sure = likely & (counts.axons <= limits.input_axons.value)
-    sure &= counts.bits <= limits.synapse_memory_bits.value
-    sure_, likely_ = sure.reshape(-1), likely.reshape(-1)
-    n_exact = 0
-    for flat in order.tolist():
-        if not (sure_[flat] or (likely_[flat] and n_exact < _MAX_EXACT)):
-            continue
-        cuts = _cuts(counts, flat)
-        if sums.most(cuts) > limits.output_axons.value:
-            continue
-        grid = Grid(population=population.name, cuts=cuts)
-        if sure_[flat]:
-            return grid
-        n_exact += 1
-        if _fits(resources, population, grid):
-            return grid
-    # weights of zero may let a grid fit that no count above could promise: bisect towards single
-    # neurons, which were found to fit
-    by_size = np.argsort(counts.n_blocks, axis=None, kind="stable").tolist()
-    low, high = 0, len(by_size) - 1
-    while low < high:
-        middle = (low + high) // 2
-        cuts = _cuts(counts, by_size[middle])
-        grid = Grid(population=population.name, cuts=cuts)
-        if sums.most(cuts) <= limits.output_axons.value and _fits(resources, population, grid):
-            high = middle
-        else:
-            low = middle + 1
-    return Grid(population=population.name, cuts=_cuts(counts, by_size[low]))
-
-
-def _cuts(counts: Candidates, flat: int) -> tuple[int, int, int]:
-    i, j, k = np.unravel_index(flat, counts.n_blocks.shape)
-    return int(counts.choices[0][i]), int(counts.choices[1][j]), int(counts.choices[2][k])
-
-
-def _score(
-    resources: Resources, counts: Candidates, weights: Sequence[float]
-) -> NDArray[np.float64]:
-    """What a grid costs in cores: weighted blocks and shares; fewer deliveries break ties."""
-    n_sources = sum(
-        resources.network[resources.wires[name].projection.source].n_neurons
-        for name in counts.deliveries
-    )
-    reached = np.zeros(counts.n_blocks.shape)
-    for deliveries in counts.deliveries.values():
-        reached += deliveries
-    by_blocks, *by_share = weights
-    score: NDArray[np.float64] = by_blocks * counts.n_blocks + np.tensordot(
-        np.array(by_share), _shares(resources, counts), 1
-    )
-    return score + 0.01 * reached / max(n_sources, 1)
-
-
-def _fits(resources: Resources, population: Population, grid: Grid) -> bool:
-    """Whether every block fits, output axons aside; counted exactly."""
-    limits = resources.chip.limits
-    return all(
-        block.n_neurons <= limits.neurons.value
-        and resources.input_axons([block]) <= limits.input_axons.value
-        and resources.synapse_bits([block]) <= limits.synapse_memory_bits.value
-        and (
-            limits.threshold_configurations is None
-            or resources.thresholds([block]) <= limits.threshold_configurations.value
-        )
-        for block in _middle_first(grid_blocks(population, grid))
-    )
-
-
-def _middle_first(blocks: list[Block]) -> Iterator[Block]:
-    yield blocks[len(blocks) // 2]
-    yield from blocks
-
-
-def _check_single_neuron(
-    resources: Resources, population: Population, counts: Candidates, entries: NDArray[np.int64]
-) -> None:
-    """Raise if some neuron alone exceeds a limit of a core."""
-    limits = resources.chip.limits
+    """Cheapest cut that fits, output axons included."""
+    limit = resources.chip.limits.output_axons.value
     worst = int(entries.max())
-    if worst > limits.output_axons.value:
-        raise _too_much(resources, population, "output axons", worst, limits.output_axons.value)
-    formats = len({f for w in resources.into(population.name) for f in w.formats})
-    if limits.synapse_configurations is not None and formats > limits.synapse_configurations.value:
-        raise _too_much(
-            resources, population, "synapse configurations", formats,
-            limits.synapse_configurations.value,
-        )  # fmt: skip
-    if (
-        counts.axons.flat[-1] <= limits.input_axons.value
-        and counts.bits.flat[-1] <= limits.synapse_memory_bits.value
-    ):
-        return
+    if worst > limit:
+        raise _too_much(resources, population, "output axons", worst, limit)
+    in_all = int(entries.sum())
+    finite = np.isfinite(cost)
+    score = cost + 1e-6 * counts.n_blocks
+    order = np.argsort(np.where(finite, score, np.inf), axis=None, kind="stable")
+    order = order[: int(np.count_nonzero(finite))]
+    enough = (in_all <= limit * counts.n_blocks).reshape(-1)[order]
+    flat_score = score.reshape(-1)
+    best: tuple[float, Grid] | None = None
+    n_built = 0
+    for flat in order[enough].tolist():
+        if best is not None and (flat_score[flat] >= best[0] or n_built >= _MAX_BUILDS):
+            break
+        i, j, k = (int(v) for v in np.unravel_index(flat, cost.shape))
+        grid = _build(resources, population, counts, (i, j, k), entries)
+        if grid is None:
+            continue
+        n_built += 1
+        # output axons may have cut some cells further than the score knew
+        more = grid.n_blocks / max(int(counts.n_blocks[i, j, k]), 1)
+        value = float(flat_score[flat]) * max(more, 1.0)
+        if best is None or value < best[0]:
+            best = (value, grid)
+    if best is not None:
+        return best[1]
+    _check_single_neuron(resources, population)
+    finest = (len(counts.choices[0]) - 1, len(counts.choices[1]) - 1, len(counts.choices[2]) - 1)
+    for at in np.ndindex(counts.n_blocks.shape):
+        grid = _build(resources, population, counts, (at[0], at[1], at[2]), entries)
+        if grid is not None:
+            return grid
+    grid = _build(resources, population, counts, finest, entries)
+    assert grid is not None, "single neurons were found to fit"
+    return grid
+
+
+def _build(
+    resources: Resources,
+    population: Population,
+    counts: Candidates,
+    at: tuple[int, int, int],
+    entries: NDArray[np.int64],
+) -> Grid | None:
+    """Cut every cell into as few channel parts as fit, counted exactly; ``None``: one does not."""
+    limit = resources.chip.limits.output_axons.value
+    i, j, k = at
+    shape = chw(population.shape)
+    choices = counts.choices[0]
+    n_rows, n_columns = int(counts.choices[1][j]), int(counts.choices[2][k])
+    row_edges, column_edges = edges_of(shape[1], n_rows), edges_of(shape[2], n_columns)
+    sums = np.add.reduceat(entries, row_edges[:-1], axis=1)
+    sums = np.add.reduceat(sums, column_edges[:-1], axis=2)
+    prefix = np.zeros((shape[0] + 1, n_rows, n_columns), np.int64)
+    np.cumsum(sums, axis=0, out=prefix[1:])
+    kinds = [c.kind[n] for c, n in zip(counts.classes, (j, k), strict=True)]
+    known: dict[tuple[int, int, int], int | None] = {}
+    channels = []
+    rows, columns = parts_of(shape[1], n_rows), parts_of(shape[2], n_columns)
+    for r in range(n_rows):
+        for c in range(n_columns):
+            start = max(i, int(counts.cell_parts[j, kinds[0][r], k, kinds[1][c]]))
+            start = min(start, len(choices) - 1)
+            while True:
+                needed = prefix[edges_of(shape[0], int(choices[start])), r, c]
+                if int(np.diff(needed).max()) <= limit:
+                    break
+                start += 1
+                if start == len(choices):
+                    return None
+            key = (start, int(kinds[0][r]), int(kinds[1][c]))
+            if key not in known:
+                known[key] = _fewest_parts(
+                    resources, population, rows[r], columns[c], choices[start:]
+                )
+            found = known[key]
+            if found is None:
+                return None
+            channels.append(found)
+    return Grid(
+        population=population.name, rows=n_rows, columns=n_columns, channels=tuple(channels)
+    )
+
+
+def _fewest_parts(
+    resources: Resources,
+    population: Population,
+    rows: Range,
+    columns: Range,
+    choices: NDArray[np.int64],
+) -> int | None:
+    """First number of channel parts whose blocks all fit, output axons aside."""
+    # the estimate is a little optimistic: the first or second choice fits, mostly
+    low, step = 0, 1
+    while low < len(choices) and not _fits(resources, population, rows, columns, int(choices[low])):
+        low += step
+        step = min(step + 1, 8)
+    if low >= len(choices):
+        low = len(choices) - 1
+        if not _fits(resources, population, rows, columns, int(choices[low])):
+            return None
+    # steps grew: look back for one that was skipped
+    while low > 0 and _fits(resources, population, rows, columns, int(choices[low - 1])):
+        low -= 1
+    return int(choices[low])
+
+
+def _fits(
+    resources: Resources, population: Population, rows: Range, columns: Range, cuts: int
+) -> bool:
+    limits = resources.chip.limits
+    parts = parts_of(chw(population.shape)[0], cuts)
+    for part in [parts[len(parts) // 2], *parts]:
+        block = Block(
+            population=population.name, channels=part, rows=rows, columns=columns, core=UNPLACED
+        )
+        if block.n_neurons > limits.neurons.value:
+            return False
+        if resources.synapse_bits([block]) > limits.synapse_memory_bits.value:
+            return False
+        if resources.input_axons([block]) > limits.input_axons.value:
+            return False
+        if (
+            limits.threshold_configurations is not None
+            and resources.thresholds([block]) > limits.threshold_configurations.value
+        ):
+            return False
+    return True
+
+
+# ---------------------------------------------------------------------------------------------
+# What does not fit
+# ---------------------------------------------------------------------------------------------
+
+
+def _check_single_neuron(resources: Resources, population: Population) -> None:
+    """Raise if some neuron alone exceeds a limit of a core, output axons aside."""
+    limits = resources.chip.limits
     shape = chw(population.shape)
     most_axons = _axons_of_neurons(resources, population)
-    c, y, x = (int(i) for i in np.unravel_index(int(most_axons.argmax()), shape))
-    block = Block(
-        population=population.name, channels=(c, c + 1), rows=(y, y + 1), columns=(x, x + 1),
-        core=UNPLACED,
-    )  # fmt: skip
-    need = resources.input_axons([block])
-    if need > limits.input_axons.value:
-        raise _too_much(resources, population, "input axons", need, limits.input_axons.value)
-    need = resources.synapse_bits([block])
-    if need > limits.synapse_memory_bits.value:
-        raise _too_much(
-            resources, population, "bits of synapse memory", need, limits.synapse_memory_bits.value
-        )
+    worst = np.argsort(most_axons, axis=None)[::-1][:64]
+    for flat in worst.tolist():
+        c, y, x = (int(i) for i in np.unravel_index(flat, shape))
+        block = Block(
+            population=population.name, channels=(c, c + 1), rows=(y, y + 1), columns=(x, x + 1),
+            core=UNPLACED,
+        )  # fmt: skip
+        for what, need, limit in (
+            ("input axons", resources.input_axons([block]), limits.input_axons.value),
+            (
+                "bits of synapse memory",
+                resources.synapse_bits([block]),
+                limits.synapse_memory_bits.value,
+            ),
+        ):
+            if need > limit:
+                raise _too_much(resources, population, what, need, limit)
+
+
+def check_formats(resources: Resources) -> None:
+    """Raise if the synapses into one population have more formats than a core can hold."""
+    limit = resources.chip.limits.synapse_configurations
+    if limit is None:
+        return
+    for population in resources.placed:
+        need = len({f for w in resources.into(population.name) for f in w.formats})
+        if need > limit.value:
+            raise _too_much(resources, population, "synapse configurations", need, limit.value)
 
 
 def _axons_of_neurons(resources: Resources, population: Population) -> NDArray[np.int64]:
-    """Synapses (an upper bound of axons and lists) of each neuron, weighted by signs."""
-    from pmsm_hw.operators import DenseForm, apply
-
+    """Source units of each neuron, times signs (an upper bound, where sources coincide)."""
     total = np.zeros(chw(population.shape), np.int64)
     for wire in resources.into(population.name):
         form = wire.form
@@ -739,25 +1029,15 @@ def _axons_of_neurons(resources: Resources, population: Population) -> NDArray[n
             total += each.reshape(total.shape) * wire.n_signs
             continue
         mask: NDArray[np.int8] = np.not_equal(form.weight, 0).astype(np.int8)
+        groups, shape = form.groups, form.source
         if wire.axons == "pixel":
             # one channel of all ones stands for a pixel
             mask = np.asarray(mask.any(axis=1, keepdims=True), np.int8)
-            flat = WindowForm(
-                mask,
-                form.stride,
-                form.padding,
-                form.dilation,
-                1,
-                (1, *form.source[1:]),
-                form.target,
-            )
-            ones = np.ones((1, 1, *form.source[1:]), np.int8)
-        else:
-            flat = WindowForm(
-                mask, form.stride, form.padding, form.dilation, form.groups, form.source,
-                form.target,
-            )  # fmt: skip
-            ones = np.ones((1, *chw(source.shape)), np.int8)
+            groups, shape = 1, (1, *form.source[1:])
+        flat = WindowForm(
+            mask, form.stride, form.padding, form.dilation, groups, shape, form.target
+        )
+        ones = np.ones((1, *shape), np.int8)
         total += apply(flat, ones, 1).astype(np.int64).reshape(total.shape) * wire.n_signs
     return total
 
@@ -767,8 +1047,8 @@ def _too_much(
 ) -> CapacityError:
     remedies = {
         "input axons": "split its fan-in (pmsm_hw.mapping.split_fan_in) or use a larger chip",
-        "output axons": "a neuron reaches too many cores: split the population's targets, or use a "
-        "chip with larger cores",
+        "output axons": "a neuron reaches too many cores: use a chip with larger cores, or fewer "
+        "neurons after it",
         "bits of synapse memory": "split its fan-in (pmsm_hw.mapping.split_fan_in), or use fewer "
         "weight bits",
     }
