@@ -6,10 +6,11 @@ checked against it, spike for spike.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,9 +28,20 @@ from pmsm_hw.network import (
 from pmsm_hw.operators import Operator, chw, exact_dtype, lowered
 from pmsm_hw.workers import workers_for
 
-__all__ = ["Activity", "Result", "differing_spikes", "run", "simulate", "units_of"]
+__all__ = [
+    "Activity",
+    "Evaluation",
+    "Result",
+    "bytes_per_sample",
+    "differing_spikes",
+    "evaluate",
+    "run",
+    "simulate",
+    "units_of",
+]
 
 Inputs: TypeAlias = ArrayLike | Mapping[str, ArrayLike]
+_Part = TypeVar("_Part")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +86,14 @@ class Result:
                     limit=1,
                 )
             (readout,) = self.logits
+        if readout not in self.logits:
+            raise InputError(
+                "result",
+                f"has no readout '{readout}'",
+                remedy=f"name one of {', '.join(self.logits) or 'none'}",
+                actual=readout,
+                limit=tuple(self.logits),
+            )
         logits = self.logits[readout]
         best: NDArray[np.int64] = np.argmax(logits.reshape(len(logits), -1), axis=1)
         return best
@@ -129,6 +149,15 @@ class Activity:
         if self._state is None:
             return np.zeros((len(self._spikes), *self._population.shape), np.int64)
         return self._channels_first(self._state, np.int64)
+
+    @property
+    def channels_last(self) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Spikes and active updates as they were computed, without a copy.
+
+        ``(batch, n_steps, height, width, channels)``, spikes in the smallest type that suits.
+        """
+        active = np.not_equal(self._spikes, 0) if self._active is None else self._active
+        return self._spikes, active
 
     def counts(self) -> tuple[int, int]:
         """Neurons x steps x samples that fired, and the sum of their absolute spikes."""
@@ -266,7 +295,12 @@ def _units(population: Input, x: ArrayLike, n_steps: int) -> NDArray[np.int32]:
 
 
 def run(
-    network: Network, x: Inputs, n_steps: int = 1, *, record: Iterable[str] | None = None
+    network: Network,
+    x: Inputs,
+    n_steps: int = 1,
+    *,
+    record: Iterable[str] | None = None,
+    memory_mb: int = 1024,
 ) -> Result:
     """Run a batch of samples, exactly as the contract says.
 
@@ -280,6 +314,9 @@ def run(
         Number of steps T.
     record
         Names of the populations whose spikes to return; all by default.
+    memory_mb
+        Memory to work in, beside inputs and results, MB: as many samples at a time as fit in it,
+        one at least.
 
     Returns
     -------
@@ -295,26 +332,228 @@ def run(
     names = {p.name for p in network} if record is None else set(record)
     for name in names:
         network[name]  # raises for unknown names
-    spikes: dict[str, NDArray[np.int32]] = {}
-    readouts: dict[str, NDArray[np.int64]] = {}
-    logits: dict[str, NDArray[np.float64]] = {}
+    spikes: dict[str, list[NDArray[np.int32]]] = {}
+    readouts: dict[str, list[NDArray[np.int64]]] = {}
     saturations: dict[str, int] = {}
-    for activity in simulate(network, units, n_steps):
-        population = network[activity.name]
-        if activity.name in names and not isinstance(population, Readout):
-            spikes[activity.name] = activity.spikes
-        if isinstance(population, Readout):
-            readouts[activity.name] = activity.state
-            logits[activity.name] = activity.state * population.scale / n_steps
-        if activity.saturations:
-            saturations[activity.name] = activity.saturations
+    for part in _parts(network, units, n_steps, memory_mb):
+        for activity in simulate(network, part, n_steps):
+            name = activity.name
+            if isinstance(network[name], Readout):
+                readouts.setdefault(name, []).append(activity.state)
+            elif name in names:
+                spikes.setdefault(name, []).append(activity.spikes)
+            if activity.saturations:
+                saturations[name] = saturations.get(name, 0) + activity.saturations
+    states = {name: _joined(parts) for name, parts in readouts.items()}
     return Result(
-        spikes=spikes,
-        readouts=readouts,
-        logits=logits,
+        spikes={name: _joined(parts) for name, parts in spikes.items()},
+        readouts=states,
+        logits={p.name: states[p.name] * p.scale / n_steps for p in network.readouts},
         saturations=saturations,
         n_steps=n_steps,
     )
+
+
+def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _parts(
+    network: Network,
+    units: Mapping[str, NDArray[np.int32]],
+    n_steps: int,
+    memory_mb: int,
+    at_most: int | None = None,
+) -> list[dict[str, NDArray[np.int32]]]:
+    """Inputs cut into as many samples at a time as the memory allows."""
+    if memory_mb < 1:
+        raise InputError(
+            "memory_mb",
+            f"{memory_mb} MB are not enough to work in, the limit is 1",
+            remedy="give more memory",
+            actual=memory_mb,
+            limit=1,
+        )
+    batch = len(next(iter(units.values()))) if units else 1
+    size = max(1, memory_mb * 1_000_000 // bytes_per_sample(network, n_steps))
+    slices = _slices(batch, min(size, at_most or batch)) or [slice(0, 0)]
+    return [{name: values[part] for name, values in units.items()} for part in slices]
+
+
+def bytes_per_sample(network: Network, n_steps: int) -> int:
+    """Memory that `simulate` holds at its peak for each sample, about, in bytes.
+
+    States, spikes, payloads and activity of the population at work, converted to the types of
+    `Activity`, and the payloads that later populations still need.
+    """
+    readers = {p.name: len(network.out_of(p.name)) for p in network}
+    held: dict[str, int] = {}
+    peak = 1
+    for population in network.topological:
+        name, n = population.name, population.n_neurons
+        bound = network.bounds[name]
+        n_spike = np.dtype(_integer_type(bound.k_min, bound.k_max)).itemsize
+        n_payload = np.dtype(_integer_type(bound.payload_min, bound.payload_max)).itemsize
+        own = n * (16 + n_steps * (n_spike + n_payload + 1 + 1 + 4))
+        peak = max(peak, own + sum(held.values()))
+        if network.is_recurrent:
+            held[name] = own
+            continue
+        for projection in network.into(name):
+            readers[projection.source] -= 1
+            if readers[projection.source] == 0:
+                held.pop(projection.source)
+        if readers[name]:
+            held[name] = n * n_steps * n_payload
+    return max(peak, sum(held.values()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """How a network does on a data set.
+
+    Parameters
+    ----------
+    n_samples, n_steps
+        How many samples, and steps for each.
+    accuracy
+        Share of samples whose largest logit is that of their label, 0..1.
+    predictions
+        ``(n_samples,)`` int64.
+    spikes_per_sample
+        By population: mean of the sum of ``|k|`` (of ``|value|``, for inputs).
+    sparsity
+        By population: share of neurons x steps x samples that did not fire, 0..1.
+    saturations
+        By population, where there were any.
+    """
+
+    n_samples: int
+    n_steps: int
+    accuracy: float
+    predictions: NDArray[np.int64] = field(repr=False)
+    spikes_per_sample: Mapping[str, float]
+    sparsity: Mapping[str, float]
+    saturations: Mapping[str, int]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the predictions, for JSON."""
+        return {
+            "n_samples": self.n_samples,
+            "n_steps": self.n_steps,
+            "accuracy": self.accuracy,
+            "spikes_per_sample": dict(self.spikes_per_sample),
+            "sparsity": dict(self.sparsity),
+            "saturations": dict(self.saturations),
+        }
+
+    def __str__(self) -> str:
+        from pmsm_hw.tables import table
+
+        rows = [
+            (name, self.spikes_per_sample[name], f"{100 * share:.1f} %")
+            for name, share in self.sparsity.items()
+        ]
+        title = (
+            f"accuracy {100 * self.accuracy:.2f} % of {self.n_samples:,} samples, "
+            f"{self.n_steps} {'step' if self.n_steps == 1 else 'steps'}"
+        )
+        return table(("population", "spikes per sample", "silent"), rows, title=title)
+
+
+def evaluate(
+    network: Network,
+    dataset: tuple[Inputs, ArrayLike],
+    n_steps: int = 1,
+    *,
+    readout: str | None = None,
+    memory_mb: int = 1024,
+    progress: bool | None = None,
+) -> Evaluation:
+    """Run a whole data set in bounded memory: accuracy, spikes and sparsity.
+
+    Parameters
+    ----------
+    network
+        What to run.
+    dataset
+        Inputs (see `units_of`) and labels ``(n_samples,)``, for example
+        `pmsm_hw.datasets.LabelledImages`.
+    n_steps
+        Number of steps T.
+    readout
+        Whose logits count; may be left out where the network has one readout.
+    memory_mb
+        As for `run`.
+    progress
+        Whether to show a bar on standard error; by default if that is a terminal.
+
+    Raises
+    ------
+    InputError
+        If the inputs do not suit the network, or labels are missing.
+    """
+    x, given = dataset
+    units = units_of(network, x, n_steps)
+    labels = np.asarray(given)
+    n_samples = len(next(iter(units.values()))) if units else 1
+    if labels.shape != (n_samples,) or labels.dtype.kind not in "iu" or n_samples == 0:
+        raise InputError(
+            "labels",
+            f"have shape {labels.shape} and type {labels.dtype}, "
+            f"{n_samples:,} samples need ({n_samples},) integers, and there must be one at least",
+            remedy="give one integer per sample",
+            actual=labels.shape,
+            limit=(n_samples,),
+        )
+    fired, total = dict.fromkeys((p.name for p in network), 0), dict[str, int]()
+    saturations: dict[str, int] = {}
+    predictions = []
+    parts = _parts(network, units, n_steps, memory_mb, at_most=256)
+    for part in _with_bar(parts, progress):
+        states: dict[str, NDArray[np.int64]] = {}
+        for activity in simulate(network, part, n_steps):
+            name = activity.name
+            if isinstance(network[name], Readout):
+                states[name] = activity.state
+            else:
+                n_fired, n_spikes = activity.counts()
+                fired[name] += n_fired
+                total[name] = total.get(name, 0) + n_spikes
+            if activity.saturations:
+                saturations[name] = saturations.get(name, 0) + activity.saturations
+        result = Result(
+            spikes={},
+            readouts=states,
+            logits={p.name: states[p.name] * p.scale / n_steps for p in network.readouts},
+            saturations={},
+            n_steps=n_steps,
+        )
+        predictions.append(result.predictions(readout))
+    predicted = np.concatenate(predictions)
+    return Evaluation(
+        n_samples=n_samples,
+        n_steps=n_steps,
+        accuracy=float(np.mean(predicted == labels)),
+        predictions=predicted,
+        spikes_per_sample={name: n / n_samples for name, n in total.items()},
+        sparsity={
+            name: 1 - fired[name] / (n_samples * n_steps * network[name].n_neurons)
+            for name in total
+        },
+        saturations=saturations,
+    )
+
+
+def _with_bar(parts: Sequence[_Part], progress: bool | None) -> Iterable[_Part]:
+    if progress is None:
+        progress = sys.stderr.isatty()
+    if not progress:
+        return parts
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(parts, description="evaluate", console=Console(stderr=True), transient=True)
 
 
 def differing_spikes(a: Mapping[str, NDArray[Any]], b: Mapping[str, NDArray[Any]]) -> int:
