@@ -633,30 +633,36 @@ def cut_network(
         if progress is not None:
             progress(f"counting {population.name}")
         counts[population.name] = candidates(resources, population)
-    cuts: list[tuple[float, float, dict[str, Grid]]] = []
-    failure: CapacityError | None = None
     bound = lower_bound(resources, counts)
     n, b, e = bound.weights
-    for weights in (
-        (0.02, n, b, e),
-        (0.3, n, b, e),
-        (0.1, 0.2, 0.2, 0.6),
-        (0.1, 0.2, 0.6, 0.2),
-        (1.0, 0.0, 0.0, 0.0),
-    ):
+    estimate = _Estimate(resources, counts)
+    cuts: list[tuple[float, float, dict[str, Grid]]] = []
+    failure: CapacityError | None = None
+
+    def take(targets: MappingType[str, tuple[int, int, int]] | None, *weights: float) -> None:
+        nonlocal failure
         if cuts and deadline is not None and deadline():
-            break
+            return
         if progress is not None:
-            progress(f"cutting, weights {weights}")
+            progress(f"cutting, weights {weights}" if targets is None else "cutting, improved")
         try:
-            grids = _cut_once(resources, counts, weights)
+            grids = _cut_once(resources, counts, weights, targets)
         except CapacityError as error:
             failure = error
-            continue
-        cuts.append((*_estimate(resources, counts, grids), grids))
+        else:
+            cuts.append((*estimate({k: _index(counts[k], g) for k, g in grids.items()}), grids))
+
+    take(None, 0.02, n, b, e)
+    take(None, 0.1, 0.2, 0.2, 0.6)
+    take(None, 1.0, 0.0, 0.0, 0.0)
     if not cuts:
         assert failure is not None
         raise failure
+    start = min(cuts, key=lambda cut: (cut[0], cut[1]))[2]
+    better = _improve(
+        resources, counts, estimate, {k: _index(counts[k], g) for k, g in start.items()}, deadline
+    )
+    take(better, 0.02, n, b, e)
     fewest = min(n for n, _, _ in cuts)
     if objective == "energy":
         near = [cut for cut in cuts if cut[0] <= 1.1 * fewest]
@@ -668,62 +674,149 @@ def cut_network(
     )
 
 
-def _estimate(
-    resources: Resources, counts: dict[str, Candidates], grids: dict[str, Grid]
-) -> tuple[float, float]:
+class _Estimate:
     """Cores that a cut will take when blocks share them, and its deliveries.
 
     Blocks of a population count as equal; they join, population by population, the latest cores
-    that have room.
+    that have room, as `packing.pack` does block by block.
     """
-    limits = resources.chip.limits
-    capacity = np.array(
-        [limits.neurons.value, limits.input_axons.value, limits.output_axons.value,
-         limits.synapse_memory_bits.value], np.float64
-    )  # fmt: skip
-    at = {name: _index(counts[name], grid) for name, grid in grids.items()}
-    entries = dict.fromkeys(grids, 0.0)
-    total = 0.0
-    for name in grids:
-        for wire_name, deliveries in counts[name].deliveries.items():
-            wire = resources.wires[wire_name]
-            total += float(deliveries[at[name]])
-            if wire.projection.source in entries:
-                entries[wire.projection.source] += (
-                    float(deliveries[at[name]]) * wire.entries * wire.n_signs
-                )
-    groups: list[tuple[NDArray[np.float64], int]] = []  # room of a core, how many such cores
-    for name, grid in grids.items():
-        found, left = counts[name], grid.n_blocks
-        need = (
-            np.array(
-                [
-                    found.n_neurons,
-                    found.axons[at[name]],
-                    entries[name],
-                    found.bits[at[name]],
-                ]
-            )
-            / grid.n_blocks
+
+    def __init__(self, resources: Resources, counts: MappingType[str, Candidates]) -> None:
+        limits = resources.chip.limits
+        self.counts = counts
+        self.names = [p.name for p in resources.placed]
+        self.capacity = (
+            limits.neurons.value,
+            limits.input_axons.value,
+            limits.output_axons.value,
+            limits.synapse_memory_bits.value,
         )
-        need = np.maximum(np.minimum(need, capacity), 1e-9)
-        for i in reversed(range(len(groups))):
-            room, n = groups[i]
-            each = int(np.floor(np.min(room / need) + 1e-9))
-            if each < 1 or not left:
-                continue
-            whole = min(n, left // each)
-            put, used = (each, whole) if whole else (left, 1)
-            groups[i] = (room - put * need, used)
-            if n > used:
-                groups.append((room, n - used))
-            left -= put * used
-        each = int(np.floor(np.min(capacity / need) + 1e-9))
-        if left >= each:
-            groups.append((capacity - each * need, left // each))
-        if left % each:
-            groups.append((capacity - left % each * need, 1))
-    return float(sum(n for _, n in groups)), total
+        self.wires = {
+            name: [
+                (
+                    resources.wires[wire].projection.source,
+                    resources.wires[wire].entries * resources.wires[wire].n_signs,
+                    deliveries,
+                )
+                for wire, deliveries in counts[name].deliveries.items()
+            ]
+            for name in self.names
+        }
+
+    def __call__(self, at: MappingType[str, tuple[int, int, int]]) -> tuple[float, float]:
+        entries = dict.fromkeys(self.names, 0.0)
+        total = 0.0
+        groups: list[list[float]] = []  # room of a core (4 numbers), how many such cores
+        # targets first: what a population sends decides how small its blocks must be
+        needs: dict[str, tuple[int, tuple[float, ...]]] = {}
+        for name in reversed(self.names):
+            found = self.counts[name]
+            i, j, k = at[name]
+            least = entries[name] / self.capacity[2] * 1.03
+            while found.n_blocks[i, j, k] < least and i + 1 < len(found.choices[0]):
+                i += 1
+            n = int(found.n_blocks[i, j, k])
+            for source, each, deliveries in self.wires[name]:
+                sent = float(deliveries[i, j, k])
+                total += sent
+                if source in entries:
+                    entries[source] += sent * each
+            need = (
+                found.n_neurons / n,
+                float(found.axons[i, j, k]) / n,
+                entries[name] / n,
+                float(found.bits[i, j, k]) / n,
+            )
+            needs[name] = (
+                n,
+                tuple(min(max(a, 1e-9), c) for a, c in zip(need, self.capacity, strict=True)),
+            )
+        for name in self.names:
+            left, (a, b, c, d) = needs[name]
+            for group in groups[::-1]:
+                each_ = int(min(group[0] / a, group[1] / b, group[2] / c, group[3] / d) + 1e-9)
+                if each_ < 1:
+                    continue
+                whole = min(int(group[4]), left // each_)
+                put, used = (each_, whole) if whole else (left, 1)
+                if group[4] > used:
+                    groups.append([*group[:4], group[4] - used])
+                group[0] -= put * a
+                group[1] -= put * b
+                group[2] -= put * c
+                group[3] -= put * d
+                group[4] = used
+                left -= put * used
+                if not left:
+                    break
+            if left:
+                p, q, r, t = self.capacity
+                each_ = max(1, int(min(p / a, q / b, r / c, t / d) + 1e-9))
+                for put, used in ((each_, left // each_), (left % each_, 1)):
+                    if put and used:
+                        groups.append([p - put * a, q - put * b, r - put * c, t - put * d, used])
+        return sum(group[4] for group in groups), total
+
+
+_IMPROVE_EVALUATIONS = 1500
+
+
+def _improve(
+    resources: Resources,
+    counts: MappingType[str, Candidates],
+    estimate: _Estimate,
+    start: dict[str, tuple[int, int, int]],
+    deadline: Callable[[], bool] | None,
+) -> dict[str, tuple[int, int, int]]:
+    """Change one population's cut at a time while that saves cores by the estimate."""
+    at = dict(start)
+    best = estimate(at)
+    options = {name: _options(resources, found, at[name]) for name, found in counts.items()}
+    left = _IMPROVE_EVALUATIONS
+    improved = True
+    while improved and left > 0:
+        improved = False
+        for name in reversed(list(at)):
+            if deadline is not None and deadline():
+                return at
+            for option in options[name]:
+                left -= 1
+                old, at[name] = at[name], option
+                value = estimate(at)
+                if value < best:
+                    best, improved = value, True
+                else:
+                    at[name] = old
+    return at
+
+
+def _options(
+    resources: Resources, counts: Candidates, now: tuple[int, int, int]
+) -> list[tuple[int, int, int]]:
+    """Cuts worth trying: the cheapest under several weights, and finer ones."""
+    shares = _shares(resources, counts)
+    shape = counts.n_blocks.shape
+    found: dict[tuple[int, int, int], None] = {}
+    for weights in (
+        (0.01, 0.0, 1.0, 0.0), (0.01, 0.0, 0.0, 1.0), (0.01, 0.0, 0.5, 0.5), (1.0, 0.0, 0.0, 0.0),
+        (0.2, 0.0, 0.5, 0.3), (0.2, 0.0, 0.2, 0.6),
+    ):  # fmt: skip
+        by_blocks, *by_share = weights
+        cost = by_blocks * counts.n_blocks + np.tensordot(np.array(by_share), shares, 1)
+        cost = np.where(counts.fits, cost, np.inf)
+        for flat in np.argsort(cost, axis=None, kind="stable")[:2].tolist():
+            i, j, k = (int(v) for v in np.unravel_index(flat, shape))
+            if np.isfinite(cost[i, j, k]):
+                found[i, j, k] = None
+    found[now] = None
+    for i, j, k in list(found):
+        fewest = int(counts.n_blocks[i, j, k])
+        for finer in range(i + 1, shape[0]):
+            if counts.n_blocks[finer, j, k] > 4 * fewest:
+                break
+            if counts.n_blocks[finer, j, k] > counts.n_blocks[finer - 1, j, k]:
+                found[finer, j, k] = None
+    return list(found)
 
 
 def _index(counts: Candidates, grid: Grid) -> tuple[int, int, int]:
@@ -740,6 +833,7 @@ def _cut_once(
     resources: Resources,
     counts: dict[str, Candidates],
     weights: Sequence[float],
+    targets: MappingType[str, tuple[int, int, int]] | None = None,
 ) -> dict[str, Grid]:
     order = [p.name for p in resources.placed]
     position = {name: i for i, name in enumerate(order)}
@@ -753,13 +847,19 @@ def _cut_once(
         for name in order
     }
     costs = _Costs(resources, counts, weights, shared=True)
+    limit = resources.chip.limits.output_axons.value
     guess: dict[str, Grid] = {}
     for _ in range(_MAX_ROUNDS):
         done: dict[str, Grid] = {}
         for name in reversed(order):
             known = {**{n: guess[n] for n in backward[name] if n in guess}, **done}
             entries = grid_entries(resources, name, known)
-            done[name] = _best_grid(
+            grid = None
+            if targets is not None and entries.max() <= limit:
+                grid = _build(
+                    resources, resources.network[name], counts[name], targets[name], entries
+                )
+            done[name] = grid or _best_grid(
                 resources, resources.network[name], counts[name], entries, costs.total[name]
             )
         if not any(backward.values()) or done == guess:
