@@ -18,7 +18,8 @@ from pmsm_hw.emulator.report import Report
 from pmsm_hw.emulator.timing import CoreTimes, timing_of
 from pmsm_hw.errors import EmulationError, InputError
 from pmsm_hw.network import Network, Readout
-from pmsm_hw.reference import Inputs, simulate, units_of
+from pmsm_hw.reference import Activity, Inputs, simulate, units_of
+from pmsm_hw.workers import workers_for
 
 if TYPE_CHECKING:
     from pmsm_hw.emulator.kernels import Costs, Tally
@@ -288,13 +289,10 @@ def _run_counts(
     names: list[str],
     trace: bool,
 ) -> _Outcome:
-    from pmsm_hw.emulator.kernels import count_population
-
     network = layout.network
     n_cores = len(layout.cores)
     costs = _costs(layout, constants)
     arrays = empty_tally(layout, n_samples)
-    tally = _tally(arrays)
     n_hardware = network.hardware_steps(n_steps, n_samples) + 1
     generate_ps = np.zeros((n_cores + 1, n_hardware), np.int64)
     receive_ps = np.zeros((n_cores + 1, n_hardware), np.int64)
@@ -309,24 +307,13 @@ def _run_counts(
         part = {name: u[first : first + chunk] for name, u in units.items()}
         for activity in simulate(network, part, n_steps):
             name = activity.name
-            size = network[name].n_neurons
-            flat = (len(activity.spikes) * n_steps, size)
-            blocks = np.array(blocks_of[name], np.int64)
-            count_population(
-                layout.plan,
-                tally,
-                costs,
-                blocks,
-                np.ascontiguousarray(activity.spikes).reshape(flat),
-                np.ascontiguousarray(activity.active).reshape(flat),
-                first,
-                n_steps,
-                generate_ps,
-                receive_ps,
-            )
+            _count(
+                layout, arrays, costs, np.array(blocks_of[name], np.int64), activity, first,
+                n_steps, generate_ps, receive_ps,
+            )  # fmt: skip
             if activity.saturations:
                 # the reference knows how many, not where: the first block and sample stand for all
-                arrays["saturations"][first, blocks[0]] += activity.saturations
+                arrays["saturations"][first, blocks_of[name][0]] += activity.saturations
             if name in spikes:
                 spikes[name].append(activity.spikes)
             if name in readouts:
@@ -346,6 +333,45 @@ def _run_counts(
             barrier_ns=barrier * n_hardware / 1000,
         ),
     )
+
+
+def _count(
+    layout: Layout,
+    arrays: dict[str, NDArray[np.int64]],
+    costs: Costs,
+    blocks: NDArray[np.int64],
+    activity: Activity,
+    first: int,
+    n_steps: int,
+    generate_ps: NDArray[np.int64],
+    receive_ps: NDArray[np.int64],
+) -> None:
+    """Count what one population did in samples from ``first`` on; threads take samples each."""
+    from pmsm_hw.emulator.kernels import count_population
+
+    tally = _tally(arrays)
+    spikes, active = activity.channels_last
+    n_samples, size = len(spikes), layout.network[activity.name].n_neurons
+    workers = workers_for(spikes.size >= _THREADED_UPDATES)
+    each = -(-n_samples // workers.n)
+
+    def count(begin: int) -> NDArray[np.int64]:
+        some = slice(begin, begin + each)
+        load = np.zeros_like(arrays["link_load"])
+        count_population(
+            layout.plan, tally, costs, blocks,
+            np.ascontiguousarray(spikes[some]).reshape(-1, size),
+            np.ascontiguousarray(active[some]).reshape(-1, size),
+            first + begin, n_steps, generate_ps, receive_ps, load,
+        )  # fmt: skip
+        return load
+
+    for load in workers.map(count, range(0, n_samples, each)):
+        arrays["link_load"] += load
+
+
+_THREADED_UPDATES = 1 << 20
+"""Neuron updates of a population from which threads pay."""
 
 
 def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:

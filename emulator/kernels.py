@@ -23,6 +23,10 @@ def _jit(function: _F) -> _F:
     return cast(_F, numba.njit(cache=True, error_model="numpy")(function))
 
 
+def _threaded(function: _F) -> _F:
+    return cast(_F, numba.njit(cache=True, error_model="numpy", nogil=True)(function))
+
+
 def _inline(function: _F) -> _F:
     """Compile into the caller: a call would hand over every array of a plan one by one."""
     return cast(_F, numba.njit(cache=True, error_model="numpy", forceinline=True)(function))
@@ -700,7 +704,7 @@ def run_steps(
     return OK, h1, 0, 0
 
 
-@_jit
+@_threaded
 def count_population(
     plan: Plan,
     tally: Tally,
@@ -712,13 +716,25 @@ def count_population(
     n_steps: int,
     generate_ps: Any,
     receive_ps: Any,
+    link_load: Any,
 ) -> None:
-    """Count what one population did: counts mode.
+    """Count what one population did in some samples: counts mode.
 
-    ``spikes`` is ``(batch * n_steps, n)`` int32, ``active`` the same in bool; ``generate_ps`` and
-    ``receive_ps`` are ``(n_cores + 1, n_hardware_steps)`` int64, to which the times are added.
+    ``spikes`` and ``active`` are ``(samples * n_steps, n)``, integer and bool, neurons by row,
+    column, channel; ``generate_ps`` and ``receive_ps`` are ``(n_cores + 1, n_hardware_steps)``
+    int64, to which the times are added. Calls for other samples may run at the same time, with a
+    ``link_load`` each.
     """
-    n_cores = plan.core_router.shape[0] - 1
+    block_slot, run, run_slot, run_at = plan.block_slot, plan.run, plan.run_slot, plan.run_at
+    entry, entry_core, entry_offset = plan.entry, plan.entry_core, plan.entry_offset
+    entry_synapses, pair_of, pair_row = plan.entry_synapses, plan.pair_of, plan.pair_row
+    core_router, router_x, router_y = plan.core_router, plan.router_x, plan.router_y
+    link_target, link_crossing = plan.link_target, plan.link_crossing
+    buffer_router = plan.buffer_router
+    synops, unit_synops, messages_in = tally.synops, tally.unit_synops, tally.messages_in
+    hops, crossings = tally.hops, tally.crossings
+    row_ps, packet_in = costs.row, costs.packet_in
+    n_cores = core_router.shape[0] - 1
     meeting = np.zeros(n_cores, np.int64)
     touched = np.empty(n_cores, np.int64)
     for i in range(blocks.shape[0]):
@@ -727,61 +743,66 @@ def count_population(
         is_input = plan.block_rule[block] == INPUT
         unit = plan.block_unit[block] != 0
         source = plan.block_core[block]
-        first, last = plan.block_slot[block], plan.block_slot[block + 1]
+        n_neurons = block_slot[block + 1] - block_slot[block]
+        depth = plan.block_depth[block]
         for f in range(spikes.shape[0]):
             sample = sample0 + f // n_steps
-            h = sample0 * n_steps + f + plan.block_depth[block]
+            h = sample0 * n_steps + f + depth
             n_active, n_fired, n_spikes, n_out, n_touched = 0, 0, 0, 0, 0
-            for s in range(first, last):
-                j = plan.slot_flat[s]
-                n_active += active[f, j]
-                k: Any = abs(np.int64(spikes[f, j]))
-                if k == 0:
-                    continue
-                n_fired += 1
-                n_spikes += k
-                times = k if unit else 1
-                for e in range(plan.entry[s], plan.entry[s + 1]):
-                    core = plan.entry_core[e]
-                    if meeting[core] == 0:
-                        touched[n_touched] = core
-                        n_touched += 1
-                    meeting[core] += times
-                    n_out += times
-                    pair = plan.pair_of[pop, core]
-                    row0 = plan.pair_row[pair]
-                    offset = plan.entry_offset[e]
-                    for r in range(row0, plan.pair_row[pair + 1]):
-                        n = np.int64(plan.entry_synapses[offset + r - row0])
-                        tally.synops[sample, r] += n * times
-                        tally.unit_synops[sample, r] += n * k
-                        receive_ps[core, h] += n * times * costs.row[r]
+            for m in range(run[block], run[block + 1]):
+                at, slot = run_at[m], run_slot[m]
+                length = run_slot[m + 1] - slot
+                if not is_input:
+                    for j in range(length):
+                        n_active += active[f, at + j]
+                for j in range(length):
+                    k: Any = abs(np.int64(spikes[f, at + j]))
+                    if k == 0:
+                        continue
+                    n_fired += 1
+                    n_spikes += k
+                    times = k if unit else 1
+                    for e in range(entry[slot + j], entry[slot + j + 1]):
+                        core = entry_core[e]
+                        if meeting[core] == 0:
+                            touched[n_touched] = core
+                            n_touched += 1
+                        meeting[core] += times
+                        n_out += times
+                        pair = pair_of[pop, core]
+                        offset = entry_offset[e]
+                        for r in range(pair_row[pair], pair_row[pair + 1]):
+                            n = np.int64(entry_synapses[offset])
+                            offset += 1
+                            synops[sample, r] += n * times
+                            unit_synops[sample, r] += n * k
+                            receive_ps[core, h] += n * times * row_ps[r]
             for m in range(n_touched):
                 core = touched[m]
                 n_messages = meeting[core]
                 meeting[core] = 0
-                tally.messages_in[sample, plan.pair_of[pop, core]] += n_messages
-                receive_ps[core, h] += n_messages * costs.packet_in
-                router, goal = plan.core_router[source], plan.core_router[core]
+                messages_in[sample, pair_of[pop, core]] += n_messages
+                receive_ps[core, h] += n_messages * packet_in
+                router, goal = core_router[source], core_router[core]
                 while router != goal:
-                    dx = plan.router_x[goal] - plan.router_x[router]
+                    dx = router_x[goal] - router_x[router]
                     if dx > 0:
                         link = 4 * router
                     elif dx < 0:
                         link = 4 * router + 1
-                    elif plan.router_y[goal] > plan.router_y[router]:
+                    elif router_y[goal] > router_y[router]:
                         link = 4 * router + 2
                     else:
                         link = 4 * router + 3
-                    tally.hops[sample, block, link & 3] += n_messages
-                    tally.crossings[sample, block] += n_messages * plan.link_crossing[link]
-                    tally.link_load[link] += n_messages
-                    router = plan.buffer_router[plan.link_target[link]]
+                    hops[sample, block, link & 3] += n_messages
+                    crossings[sample, block] += n_messages * link_crossing[link]
+                    link_load[link] += n_messages
+                    router = buffer_router[link_target[link]]
             tally.fired[sample, block] += n_fired
             tally.spikes[sample, block] += n_spikes
             tally.messages_out[sample, block] += n_out
             if not is_input:
-                n_idle = last - first - n_active
+                n_idle = n_neurons - n_active
                 tally.updates_active[sample, block] += n_active
                 tally.updates_idle[sample, block] += n_idle
                 generate_ps[source, h] += (

@@ -51,6 +51,9 @@ class Plan(NamedTuple):
     block_gain: Any  # (n_blocks, 2) int64
     block_saturate: Any  # (n_blocks,) int64
     block_slot: Any  # (n_blocks + 1,) int64
+    run: Any  # (n_blocks + 1,) int64: runs of slots that also follow one another channels last
+    run_slot: Any  # (n_runs + 1,) int64: first slot of each
+    run_at: Any  # (n_runs,) int64: its place in the population by row, column, channel
     core_block: Any  # (n_cores + 2,) int64: blocks of each core, the I/O port last
     slot_block: Any  # (n_slots,) int32
     slot_flat: Any  # (n_slots,) int32: index in the population, C order
@@ -361,6 +364,16 @@ def _blocks(
         out["block_gain"][i] = population.gains
         for name, value in (("theta", population.theta), ("start", population.start)):
             out[f"slot_{name}"][here] = np.broadcast_to(value, population.shape).reshape(-1)[flat]
+    channels, _, columns = np.array([chw(p.population.shape) for p in places]).T
+    of = out["slot_block"]
+    last = (out["slot_y"].astype(np.int64) * columns[of] + out["slot_x"]) * channels[of] + out[
+        "slot_c"
+    ]
+    starts = np.flatnonzero(np.diff(last, prepend=-2) != 1)
+    starts = np.union1d(starts, slot[:-1])
+    out["run"] = np.searchsorted(starts, slot).astype(np.int64)
+    out["run_slot"] = np.append(starts, n_slots).astype(np.int64)
+    out["run_at"] = last[starts].astype(np.int64)
     counts = np.bincount(out["block_core"], minlength=n_cores + 1)
     out["core_block"] = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     return out
