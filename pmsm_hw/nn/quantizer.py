@@ -226,7 +226,7 @@ class PolarityQuant(nn.Module):
             _check_theta("PolarityQuant", self.theta)
         scale = 1.0
         if self.lsq_gradient_scale:
-            numel = x[0].numel() / max(self.theta.numel(), 1)
+            numel = math.prod(x.shape[1:]) / self.theta.numel()
             scale = 1.0 / math.sqrt(numel * self.levels[1])
         theta = self.theta_for(x.ndim)
         return cast(Tensor, _Quantize.apply(x, theta, self.phi, self.levels, self.gains, scale))  # type: ignore[no-untyped-call]
