@@ -170,7 +170,7 @@ def test_random_networks_equal_the_reference(first: int, lava_python: None) -> N
     seeds = iter(range(10 * first, 10 * (first + CHUNK)))
     while len(cases) < CHUNK:
         cases += possible([next(seeds)])
-    granularity = "fine" if first % (2 * CHUNK) else "coarse"
+    granularity = "fine" if first // CHUNK % 4 == 1 else "coarse"
     jobs = [lava.Job(network=network, x=x, n_steps=t) for network, x, t in cases]
     results = lava.run_many(jobs, granularity=granularity, timeout_s=300)
     for (network, x, t), result in zip(cases, results, strict=True):

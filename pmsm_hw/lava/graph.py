@@ -23,7 +23,7 @@ from pmsm_hw.errors import InputError, LavaError
 from pmsm_hw.lava.processes.neurons import PolarityMultiSpike as NeuronProcess
 from pmsm_hw.lava.processes.neurons import Readout as ReadoutProcess
 from pmsm_hw.lava.processes.neurons import coarse
-from pmsm_hw.lava.processes.sources import EventSource, FrameSource
+from pmsm_hw.lava.processes.sources import CoarseFrameSource, EventSource, FrameSource
 from pmsm_hw.lava.processes.synapses import DelayLine, Synapses
 from pmsm_hw.network import Input, Network, PolarityMultiSpike, Population, Projection, Readout
 from pmsm_hw.operators import DenseForm, Form, lowered, magnitude
@@ -40,8 +40,11 @@ TAGS: tuple[Tag, ...] = ("fixed_pt", "floating_pt")
 SPARSE_BELOW = 0.1
 """Share of weights other than zero below which Lava's ``Sparse`` stands in for its ``Dense``."""
 
-CHANNEL_SIZE = 8
-"""Messages a Lava channel holds; each has its own shared memory."""
+CHANNEL_SIZE = 64
+"""Messages a Lava channel holds at most (Lava's default): how far a process can run ahead."""
+
+CHANNEL_BYTES = 1 << 24
+"""Shared memory that a channel takes at most, as long as two messages fit."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -215,6 +218,11 @@ class LavaNetwork:
         """Lava's run configuration that selects the models this graph was made for."""
         return Loihi2SimCfg(select_tag=self.tag)
 
+    def compile_config(self) -> dict[str, Any]:
+        """Lava's compile configuration: channels that fit into shared memory."""
+        largest = 8 * max(p.n_neurons for p in self.network)
+        return {"pypy_channel_size": min(CHANNEL_SIZE, max(2, CHANNEL_BYTES // largest))}
+
     def components(self) -> list[AbstractProcess]:
         """One Process of each connected part of the graph: Lava runs one part at a time."""
         import networkx as nx
@@ -240,7 +248,7 @@ class LavaNetwork:
             process.run(
                 condition=RunSteps(num_steps=steps),
                 run_cfg=self.run_config(),
-                compile_config={"pypy_channel_size": CHANNEL_SIZE},
+                compile_config=self.compile_config(),
             )
 
     def stop(self) -> None:
@@ -271,8 +279,9 @@ def to_lava(
         Steps T of each sample; populations start anew every T steps.
     granularity
         ``"fine"``: one Process per population and per projection, the graph to look into.
-        ``"coarse"``: a population and the projections into it are one Process, several times
-        faster; spikes are graded there.
+        ``"coarse"``: a population and the projections into it are one Process, and processes run
+        ahead of each other, without Lava's barrier at each step: several times faster. Spikes are
+        graded there, Lava's monitors of Vars need ``"fine"``.
     tag
         ``"fixed_pt"``: exact integers. ``"floating_pt"``: float64 twins.
     record
@@ -326,7 +335,8 @@ def to_lava(
     for name, frames in (units or {}).items():
         if inputs[name]:
             flat = frames.reshape(-1, *network[name].shape)
-            graph.attach_source(name, FrameSource(frames=flat, name=name).s_out)
+            kind = CoarseFrameSource if granularity == "coarse" else FrameSource
+            graph.attach_source(name, kind(frames=flat, name=name).s_out)
     return graph
 
 

@@ -76,8 +76,8 @@ def run(
     python
         A Python 3.10 with lava-nc; see `pmsm_hw.lava.find_python` for the default.
     granularity
-        ``"coarse"``: one Lava process per population. ``"fine"``: one per population and
-        projection.
+        ``"coarse"``: one Lava process per population, without a barrier at each step. ``"fine"``:
+        one per population and projection, all in step; slower.
     tag
         ``"fixed_pt"``, or ``"floating_pt"`` for the float64 twins.
     progress

@@ -21,13 +21,14 @@ from typing import Any
 
 import numpy as np
 from lava.magma.core.decorator import implements, requires, tag
-from lava.magma.core.model.py.model import PyLoihiProcessModel
+from lava.magma.core.model.py.model import PyAsyncProcessModel, PyLoihiProcessModel
 from lava.magma.core.model.py.ports import PyInPort, PyOutPort
 from lava.magma.core.model.py.type import LavaPyType
 from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.process.variable import Var
 from lava.magma.core.resources import CPU
+from lava.magma.core.sync.protocols.async_protocol import AsyncProtocol
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 from numpy.typing import NDArray
 
@@ -202,14 +203,19 @@ class _Recorder:
             file[row] = value
 
 
-class _PopulationModel(PyLoihiProcessModel):
+class _PopulationModel:
     """What neurons and readouts have in common: samples, width, recording."""
 
-    dtype: Any = np.int64
     fixed = True
 
+    # made by Lava
+    time_step: int
+    v: Any
+    bias: Any
+    n_saturated: Any
+
     def __init__(self, proc_params: Any) -> None:
-        super().__init__(proc_params)
+        super().__init__(proc_params)  # type: ignore[call-arg]
         self.shape = tuple(proc_params["shape"])
         self.interval = int(proc_params["interval"])
         self.offset = int(proc_params["offset"])
@@ -236,6 +242,15 @@ class _PopulationModel(PyLoihiProcessModel):
 
 
 class _NeuronModel(_PopulationModel):
+    s_out: Any
+    s_pos_out: Any
+    s_neg_out: Any
+    theta: Any
+    v_init: Any
+    u: Any
+    k: Any
+    sent: Any
+
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
         self.levels = proc_params["levels"]
@@ -272,6 +287,8 @@ class _NeuronModel(_PopulationModel):
 
 
 class _ReadoutModel(_PopulationModel):
+    v_out: Any
+
     def update(self, drive: NDArray[Any]) -> None:
         """Take one step and send the state."""
         step = self.step
@@ -287,15 +304,15 @@ class _ReadoutModel(_PopulationModel):
             self.v_out.send(self.v)
 
 
-class _FineModel:
+class _FineModel(PyLoihiProcessModel):
     def run_spk(self) -> None:
-        self.update(self.a_in.recv())  # type: ignore[attr-defined]
+        self.update(self.a_in.recv())
 
 
 @implements(proc=PolarityMultiSpike, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("fixed_pt")
-class PolarityMultiSpikeFixed(_FineModel, _NeuronModel):
+class PolarityMultiSpikeFixed(_NeuronModel, _FineModel):
     """Fixed-point model: integers as the contract has them, ``u`` and ``v`` 24 bits wide."""
 
     a_in = LavaPyType(PyInPort.VEC_DENSE, np.int64, precision=24)
@@ -315,7 +332,7 @@ class PolarityMultiSpikeFixed(_FineModel, _NeuronModel):
 @implements(proc=PolarityMultiSpike, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("floating_pt")
-class PolarityMultiSpikeFloat(_FineModel, _NeuronModel):
+class PolarityMultiSpikeFloat(_NeuronModel, _FineModel):
     """Floating-point twin: the same equations on float64, no limit of width."""
 
     fixed = False
@@ -336,7 +353,7 @@ class PolarityMultiSpikeFloat(_FineModel, _NeuronModel):
 @implements(proc=Readout, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("fixed_pt")
-class ReadoutFixed(_FineModel, _ReadoutModel):
+class ReadoutFixed(_ReadoutModel, _FineModel):
     """Fixed-point model: ``v`` is 24 bits wide."""
 
     a_in = LavaPyType(PyInPort.VEC_DENSE, np.int64, precision=24)
@@ -349,7 +366,7 @@ class ReadoutFixed(_FineModel, _ReadoutModel):
 @implements(proc=Readout, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("floating_pt")
-class ReadoutFloat(_FineModel, _ReadoutModel):
+class ReadoutFloat(_ReadoutModel, _FineModel):
     """Floating-point twin, no limit of width."""
 
     fixed = False
@@ -363,45 +380,47 @@ class ReadoutFloat(_FineModel, _ReadoutModel):
 # -- coarse: a population with the projections into it --------------------------------------------
 
 
-class _CoarseModel:
+class _CoarseModel(PyAsyncProcessModel):
     """Applies the projections to spikes of earlier steps, acts, then takes this step's spikes.
 
-    Sending before receiving keeps recurrent networks from waiting for themselves.
+    Asynchronous: models of the Loihi protocol report to a runtime service in each step, which costs
+    most of their time. These run ahead as far as their channels allow, and the spikes that pass
+    through the channels keep them in step. Sending before receiving keeps recurrent networks from
+    waiting for themselves.
     """
 
     dtype: Any = np.int64
 
     def __init__(self, proc_params: Any) -> None:
-        super().__init__(proc_params)  # type: ignore[call-arg]
-        self.n_sources = len(proc_params["sources"])
+        super().__init__(proc_params)
+        self.time_step = 0
+        shape = tuple(proc_params["shape"])
         self.incoming = [
-            (
-                source,
-                hardware_delay,
-                delay,
-                kernel(form, payload_max, self.shape, exponent, self.dtype),  # type: ignore[attr-defined]
-            )
+            (source, hardware_delay, delay, kernel(form, payload_max, shape, exponent, self.dtype))
             for source, hardware_delay, delay, form, payload_max, exponent in proc_params[
                 "incoming"
             ]
         ]
-        depth = [0] * self.n_sources
+        depth = [0] * len(proc_params["sources"])
         for source, hardware_delay, *_ in self.incoming:
             depth[source] = max(depth[source], hardware_delay)
         # history[source][h % length] is what the source sent in hardware step h
         self.history: list[list[NDArray[Any] | None]] = [[None] * n for n in depth]
 
-    def run_spk(self) -> None:
-        now = int(self.time_step) - 1  # type: ignore[attr-defined]
-        self.update(self._drive(now))  # type: ignore[attr-defined]
-        for i, ring in enumerate(self.history):
-            ring[now % len(ring)] = getattr(self, f"s_in_{i}").recv()
+    def run_async(self) -> None:
+        ports = [getattr(self, f"s_in_{i}") for i in range(len(self.history))]
+        for _ in range(self.num_steps):
+            now = self.time_step
+            self.time_step += 1
+            self.update(self._drive(now))
+            for ring, port in zip(self.history, ports, strict=True):
+                ring[now % len(ring)] = port.recv()
 
     def _drive(self, now: int) -> Any:
         total: Any = self.dtype(0)
-        if self.step < 0:  # type: ignore[attr-defined]
+        if self.step < 0:
             return total
-        in_sample = self.step % self.interval  # type: ignore[attr-defined]
+        in_sample = self.step % self.interval
         for source, hardware_delay, delay, apply in self.incoming:
             if in_sample < delay or now < hardware_delay:
                 continue
@@ -461,8 +480,8 @@ def coarse(kind: type[AbstractProcess], n_sources: int) -> type[AbstractProcess]
             "__doc__": twin.__doc__,
         }
         model_name = name + ("Fixed" if fixed else "Float")
-        model = type(model_name, (_CoarseModel, base), attributes)
+        model = type(model_name, (base, _CoarseModel), attributes)
         model = tag("fixed_pt" if fixed else "floating_pt")(model)
         model = requires(CPU)(model)
-        globals()[model_name] = implements(proc=process, protocol=LoihiProtocol)(model)
+        globals()[model_name] = implements(proc=process, protocol=AsyncProtocol)(model)
     return process

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 from lava.magma.core.decorator import implements, requires, tag
-from lava.magma.core.model.py.model import PyLoihiProcessModel
+from lava.magma.core.model.py.model import PyAsyncProcessModel, PyLoihiProcessModel
 from lava.magma.core.model.py.ports import PyOutPort
 from lava.magma.core.model.py.type import LavaPyType
 from lava.magma.core.process.ports.ports import OutPort
 from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.resources import CPU
+from lava.magma.core.sync.protocols.async_protocol import AsyncProtocol
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 from numpy.typing import NDArray
 
@@ -38,6 +39,10 @@ class FrameSource(AbstractProcess):
     def __init__(self, *, frames: NDArray[Any], name: str | None = None) -> None:
         super().__init__(frames=frames, name=name)
         self.s_out = OutPort(shape=frames.shape[1:])
+
+
+class CoarseFrameSource(FrameSource):
+    """`FrameSource` for coarse graphs, which run without a barrier at each step."""
 
 
 class EventSource(AbstractProcess):
@@ -84,15 +89,29 @@ class EventSource(AbstractProcess):
         self.s_out = OutPort(shape=shape)
 
 
-class _FrameSourceModel(PyLoihiProcessModel):
+class _Frames:
     def __init__(self, proc_params: Any) -> None:
-        super().__init__(proc_params)
+        super().__init__(proc_params)  # type: ignore[call-arg]
         self.frames = proc_params["frames"]
         self.nothing = np.zeros(self.frames.shape[1:], self.frames.dtype)
 
+    def send(self, now: int) -> None:
+        frame = self.frames[now] if now < len(self.frames) else self.nothing
+        self.s_out.send(frame)  # type: ignore[attr-defined]
+
+
+class _FrameSourceModel(_Frames, PyLoihiProcessModel):
     def run_spk(self) -> None:
-        now = int(self.time_step) - 1
-        self.s_out.send(self.frames[now] if now < len(self.frames) else self.nothing)
+        self.send(int(self.time_step) - 1)
+
+
+class _CoarseFrameSourceModel(_Frames, PyAsyncProcessModel):
+    n_sent = 0
+
+    def run_async(self) -> None:
+        for now in range(self.n_sent, self.n_sent + self.num_steps):
+            self.send(now)
+        self.n_sent += self.num_steps
 
 
 @implements(proc=FrameSource, protocol=LoihiProtocol)
@@ -108,6 +127,24 @@ class FrameSourceFixed(_FrameSourceModel):
 @requires(CPU)
 @tag("floating_pt")
 class FrameSourceFloat(_FrameSourceModel):
+    """Floating-point twin."""
+
+    s_out = LavaPyType(PyOutPort.VEC_DENSE, float)
+
+
+@implements(proc=CoarseFrameSource, protocol=AsyncProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class CoarseFrameSourceFixed(_CoarseFrameSourceModel):
+    """Fixed-point model."""
+
+    s_out = LavaPyType(PyOutPort.VEC_DENSE, np.int32, precision=24)
+
+
+@implements(proc=CoarseFrameSource, protocol=AsyncProtocol)
+@requires(CPU)
+@tag("floating_pt")
+class CoarseFrameSourceFloat(_CoarseFrameSourceModel):
     """Floating-point twin."""
 
     s_out = LavaPyType(PyOutPort.VEC_DENSE, float)
