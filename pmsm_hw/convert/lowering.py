@@ -709,6 +709,8 @@ class Lowering:
         x: Any = args[0] if args else kwargs.get("input")
         named = {**kwargs}
         method = node.op == "call_method"
+        if target is operator.getitem and isinstance(x, Expression):
+            raise self._refusal(node, "takes a part of an activation")
         if target in _SIZES or (method and target in ("size", "dim")):
             return results[node]
         if not any(

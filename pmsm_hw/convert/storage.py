@@ -82,10 +82,11 @@ def load_model(path: str | os.PathLike[str]) -> nn.Module:
     try:
         content = torch.load(path, weights_only=True, map_location="cpu")
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as cause:
-        reason = str(cause).strip().splitlines()
+        is_pickle = isinstance(cause, pickle.UnpicklingError)  # torch's text is a page long
+        reason = "" if is_pickle else (str(cause).strip().splitlines() or [""])[0]
         raise FormatError(
             subject,
-            f"cannot be read as a model: {reason[0] if reason else type(cause).__name__}",
+            f"cannot be read as a model: {reason or 'it is no archive of tensors'}",
             remedy="give a file that save_model wrote",
             actual=type(cause).__name__,
             limit=FORMAT,

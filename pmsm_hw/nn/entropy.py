@@ -416,7 +416,8 @@ def entropy_report(model: nn.Module, data: Any) -> EntropyReport:
 
 def _batches(data: Any) -> Iterable[Tensor]:
     if isinstance(data, Tensor | np.ndarray):
-        yield from torch.as_tensor(data).to(torch.get_default_dtype()).split(_BATCH)
+        inputs = torch.as_tensor(data).to(torch.get_default_dtype())
+        yield from torch.split(inputs, _BATCH)
         return
     for batch in data:
         inputs = batch[0] if isinstance(batch, tuple | list) else batch

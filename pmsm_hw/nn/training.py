@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import sys
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
@@ -360,10 +361,14 @@ def _restore(
         if same:
             model.load_state_dict(state["model"])
             step.load_state_dict(state["optimizer"])
-    except (KeyError, RuntimeError, ValueError, EOFError, OSError, TypeError) as cause:
+    except (
+        KeyError, RuntimeError, ValueError, EOFError, OSError, TypeError, pickle.UnpicklingError,
+    ) as cause:  # fmt: skip
+        is_pickle = isinstance(cause, pickle.UnpicklingError)  # torch's text is a page long
+        reason = "" if is_pickle else (str(cause).strip().splitlines() or [""])[0]
         raise QuantizationError(
             f"checkpoint '{path}'",
-            f"cannot be resumed: {(str(cause) or type(cause).__name__).splitlines()[0]}",
+            f"cannot be resumed: {reason or 'it is no archive of tensors'}",
             remedy="delete it, or give another file",
             actual=str(path),
             limit="a checkpoint of this training",
