@@ -21,7 +21,7 @@ from random_networks import random_network, random_units
 import pmsm_hw
 from pmsm_hw import io, reference
 from pmsm_hw.errors import FormatError
-from pmsm_hw.io import h5
+from pmsm_hw.io import h5, schema
 from pmsm_hw.mapping import Block, Mapping, load_chip
 from pmsm_hw.network import (
     POPULATION_KINDS,
@@ -160,7 +160,7 @@ def test_a_file_need_not_have_a_mapping_or_a_report(tmp_path):
 def test_every_field_of_the_contract_is_in_the_file():
     for kinds in (POPULATION_KINDS, PROJECTION_KINDS):
         for kind, of_kind in kinds.items():
-            stored = {*h5._attributes_of(kind), *h5._arrays_of(kind)} - {"kind"}
+            stored = {*schema.attributes_of(kind), *schema.arrays_of(kind)} - {"kind"}
             assert stored == {f.name for f in dataclasses.fields(of_kind)}
 
 
@@ -445,7 +445,7 @@ DAMAGE = {
     "missing dataset": (lambda f: f.__delitem__("projections/0002/weight"), "weight' is missing"),
     "missing group": (lambda f: f.__delitem__("populations"), "'/populations' is missing"),
     "missing item": (lambda f: f.__delitem__("populations/0001"), "'/populations/0001' is missing"),
-    "unknown member": (lambda f: f.create_group("extra"), "'/extra' is unknown in format"),
+    "unknown member": (lambda f: f.create_group("extra"), "'/extra' is unknown in this format"),
     "group for dataset": (
         lambda f: (f.__delitem__("bounds"), f.create_group("bounds")),
         "'/bounds' is a Group, a Dataset is expected",

@@ -1,0 +1,217 @@
+"""What network files hold: fields, types and limits of each kind, and the network made of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NoReturn, TypeAlias
+
+import numpy as np
+
+from pmsm_hw.errors import FormatError, NetworkError
+from pmsm_hw.network import (
+    POPULATION_KINDS,
+    PROJECTION_KINDS,
+    Network,
+    Population,
+    Projection,
+)
+
+__all__ = [
+    "MAX_ITEMS",
+    "MAX_TEXT_BYTES",
+    "Spec",
+    "arrays_of",
+    "at_most",
+    "attributes_of",
+    "check_limits",
+    "check_work",
+    "digest_of",
+    "fields_of",
+    "network_from",
+    "one_line",
+    "refuse",
+]
+
+MAX_ITEMS = 10_000
+"""Largest number of populations, and of projections, in a file."""
+MAX_TEXT_BYTES = 1_000
+"""Longest name in a file, in bytes of UTF-8."""
+MAX_NEURONS = 1 << 27
+"""Most neurons (values, for inputs) of one population, and of all together."""
+MAX_CHANNELS = 1 << 20
+"""Most channels (neurons, where the shape has one axis) of one population."""
+MAX_POOL_WEIGHTS = 1 << 23
+"""Most channels x window positions of one pooling projection."""
+MAX_PADDING = 1 << 12
+"""Largest padding, stride, dilation or kernel size."""
+MAX_PROOF = 1 << 28
+"""Most parameters x steps that the bound proof is asked to step through."""
+
+Spec: TypeAlias = Literal["int", "ints", "pairs", "float", "text"]
+
+_POPULATION_ATTRIBUTES: dict[str, dict[str, Spec]] = {
+    "input": {"scale": "float", "levels": "ints", "spike_mode": "text"},
+    "polarity_multi_spike": {
+        "levels": "ints",
+        "gains": "ints",
+        "rule": "text",
+        "spike_mode": "text",
+        "overflow": "text",
+    },
+    "readout": {"overflow": "text"},
+}
+_POPULATION_ARRAYS: dict[str, dict[str, str]] = {
+    "input": {},
+    "polarity_multi_spike": {"theta": "<i4", "bias": "<i4", "v_init": "<i4"},
+    "readout": {"scale": "<f8", "bias": "<i4"},
+}
+_WINDOW: dict[str, Spec] = {
+    "stride": "ints",
+    "padding": "pairs",
+    "dilation": "ints",
+    "groups": "int",
+}
+_PROJECTION_ATTRIBUTES: dict[str, dict[str, Spec]] = {
+    "dense": {},
+    "conv1d": _WINDOW,
+    "conv2d": _WINDOW,
+    "sum_pool": {"kernel": "ints", "stride": "ints", "padding": "pairs"},
+    "identity": {},
+}
+
+
+def attributes_of(kind: str) -> dict[str, Spec]:
+    """Fields of a kind that are numbers or text, in the order of the file."""
+    common: dict[str, Spec] = {"name": "text", "kind": "text"}
+    if kind in POPULATION_KINDS:
+        return {**common, "shape": "ints", **_POPULATION_ATTRIBUTES[kind]}
+    return {
+        **common,
+        "source": "text",
+        "target": "text",
+        "weight_exponent": "int",
+        "delay": "int",
+        **_PROJECTION_ATTRIBUTES[kind],
+    }
+
+
+def arrays_of(kind: str) -> dict[str, str]:
+    """Fields of a kind that are arrays, with their type in files."""
+    return _POPULATION_ARRAYS[kind] if kind in POPULATION_KINDS else {"weight": "|i1"}
+
+
+def fields_of(item: Population | Projection) -> dict[str, Any]:
+    """All fields of a population or projection, and its kind."""
+    names = (*attributes_of(item.kind), *arrays_of(item.kind))
+    return {name: getattr(item, name) for name in names}
+
+
+def refuse(
+    subject: str, problem: str, remedy: str, actual: object = None, limit: object = None
+) -> NoReturn:
+    """Raise `FormatError`."""
+    raise FormatError(subject, problem, remedy=remedy, actual=actual, limit=limit)
+
+
+def at_most(subject: str, what: str, actual: int, limit: int) -> None:
+    """Refuse a size that is negative or above a limit."""
+    if not 0 <= actual <= limit:
+        refuse(
+            subject,
+            f"{what} {actual:,} is outside 0..{limit:,}",
+            "files hold no larger ones",
+            actual,
+            limit,
+        )
+
+
+def one_line(error: BaseException) -> str:
+    """Message of an error, short enough for one line."""
+    return " ".join(str(error).split())[:200]
+
+
+def check_limits(subject: str, fields: Mapping[str, Any]) -> None:
+    """Check the size claims of one population or projection, given as its fields."""
+    if fields["kind"] in POPULATION_KINDS:
+        shape = [int(s) for s in fields["shape"]]
+        for size in shape:
+            at_most(subject, "size", size, MAX_NEURONS)
+        at_most(subject, "number of neurons", math.prod(shape), MAX_NEURONS)
+        at_most(subject, "number of channels", shape[0], MAX_CHANNELS)
+        return
+    for what in ("kernel", "stride", "dilation"):
+        for size in fields.get(what, ()):
+            at_most(subject, what, int(size), MAX_PADDING)
+    for pair in fields.get("padding", ()):
+        for size in pair:
+            at_most(subject, "padding", int(size), MAX_PADDING)
+
+
+def check_work(
+    subject: str, populations: list[dict[str, Any]], projections: list[dict[str, Any]], steps: int
+) -> None:
+    """Check what the bound proof would have to allocate and to compute."""
+    channels = {p["name"]: int(p["shape"][0]) for p in populations}
+    n_neurons = sum(math.prod(int(s) for s in p["shape"]) for p in populations)
+    at_most(subject, "number of neurons", n_neurons, MAX_NEURONS)
+    work = 0
+    for p in populations:
+        sizes = [np.size(p[a]) for a in ("theta", "bias", "v_init") if a in p]
+        work += max([channels.get(p["name"], 0), *sizes])
+    at_most(subject, "number of parameters x max_steps", work * max(steps, 1), MAX_PROOF)
+    for q in projections:
+        if "kernel" in q:
+            size = channels.get(q["source"], 0)
+            for k in q["kernel"]:
+                size *= int(k)
+            at_most(
+                f"{subject}: projection '{q['name']}'", "channels x window", size, MAX_POOL_WEIGHTS
+            )
+
+
+def digest_of(
+    name: str, max_steps: int, populations: list[dict[str, Any]], projections: list[dict[str, Any]]
+) -> str:
+    """SHA-256 of all that makes up the network, as docs/format.md defines it, in hex."""
+    digest = hashlib.sha256(_digest_text({"max_steps": max_steps, "name": name}))
+    for item in (*populations, *projections):
+        arrays = arrays_of(item["kind"])
+        digest.update(_digest_text({k: v for k, v in item.items() if k not in arrays}))
+        for array_name, dtype in arrays.items():
+            array = np.asarray(item[array_name]).astype(dtype, order="C", copy=False)
+            digest.update(_digest_text({"shape": array.shape}))
+            digest.update(array.data)
+    return digest.hexdigest()
+
+
+def _digest_text(values: Mapping[str, Any]) -> bytes:
+    return json.dumps(values, sort_keys=True, separators=(",", ":")).encode()
+
+
+def network_from(subject: str, name: str, max_steps: int, items: list[dict[str, Any]]) -> Network:
+    """Build a network from the checked fields of its populations and projections."""
+    populations = [item for item in items if item["kind"] in POPULATION_KINDS]
+    projections = [item for item in items if item["kind"] in PROJECTION_KINDS]
+    check_work(subject, populations, projections, max_steps)
+    try:
+        return Network(
+            name=name,
+            max_steps=max_steps,
+            populations=tuple(_build(POPULATION_KINDS, p) for p in populations),
+            projections=tuple(_build(PROJECTION_KINDS, q) for q in projections),
+        )
+    except NetworkError as error:
+        raise FormatError(
+            subject,
+            f"holds no valid network: {error.subject}: {error.problem}",
+            remedy=error.remedy,
+            actual=error.actual,
+            limit=error.limit,
+        ) from error
+
+
+def _build(kinds: Mapping[str, Callable[..., Any]], fields: Mapping[str, Any]) -> Any:
+    return kinds[fields["kind"]](**{k: v for k, v in fields.items() if k != "kind"})

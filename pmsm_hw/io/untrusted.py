@@ -1,0 +1,202 @@
+"""Reading HDF5 files that may come from anywhere: nothing is believed before it is checked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pmsm_hw.io.schema import MAX_TEXT_BYTES, Spec, one_line, refuse
+
+if TYPE_CHECKING:
+    import h5py
+
+__all__ = ["Reader", "open_untrusted"]
+
+MAX_ARRAY_BYTES = 1 << 34
+"""Most bytes of all arrays together."""
+
+_MAX_CHUNK_BYTES = 1 << 24
+_MAX_DEFLATE = 1032  # deflate cannot shrink anything further
+
+
+@dataclass
+class Reader:
+    """Reads one open file, checking each claim before believing it."""
+
+    subject: str
+    file: h5py.File
+    n_bytes: int
+    left: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.left = min(self.n_bytes * _MAX_DEFLATE, MAX_ARRAY_BYTES)
+
+    def refuse(self, problem: str, actual: object = None, limit: object = None) -> NoReturn:
+        """Raise `FormatError` about this file."""
+        refuse(self.subject, problem, "get it, or write it, again", actual, limit)
+
+    def members(self, group: h5py.Group, expected: set[str], optional: set[str]) -> None:
+        """Refuse missing or unknown members."""
+        names = set(group)
+        for name in sorted(expected - names):
+            self.refuse(f"'{_join(group, name)}' is missing", None, name)
+        for name in sorted(names - expected - optional):
+            self.refuse(f"'{_join(group, name)}' is unknown in this format version", name)
+
+    def child(self, parent: h5py.Group, name: str, kind: type[Any]) -> Any:
+        """Member of a group; links other than hard ones, and other kinds, are refused."""
+        import h5py
+
+        path = _join(parent, name)
+        if not parent.id.links.exists(name.encode()):
+            self.refuse(f"'{path}' is missing", None, path)
+        if parent.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
+            self.refuse(f"'{path}' is a soft or external link, only hard ones are read", "link")
+        item = parent[name]
+        if not isinstance(item, kind):
+            self.refuse(
+                f"'{path}' is a {type(item).__name__}, a {kind.__name__} is expected",
+                type(item).__name__,
+                kind.__name__,
+            )
+        return item
+
+    def attributes(self, group: h5py.Group, specs: Mapping[str, Spec]) -> dict[str, Any]:
+        """All attributes of a group, of exactly these names and types."""
+        import h5py
+
+        n_attributes = int(h5py.h5a.get_num_attrs(group.id))
+        if n_attributes > len(specs):
+            self.refuse(
+                f"'{group.name}' has {n_attributes:,} attributes, "
+                f"this format version has {len(specs)}",
+                n_attributes,
+                len(specs),
+            )
+        return {name: self.attribute(group, name, spec) for name, spec in specs.items()}
+
+    def attribute(self, group: h5py.Group, name: str, spec: Spec) -> Any:
+        """One attribute, as int, float, str, or nested lists of ints."""
+        import h5py
+
+        path = f"{group.name}@{name}"
+        if not h5py.h5a.exists(group.id, name.encode()):
+            self.refuse(f"attribute '{path}' is missing", None, path)
+        attribute = h5py.h5a.open(group.id, name.encode())
+        dtype, shape = attribute.dtype, attribute.shape
+        n_axes = {"ints": 1, "pairs": 2}.get(spec, 0)
+        if spec == "text":
+            good = dtype.kind == "S" and dtype.itemsize <= MAX_TEXT_BYTES
+        else:
+            good = dtype == np.dtype("<f8" if spec == "float" else "<i8")
+        if not good or len(shape) != n_axes or any(not 1 <= n <= 3 for n in shape):
+            self.refuse(
+                f"attribute '{path}' has type {dtype} and shape {shape}, {spec} is expected",
+                (str(dtype), shape),
+                spec,
+            )
+        value = np.empty(shape, dtype)
+        attribute.read(value)
+        if spec == "text":
+            return bytes(value[()]).decode()
+        return value.tolist()
+
+    def array(self, parent: h5py.Group, name: str, dtype: str, max_axes: int = 4) -> NDArray[Any]:
+        """One dataset, of exactly this type; its size claim must be backed by the file."""
+        import h5py
+
+        dataset = self.child(parent, name, h5py.Dataset)
+        if dataset.dtype != np.dtype(dtype):
+            self.refuse(
+                f"dataset '{dataset.name}' has type {dataset.dtype}, {np.dtype(dtype)} is expected",
+                str(dataset.dtype),
+                str(np.dtype(dtype)),
+            )
+        return self.values(dataset, max_axes)
+
+    def values(self, dataset: h5py.Dataset, max_axes: int) -> NDArray[Any]:
+        """What a dataset of a plain type holds, once its size claim has been checked."""
+        import h5py
+
+        path, properties = dataset.name, dataset.id.get_create_plist()
+        layout = properties.get_layout()
+        if layout not in (h5py.h5d.COMPACT, h5py.h5d.CONTIGUOUS, h5py.h5d.CHUNKED):
+            self.refuse(f"dataset '{path}' has a virtual layout, none is read", layout)
+        if properties.get_external_count():
+            self.refuse(f"dataset '{path}' is stored in another file, none is read", "external")
+        shape = dataset.shape
+        if shape is None or len(shape) > max_axes:
+            self.refuse(f"dataset '{path}' has shape {shape}, at most {max_axes} axes are expected")
+        n_bytes = dataset.dtype.itemsize
+        for size in shape:  # Python integers: no overflow
+            n_bytes *= int(size)
+        stored = int(dataset.id.get_storage_size())
+        possible = min(stored, self.n_bytes) * (_MAX_DEFLATE if layout == h5py.h5d.CHUNKED else 1)
+        if n_bytes > min(possible, self.left):
+            self.refuse(
+                f"dataset '{path}' claims {n_bytes:,} bytes, its {stored:,} stored bytes give at "
+                f"most {possible:,} ({self.left:,} are left of what the whole file can hold)",
+                n_bytes,
+                min(possible, self.left),
+            )
+        if layout == h5py.h5d.CHUNKED:
+            self._check_chunks(path, dataset, properties)
+        self.left -= n_bytes
+        array = np.empty(shape, dataset.dtype)
+        if array.size:
+            dataset.read_direct(array)
+        return array
+
+    def _check_chunks(self, path: str, dataset: h5py.Dataset, properties: Any) -> None:
+        import h5py
+
+        allowed = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
+        for i in range(properties.get_nfilters()):
+            code = properties.get_filter(i)[0]
+            if code not in allowed:
+                self.refuse(f"dataset '{path}' uses filter {code}, only gzip is read", code)
+        chunk_bytes = dataset.dtype.itemsize
+        for size in dataset.chunks:
+            chunk_bytes *= int(size)
+        if chunk_bytes > _MAX_CHUNK_BYTES:
+            self.refuse(
+                f"dataset '{path}' has chunks of {chunk_bytes:,} bytes, "
+                f"at most {_MAX_CHUNK_BYTES:,} are read",
+                chunk_bytes,
+                _MAX_CHUNK_BYTES,
+            )
+
+    def text(self, parent: h5py.Group, name: str) -> str:
+        """Text of a dataset."""
+        return self.array(parent, name, "|u1", max_axes=1).tobytes().decode()
+
+
+def _join(group: h5py.Group, name: str) -> str:
+    return f"{(group.name or '').rstrip('/')}/{name}"
+
+
+@contextmanager
+def open_untrusted(path: str | os.PathLike[str]) -> Iterator[Reader]:
+    """Open an HDF5 file for reading; what HDF5 complains about becomes `FormatError`."""
+    import h5py
+
+    subject = f"file '{os.fspath(path)}'"
+    if not os.path.isfile(path):
+        refuse(subject, "is not an existing file", "give the path of a network file", "absent")
+    try:
+        with h5py.File(path, "r") as file:
+            yield Reader(subject, file, os.path.getsize(path))
+    # what h5py raises on damaged files; our own errors pass
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError) as error:
+        refuse(
+            subject,
+            f"is damaged or not HDF5 ({one_line(error)})",
+            "get it, or write it, again",
+            type(error).__name__,
+        )
