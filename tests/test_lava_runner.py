@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import secrets
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -59,8 +61,8 @@ def lava_python() -> None:
         pytest.skip(f"set {VARIABLE} to a Python 3.10 with lava-nc")
 
 
-def processes() -> set[int]:
-    """Living processes whose command line names the worker (its forks keep it)."""
+def processes(tag: str) -> set[int]:
+    """Living processes of the runs with this tag: forks keep the command line."""
     found = set()
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -68,22 +70,26 @@ def processes() -> set[int]:
         except OSError:
             continue
         # the dead that init has not reaped have no command line
-        if b"pmsm_hw.lava.worker" in command:
+        if b"pmsm_hw.lava.worker" in command and tag.encode() in command:
             found.add(int(folder.name))
     return found
 
 
-def shared_memory() -> set[str]:
-    return {path.name for path in Path("/dev/shm").glob("*")}
+@pytest.fixture
+def tag(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Mark the runs of this test, since others may go on at the same time."""
+    mark = f"pmsm_hw_{secrets.token_hex(4)}_"
+    monkeypatch.setattr(runner, "PREFIX", mark)
+    return mark
 
 
 @pytest.fixture
-def no_traces() -> Iterator[None]:
-    """No process of a run and no shared memory is left."""
-    before = processes(), shared_memory()
+def no_traces(tag: str) -> Iterator[None]:
+    """No process of a run, no shared memory and no folder is left."""
     yield
-    assert processes() <= before[0]
-    assert shared_memory() <= before[1]
+    assert not processes(tag)
+    assert not list(Path("/dev/shm").glob(f"{tag}*"))
+    assert not list(Path(tempfile.gettempdir()).glob(f"{tag}*"))
 
 
 def failure(**options: object) -> p.PmsmHwError:
@@ -238,7 +244,7 @@ def test_a_model_that_raises(
     assert "ZeroDivisionError: thrown in step 7" in str(error)
     lava.run(NETWORK, IMAGES[:1], timeout_s=60)  # the next one works
     assert "Traceback" in str(error)
-    assert "in run_spk" in str(error)
+    assert "in run_" in str(error)
 
 
 def test_a_model_that_cannot_be_built(tmp_path: Path, lava_python: None, no_traces: None) -> None:
@@ -253,16 +259,15 @@ def test_a_run_that_takes_too_long(tmp_path: Path, lava_python: None, no_traces:
     assert error.limit == 3
 
 
-def when_running(act: Callable[[list[int]], None]) -> threading.Thread:
+def when_running(tag: str, act: Callable[[list[int]], None]) -> threading.Thread:
     """Do something to the processes of the run as soon as its models exist."""
-    before = processes()
 
     def wait() -> None:
         end = time.monotonic() + 20
         while time.monotonic() < end:
-            new = sorted(processes() - before)
-            if len(new) >= 7:  # the worker, shared memory, runtime service, four populations
-                act(new)
+            pids = sorted(processes(tag))
+            if len(pids) >= 7:  # the worker, shared memory, runtime service, four populations
+                act(pids)
                 return
             time.sleep(0.01)
 
@@ -272,41 +277,41 @@ def when_running(act: Callable[[list[int]], None]) -> threading.Thread:
 
 
 @pytest.mark.parametrize("victim", [0, -1, -2])
-def test_a_killed_process(victim: int, tmp_path: Path, lava_python: None, no_traces: None) -> None:
+def test_a_killed_process(
+    victim: int, tag: str, tmp_path: Path, lava_python: None, no_traces: None
+) -> None:
     """The worker itself, and models."""
     slow = broken_worker(tmp_path, HANG)
-    thread = when_running(lambda pids: os.kill(pids[victim], signal.SIGKILL))
+    thread = when_running(tag, lambda pids: os.kill(pids[victim], signal.SIGKILL))
     error = failure(python=slow, timeout_s=25)
     thread.join(20)
     assert "killed by signal 9" in str(error)
     lava.run(NETWORK, IMAGES[:1], timeout_s=60)  # the next one works
 
 
-def test_a_caller_that_is_killed(tmp_path: Path, lava_python: None, no_traces: None) -> None:
-    """Nobody is left to clean up: the worker's own thread does, by ending the group."""
-    check_dead_caller(tmp_path, signal.SIGKILL)
-
-
-def test_ctrl_c(tmp_path: Path, lava_python: None, no_traces: None) -> None:
-    check_dead_caller(tmp_path, signal.SIGINT)
-
-
-def check_dead_caller(tmp_path: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_caller_that_is_killed(
+    number: signal.Signals, tag: str, tmp_path: Path, lava_python: None, no_traces: None
+) -> None:
+    """Ctrl-C, and SIGKILL: nobody is left to clean up then, so the worker itself does."""
     script = tmp_path / "caller.py"
     script.write_text(
         "import numpy as np, pmsm_hw as p\n"
-        "from pmsm_hw import io, lava\n"
+        "from pmsm_hw import io\n"
+        "from pmsm_hw.lava import runner\n"
+        f"runner.PREFIX = {tag!r}\n"
         f"network = io.load({str(tmp_path / 'n.h5')!r})\n"
-        f"lava.run(network, np.zeros((6, 1, 8, 8)), 5, python={broken_worker(tmp_path, HANG)!r})\n"
+        f"python = {broken_worker(tmp_path, HANG)!r}\n"
+        "runner.run(network, np.zeros((6, 1, 8, 8)), 5, python=python)\n"
     )
     p.io.save(tmp_path / "n.h5", NETWORK)
     caller = subprocess.Popen([sys.executable, str(script)], stderr=subprocess.PIPE)
-    thread = when_running(lambda pids: caller.send_signal(number))
+    thread = when_running(tag, lambda pids: caller.send_signal(number))
     _, said = caller.communicate(timeout=30)
     thread.join()
     assert caller.returncode == -number, said
     end = time.monotonic() + 10
-    while processes() and time.monotonic() < end:
+    while processes(tag) and time.monotonic() < end:
         time.sleep(0.05)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import signal
 import subprocess
 import tempfile
@@ -31,6 +30,9 @@ TIMEOUT_S = 600.0
 """Default limit of a run."""
 
 POLL_S = 0.02
+
+PREFIX = "pmsm_hw_lava_"
+"""How the folder of a run, and with it its shared memory, is named."""
 
 Progress = Callable[[int, int], None]
 
@@ -152,9 +154,9 @@ def run_many(
             )
     if not jobs:
         return []
-    with tempfile.TemporaryDirectory(prefix="pmsm_hw_lava_") as name:
+    with tempfile.TemporaryDirectory(prefix=PREFIX) as name:
         folder = Path(name)
-        token = f"pmsm_hw_{secrets.token_hex(6)}"
+        token = folder.name
         total = _hand_over(folder, token, jobs, granularity, tag)
         interpreter = find_python(python)
         _run_child(folder, token, interpreter, timeout_s, progress, total)
