@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from pmsm_hw.errors import CapacityError, MappingError
 from pmsm_hw.mapping.assignment import RESOURCES, Block, Mapping
 from pmsm_hw.mapping.packing import pack
-from pmsm_hw.mapping.placement import curve_order
+from pmsm_hw.mapping.placement import links_of, place
 from pmsm_hw.mapping.resources import Resources
 from pmsm_hw.mapping.routing import link_loads
 from pmsm_hw.mapping.tiling import check_formats, cut_network
@@ -82,7 +82,7 @@ def map_network(
     if len(cores) > chip.n_cores:
         raise too_many_cores(resources, cores)
     between = core_traffic(resources, cores, rates)
-    places = curve_order(chip)[: len(cores)]
+    places = place(chip, links_of(between, len(cores)), seed=seed)
     return build_mapping(resources, cores, places, between, objective=objective, seed=seed)
 
 

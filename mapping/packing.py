@@ -1,4 +1,4 @@
-"""Which blocks share a core: greedy, in topological order, the latest core that has room."""
+"""Which blocks share a core: largest first, each where the room suits it best."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _TRIES = 16
 
 @dataclass
 class _Core:
-    blocks: list[Block]
+    blocks: list[int]
     populations: set[str]
     thresholds: set[int]
     formats: set[tuple[int, int, int]]
@@ -89,37 +89,61 @@ def pack(
     )
     needs = block_needs(resources, ordered, entries)
     formats = {name: {f for w in resources.into(name) for f in w.formats} for name in blocks}
-    smallest = needs.min(axis=0, initial=0)
+    share_of = needs / capacity
+    smallest = share_of.min(axis=0, initial=1.0)
+    # largest first, into the core whose room has most nearly the same proportions
+    order = np.argsort(-share_of.max(axis=1), kind="stable")
     cores: list[_Core] = []
     free = np.zeros((_OPEN_CORES, 4), np.int64)
     owner = np.full(_OPEN_CORES, -1, np.int64)
     n_open = 0
-    for block, need in zip(ordered, needs, strict=True):
+    for at in order.tolist():
+        block, need = ordered[at], needs[at]
         name = block.population
-        new = _Core([block], {name}, _thresholds(resources, block), formats[name])
-        fitting = np.flatnonzero((free[:n_open] >= need).all(axis=1))
-        for slot in fitting[::-1][:_TRIES].tolist():
+        new = _Core([at], {name}, _thresholds(resources, block), formats[name])
+        slot = _choose(resources, cores, owner, new, free[:n_open], need, capacity)
+        if slot is not None:
             core = cores[owner[slot]]
-            if _suits(resources, core, new):
-                core.blocks.append(block)
-                core.populations |= new.populations
-                core.thresholds |= new.thresholds
-                core.formats = core.formats | new.formats
-                free[slot] -= need
-                break
-        else:
-            cores.append(new)
-            room = capacity - need
-            if (room < smallest).any():
-                continue
-            if n_open == _OPEN_CORES:  # close the one with least room
-                tightest = int((free / capacity).min(axis=1).argmin())
-                free[tightest:-1] = free[tightest + 1 :]
-                owner[tightest:-1] = owner[tightest + 1 :]
-                n_open -= 1
-            free[n_open], owner[n_open] = room, len(cores) - 1
-            n_open += 1
-    return [core.blocks for core in cores]
+            core.blocks.append(at)
+            core.populations |= new.populations
+            core.thresholds |= new.thresholds
+            core.formats = core.formats | new.formats
+            free[slot] -= need
+            continue
+        cores.append(new)
+        room = capacity - need
+        if (room < smallest * capacity).any():
+            continue
+        if n_open == _OPEN_CORES:  # close the one with least room
+            tightest = int((free / capacity).min(axis=1).argmin())
+            free[tightest:-1] = free[tightest + 1 :]
+            owner[tightest:-1] = owner[tightest + 1 :]
+            n_open -= 1
+        free[n_open], owner[n_open] = room, len(cores) - 1
+        n_open += 1
+    packed = sorted(sorted(core.blocks) for core in cores)
+    return [[ordered[at] for at in found] for found in packed]
+
+
+def _choose(
+    resources: Resources,
+    cores: list[_Core],
+    owner: NDArray[np.int64],
+    new: _Core,
+    free: NDArray[np.int64],
+    need: NDArray[np.int64],
+    capacity: NDArray[np.int64],
+) -> int | None:
+    """Open core that a block joins."""
+    fitting = np.flatnonzero((free >= need).all(axis=1))
+    if not fitting.size:
+        return None
+    room = free[fitting] / capacity
+    likeness = (room @ (need / capacity)) / np.maximum(np.sqrt((room**2).sum(axis=1)), 1e-9)
+    for slot in fitting[np.argsort(-likeness, kind="stable")[:_TRIES]].tolist():
+        if _suits(resources, cores[owner[slot]], new):
+            return int(slot)
+    return None
 
 
 def _thresholds(resources: Resources, block: Block) -> set[int]:

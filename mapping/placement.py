@@ -1,37 +1,109 @@
-"""Which core goes to which place of the mesh."""
+"""Which core goes where on the mesh: short ways for much traffic.
+
+Cores start along a Hilbert curve in the order of the network, drift towards those they talk to, and
+are then swapped by simulated annealing, which lowers messages times hops. The cores fill as few
+tiles and chips as can be, around the I/O port.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pmsm_hw.mapping.traffic import IO, Traffic
+
 if TYPE_CHECKING:
     from pmsm_hw.mapping.chip import Chip
 
-__all__ = ["curve_order"]
+__all__ = ["Links", "curve_order", "links_of", "place", "region", "total_hops"]
+
+_MOVES_PER_CORE = 600
+_MAX_MOVES = 3_000_000
+_DRIFTS = 12
 
 
-def curve_order(chip: Chip) -> NDArray[np.int64]:
-    """Cores of a chip along a Hilbert curve of tiles that starts at the I/O port's corner.
+@dataclass(frozen=True, kw_only=True)
+class Links:
+    """Traffic between cores, both directions together, in compressed rows.
+
+    Parameters
+    ----------
+    start, other, messages
+        Partners of core ``i`` are ``other[start[i]:start[i + 1]]``; float64 messages.
+    io
+        ``(n_cores,)`` float64: messages that come in from the I/O port.
+    """
+
+    start: NDArray[np.int64]
+    other: NDArray[np.int64]
+    messages: NDArray[np.float64]
+    io: NDArray[np.float64]
+
+
+def links_of(traffic: Traffic, n_cores: int) -> Links:
+    """Join both directions of each pair of cores."""
+    inside = (traffic.source != IO) & (traffic.source != traffic.target)
+    a, b, m = traffic.source[inside], traffic.target[inside], traffic.messages[inside]
+    key = np.concatenate([a * n_cores + b, b * n_cores + a])
+    unique, inverse = np.unique(key, return_inverse=True)
+    messages = np.bincount(inverse.reshape(-1), np.concatenate([m, m]), minlength=len(unique))
+    start = np.zeros(n_cores + 1, np.int64)
+    np.cumsum(np.bincount(unique // n_cores, minlength=n_cores), out=start[1:])
+    outside = traffic.source == IO
+    io = np.bincount(traffic.target[outside], traffic.messages[outside], minlength=n_cores)
+    return Links(
+        start=start,
+        other=unique % n_cores,
+        messages=messages.astype(np.float64),
+        io=io.astype(np.float64),
+    )
+
+
+def region(chip: Chip, n_cores: int) -> NDArray[np.int64]:
+    """Tiles that so many cores fill: whole chips near the I/O port first, then tiles near them.
 
     Returns
     -------
     ndarray
-        ``(n_cores,)`` int64.
+        ``(n_tiles,)`` int64, tile numbers (``y * columns + x``).
     """
-    side = 1
-    while side < max(chip.columns, chip.rows):
-        side *= 2
+    n_tiles = -(-n_cores // chip.mesh.cores_per_tile.value)
+    width, height = chip.mesh.columns.value, chip.mesh.rows.value
+    io_x, io_y = chip.mesh.io_position.value
     tiles = np.arange(chip.n_tiles)
     x, y = tiles % chip.columns, tiles // chip.columns
+    # distance of chips and of tiles, as squares around the port
+    chip_far = np.maximum(x // width * width, y // height * height)
+    far = np.maximum(np.abs(x - io_x), np.abs(y - io_y))
+    order = np.lexsort(
+        (np.abs(x - io_x) + np.abs(y - io_y), far, x // width, y // height, chip_far)
+    )
+    return np.sort(order[:n_tiles])
+
+
+def curve_order(chip: Chip, tiles: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Cores of some tiles along a Hilbert curve that starts at the I/O port's corner.
+
+    Returns
+    -------
+    ndarray
+        ``(n_tiles * cores_per_tile,)`` int64.
+    """
+    x, y = tiles % chip.columns, tiles // chip.columns
     io_x, io_y = chip.mesh.io_position.value
-    if io_x >= chip.columns - io_x:
-        x = chip.columns - 1 - x
-    if io_y >= chip.rows - io_y:
-        y = chip.rows - 1 - y
-    order = np.argsort(hilbert_index(side, x, y), kind="stable")
+    if io_x >= chip.mesh.columns.value - io_x:
+        x = x.max() - x
+    if io_y >= chip.mesh.rows.value - io_y:
+        y = y.max() - y
+    side = 1
+    while side <= max(int(x.max()), int(y.max())):
+        side *= 2
+    order = tiles[np.argsort(hilbert_index(side, x, y), kind="stable")]
     per_tile = chip.mesh.cores_per_tile.value
     cores: NDArray[np.int64] = (order[:, None] * per_tile + np.arange(per_tile)).reshape(-1)
     return cores
@@ -51,3 +123,152 @@ def hilbert_index(side: int, x: NDArray[np.int64], y: NDArray[np.int64]) -> NDAr
         x[swap], y[swap] = y[swap].copy(), x[swap].copy()
         s //= 2
     return d
+
+
+def total_hops(chip: Chip, links: Links, places: NDArray[np.int64]) -> float:
+    """Messages times hops of placed cores, I/O included."""
+    tile = places // chip.mesh.cores_per_tile.value
+    x, y = tile % chip.columns, tile // chip.columns
+    a = np.repeat(np.arange(len(places)), np.diff(links.start))
+    b = links.other
+    hops = np.abs(x[a] - x[b]) + np.abs(y[a] - y[b])
+    io_x, io_y = chip.mesh.io_position.value
+    return float(
+        (links.messages * hops).sum() / 2 + (links.io * (np.abs(x - io_x) + np.abs(y - io_y))).sum()
+    )
+
+
+def place(
+    chip: Chip,
+    links: Links,
+    *,
+    seed: int = 0,
+    effort: float = 1.0,
+    progress: Callable[[str], None] | None = None,
+    deadline: Callable[[], bool] | None = None,
+) -> NDArray[np.int64]:
+    """Find a place for each core.
+
+    Parameters
+    ----------
+    chip
+        With at least as many cores.
+    links
+        Who talks to whom.
+    seed
+        The same seed gives the same places (where no deadline cuts the search short).
+    effort
+        Scales the number of swaps that are tried.
+    progress
+        Called with a line about what is done.
+    deadline
+        Says whether time is up: the best places so far are then taken.
+
+    Returns
+    -------
+    ndarray
+        ``(n_cores,)`` int64, numbers of the chip's cores, all different.
+    """
+    n = len(links.io)
+    slots = curve_order(chip, region(chip, n))
+    best = slots[:n].copy()
+    if n < 2:
+        return best
+    cost = total_hops(chip, links, best)
+    if progress is not None:
+        progress("placing: drifting")
+    drifted = best
+    for _ in range(_DRIFTS):
+        if deadline is not None and deadline():
+            return best
+        drifted = _drift(chip, links, drifted, slots)
+        new = total_hops(chip, links, drifted)
+        if new < cost:
+            best, cost = drifted, new
+    moves = int(min(_MOVES_PER_CORE * n, _MAX_MOVES) * effort)
+    for part, (hot, cold) in enumerate(((1.0, 0.1), (0.1, 0.01), (0.01, 0.001))):
+        if deadline is not None and deadline():
+            break
+        if progress is not None:
+            progress(f"placing: annealing, part {part + 1} of 3")
+        found = _anneal(chip, links, best, slots, moves // 3, hot, cold, seed * 3 + part)
+        new = total_hops(chip, links, found)
+        if new <= cost or part < 1:
+            best, cost = found, new
+    return best
+
+
+def _drift(
+    chip: Chip, links: Links, places: NDArray[np.int64], slots: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Move every core towards those it talks to, then spread all over the slots again."""
+    per_tile = chip.mesh.cores_per_tile.value
+    tile = places // per_tile
+    xy = np.stack([tile % chip.columns, tile // chip.columns], axis=1).astype(np.float64)
+    a = np.repeat(np.arange(len(places)), np.diff(links.start))
+    weight = np.bincount(a, links.messages, minlength=len(places)) + links.io
+    pulled = np.stack(
+        [
+            np.bincount(a, links.messages * xy[links.other, d], minlength=len(places))
+            + links.io * chip.mesh.io_position.value[d]
+            for d in (0, 1)
+        ],
+        axis=1,
+    )
+    still = weight == 0
+    centre = np.where(still[:, None], xy, pulled / np.where(still, 1.0, weight)[:, None])
+    wish = 0.5 * xy + 0.5 * centre
+    slot_tile = slots[: len(places)] // per_tile
+    slot_xy = np.stack([slot_tile % chip.columns, slot_tile // chip.columns], axis=1)
+    result = np.empty(len(places), np.int64)
+    stack = [(np.arange(len(places)), np.arange(len(places)))]
+    while stack:
+        cores, free = stack.pop()
+        span = np.ptp(slot_xy[free], axis=0)
+        if len(cores) == 1 or not span.any():
+            result[cores] = slots[free]
+            continue
+        axis = int(span[1] > span[0])
+        free = free[np.lexsort((slot_xy[free, 1 - axis], slot_xy[free, axis]))]
+        cores = cores[np.lexsort((wish[cores, 1 - axis], wish[cores, axis]))]
+        half = len(cores) // 2
+        stack += [(cores[:half], free[:half]), (cores[half:], free[half:])]
+    return result
+
+
+def _anneal(
+    chip: Chip,
+    links: Links,
+    places: NDArray[np.int64],
+    slots: NDArray[np.int64],
+    moves: int,
+    hot: float,
+    cold: float,
+    seed: int,
+) -> NDArray[np.int64]:
+    """Swap places; temperatures are in units of the mean messages of a core."""
+    per_tile = chip.mesh.cores_per_tile.value
+    tile = slots // per_tile
+    x, y = tile % chip.columns, tile // chip.columns
+    tiles = np.full((int(y.max()) + 1, int(x.max()) + 1), -1, np.int64)
+    index = np.empty(chip.n_cores, np.int64)  # of a core's number among the slots
+    index[slots] = np.arange(len(slots))
+    first = slots % per_tile == 0
+    tiles[y[first], x[first]] = index[slots[first]]
+    at = index[places].copy()
+    mean = float(links.messages.sum() + links.io.sum()) / max(len(places), 1)
+    io_x, io_y = chip.mesh.io_position.value
+    swap = _compiled()
+    swap(
+        links.start, links.other, links.messages, links.io, x, y, tiles, per_tile, io_x, io_y, at,
+        moves, hot * mean, cold * mean, np.uint64(2 * seed + 1),
+    )  # fmt: skip
+    return slots[at]
+
+
+@cache
+def _compiled() -> Any:
+    """Compile on first use: numba takes its time to import."""
+    from pmsm_hw.mapping.annealing import anneal
+
+    return anneal

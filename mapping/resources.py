@@ -181,6 +181,8 @@ class Resources:
         self._bits: dict[tuple[object, ...], tuple[int, SynapticKind]] = {}
         self._signatures: dict[tuple[str, int, Range], NDArray[np.bool_]] = {}
         self._distinct_rows: dict[tuple[str, int, Range], tuple[NDArray[np.bool_], bytes]] = {}
+        self.fitting: dict[tuple[object, ...], bool] = {}
+        """Cells and channel cuts that were found to fit, or not (`tiling`)."""
         self._taps: dict[tuple[str, Range], tuple[NDArray[np.int64], bool]] = {}
 
     def into(self, population: str) -> tuple[Wire, ...]:
@@ -330,6 +332,51 @@ class Resources:
             taps = tap_counts(wire.form, channels)
             self._taps[key] = (taps, bool(np.all(taps > 0)))
         return self._taps[key]
+
+    def at_most(
+        self, wire: Wire, rows: Range, columns: Range, n_channels: int, n_neurons: int
+    ) -> tuple[int, int]:
+        """Input axons and synapse memory of a block, were no weight zero.
+
+        Parameters
+        ----------
+        wire
+            Into its population.
+        rows, columns
+            Of the block.
+        n_channels, n_neurons
+            Of the block.
+        """
+        form, signs = wire.form, wire.n_signs
+        if isinstance(form, DenseForm):
+            source = self.network[wire.projection.source]
+            _, height, width = chw(source.shape)
+            units = height * width if wire.axons == "pixel" else source.n_neurons
+            lengths, counts = np.array([n_neurons]), np.array([source.n_neurons])
+        else:
+            n_sources = form.source[0]
+            if form.groups > 1:
+                per_group = form.target[0] // form.groups
+                touched = min(-(-(n_channels - 1) // per_group) + 1, form.groups)
+                n_sources = form.source[0] // form.groups * touched
+            y, x = (self.signatures(wire, a, r) for a, r in ((0, rows), (1, columns)))
+            pixels = int(y.any(axis=1).sum()) * int(x.any(axis=1).sum())
+            units = pixels if wire.axons == "pixel" else pixels * n_sources
+            if wire.shares_lists:
+                y, x = (self._distinct(wire, a, r)[0] for a, r in ((0, rows), (1, columns)))
+            hits = np.multiply.outer(y.sum(axis=1), x.sum(axis=1)).reshape(-1)
+            lengths, counts = np.unique(hits[hits > 0], return_counts=True)
+            each = (
+                n_channels if form.groups == 1 else min(n_channels, form.target[0] // form.groups)
+            )
+            lengths, counts = lengths * each, counts * n_sources
+        index = self.chip.limits.index_bits.value
+        sparse = dense = 0
+        for width_bits in wire.widths:
+            per_weight = width_bits + wire.delay_bits
+            sparse += int((counts * list_bits(self.chip, lengths, per_weight + index)).sum())
+            dense += int(counts.sum() * list_bits(self.chip, n_neurons, per_weight))
+        return units * signs, min(sparse, dense)
 
     def _fan_out(self, wire: Wire, block: Block) -> FanOut:
         if wire.is_full and isinstance(wire.form, DenseForm):

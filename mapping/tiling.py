@@ -758,7 +758,7 @@ class _Estimate:
         return sum(group[4] for group in groups), total
 
 
-_IMPROVE_EVALUATIONS = 1500
+_IMPROVE_EVALUATIONS = 800
 
 
 def _improve(
@@ -1055,17 +1055,47 @@ def _fewest_parts(
 def _fits(
     resources: Resources, population: Population, rows: Range, columns: Range, cuts: int
 ) -> bool:
+    """Whether every channel part of a cell fits a core, output axons aside; counted exactly."""
+    wires = resources.into(population.name)
+    forms = [w.form for w in wires if isinstance(w.form, WindowForm)]
+    keys = [_part_key(forms, a, part) for a, part in ((0, rows), (1, columns))]
+    theta = getattr(population, "theta", None)
+    if theta is not None and theta.ndim > 1 and theta[0].size > 1:
+        keys += [rows, columns]  # thresholds differ from place to place
+    key = (population.name, cuts, *keys)
+    if key not in resources.fitting:
+        resources.fitting[key] = _count_fits(resources, population, wires, rows, columns, cuts)
+    return resources.fitting[key]
+
+
+def _count_fits(
+    resources: Resources,
+    population: Population,
+    wires: Sequence[Wire],
+    rows: Range,
+    columns: Range,
+    cuts: int,
+) -> bool:
     limits = resources.chip.limits
-    parts = parts_of(chw(population.shape)[0], cuts)
+    n_channels = chw(population.shape)[0]
+    parts = parts_of(n_channels, cuts)
+    widest = max(b - a for a, b in parts)
+    n_neurons = widest * (rows[1] - rows[0]) * (columns[1] - columns[0])
+    if n_neurons > limits.neurons.value:
+        return False
+    at_most = [resources.at_most(w, rows, columns, widest, n_neurons) for w in wires]
+    sure = (
+        sum(axons for axons, _ in at_most) <= limits.input_axons.value
+        and sum(bits for _, bits in at_most) <= limits.synapse_memory_bits.value
+    )
     for part in [parts[len(parts) // 2], *parts]:
         block = Block(
             population=population.name, channels=part, rows=rows, columns=columns, core=UNPLACED
         )
-        if block.n_neurons > limits.neurons.value:
-            return False
-        if resources.synapse_bits([block]) > limits.synapse_memory_bits.value:
-            return False
-        if resources.input_axons([block]) > limits.input_axons.value:
+        if not sure and (
+            resources.synapse_bits([block]) > limits.synapse_memory_bits.value
+            or resources.input_axons([block]) > limits.input_axons.value
+        ):
             return False
         if (
             limits.threshold_configurations is not None
