@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pmsm_hw.emulator.counts import Counts
-    from pmsm_hw.emulator.emulation import emulate
+    from pmsm_hw.emulator.emulation import Emulator, emulate
     from pmsm_hw.emulator.energy import Energy
     from pmsm_hw.emulator.operations import Operations
     from pmsm_hw.emulator.report import Report, Spread, compare
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Counts": "counts",
+    "Emulator": "emulation",
     "Energy": "energy",
     "Operations": "operations",
     "Report": "report",
@@ -30,6 +31,7 @@ _HOMES = {
 
 __all__ = [
     "Counts",
+    "Emulator",
     "Energy",
     "Operations",
     "Report",

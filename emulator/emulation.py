@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pmsm_hw.mapping.assignment import Mapping
     from pmsm_hw.mapping.chip import Profile
 
-__all__ = ["MODES", "emulate"]
+__all__ = ["MODES", "Emulator", "emulate"]
 
 Mode = Literal["counts", "cycle"]
 MODES: tuple[Mode, ...] = ("counts", "cycle")
@@ -96,85 +96,135 @@ def emulate(
     EmulationError
         If the mode is unknown, or a message was lost.
     """
-    if mode not in MODES:
-        raise EmulationError(
-            "emulate",
-            f"mode {mode!r} is not one of {', '.join(MODES)}",
-            remedy="choose one of them",
-            actual=mode,
-            limit=MODES,
-        )
-    if not (isinstance(clock_ns, int | float) and math.isfinite(clock_ns) and clock_ns >= 0.001):
-        raise EmulationError(
-            "clock_ns",
-            f"{clock_ns!r} is not a time of at least 0.001 ns",
-            remedy="give the length of a cycle in ns",
-            actual=clock_ns,
-            limit=0.001,
-        )
-    if trace and mode != "cycle":
-        raise EmulationError(
-            "trace",
-            f"is there in mode 'cycle' only, mode is {mode!r}",
-            remedy="use mode='cycle'",
-            actual=mode,
-            limit="cycle",
-        )
-    mapping.require(network)
-    units = units_of(network, x, n_steps)
-    n_samples = len(next(iter(units.values()))) if units else 1
-    if n_samples < 1:
-        raise InputError(
-            f"network '{network.name}'",
-            "got 0 samples, at least 1 is needed",
-            remedy="give a batch",
-            actual=0,
-            limit=1,
-        )
-    names = [p.name for p in network if not isinstance(p, Readout)]
-    if record is not None:
-        wanted = set(record)
-        for name in wanted:
-            network[name]  # raises for unknown names
-        names = [name for name in names if name in wanted]
-    label_array = _labels(network, labels, n_samples)
-    n_steps = int(n_steps)
-    layout = build_layout(network, mapping)
-    constants = resolve(layout, profile)
-    run = _run_cycle if mode == "cycle" else _run_counts
-    outcome = run(layout, constants, units, n_steps, n_samples, names, trace)
-    counts = Counts(layout=layout, **outcome.tally)
-    missing, assumed = _time_constants(counts, constants, mode)
-    timing = timing_of(
-        network,
-        "cycle" if mode == "cycle" else "simple",
-        outcome.step_ps,
-        outcome.cores,
+    return Emulator(network, mapping, profile=profile).run(
+        x,
         n_steps,
-        n_samples,
-        float(clock_ns),
-        missing,
-        assumed,
-    )
-    logits = {r.name: outcome.readouts[r.name] * r.scale / n_steps for r in network.readouts}
-    return Report(
-        network=network,
-        mapping=mapping,
         mode=mode,
-        profile=constants.profile,
-        n_samples=n_samples,
-        n_steps=n_steps,
-        spikes=outcome.spikes,
-        readouts=outcome.readouts,
-        logits=logits,
-        labels=label_array,
-        counts=counts,
-        timing=timing,
-        energy=energy_of(counts, constants, timing.interval_ns),
-        operations=operations_of(counts, n_steps),
-        queue_peak=outcome.queue_peak,
-        trace=outcome.trace,
+        labels=labels,
+        record=record,
+        clock_ns=clock_ns,
+        trace=trace,
     )
+
+
+class Emulator:
+    """A placed network made ready to run, for several runs of the same one.
+
+    Parameters
+    ----------
+    network, mapping, profile
+        As for `emulate`.
+
+    Raises
+    ------
+    MappingError
+        If the mapping belongs to another network, or does not hold it.
+    ChipFileError
+        If the chip has no such profile.
+    """
+
+    def __init__(
+        self, network: Network, mapping: Mapping, *, profile: str | Profile | None = None
+    ) -> None:
+        mapping.require(network)
+        # before the work of laying out: its errors are quick to find
+        mapping.chip.profile(profile if isinstance(profile, str) else None)
+        self.network, self.mapping = network, mapping
+        self.layout = build_layout(network, mapping)
+        self.constants = resolve(self.layout, profile)
+
+    def run(
+        self,
+        x: Inputs,
+        n_steps: int = 1,
+        *,
+        mode: Mode = "counts",
+        labels: ArrayLike | None = None,
+        record: Iterable[str] | None = None,
+        clock_ns: float = 1.0,
+        trace: bool = False,
+    ) -> Report:
+        """Run a batch of samples; see `emulate`."""
+        network, mapping, layout = self.network, self.mapping, self.layout
+        if mode not in MODES:
+            raise EmulationError(
+                "emulate",
+                f"mode {mode!r} is not one of {', '.join(MODES)}",
+                remedy="choose one of them",
+                actual=mode,
+                limit=MODES,
+            )
+        if not (
+            isinstance(clock_ns, int | float) and math.isfinite(clock_ns) and clock_ns >= 0.001
+        ):
+            raise EmulationError(
+                "clock_ns",
+                f"{clock_ns!r} is not a time of at least 0.001 ns",
+                remedy="give the length of a cycle in ns",
+                actual=clock_ns,
+                limit=0.001,
+            )
+        if trace and mode != "cycle":
+            raise EmulationError(
+                "trace",
+                f"is there in mode 'cycle' only, mode is {mode!r}",
+                remedy="use mode='cycle'",
+                actual=mode,
+                limit="cycle",
+            )
+        units = units_of(network, x, n_steps)
+        n_samples = len(next(iter(units.values()))) if units else 1
+        if n_samples < 1:
+            raise InputError(
+                f"network '{network.name}'",
+                "got 0 samples, at least 1 is needed",
+                remedy="give a batch",
+                actual=0,
+                limit=1,
+            )
+        names = [p.name for p in network if not isinstance(p, Readout)]
+        if record is not None:
+            wanted = set(record)
+            for name in wanted:
+                network[name]  # raises for unknown names
+            names = [name for name in names if name in wanted]
+        label_array = _labels(network, labels, n_samples)
+        n_steps = int(n_steps)
+        constants = self.constants
+        run = _run_cycle if mode == "cycle" else _run_counts
+        outcome = run(layout, constants, units, n_steps, n_samples, names, trace)
+        counts = Counts(layout=layout, **outcome.tally)
+        missing, assumed = _time_constants(counts, constants, mode)
+        timing = timing_of(
+            network,
+            "cycle" if mode == "cycle" else "simple",
+            outcome.step_ps,
+            outcome.cores,
+            n_steps,
+            n_samples,
+            float(clock_ns),
+            missing,
+            assumed,
+        )
+        logits = {r.name: outcome.readouts[r.name] * r.scale / n_steps for r in network.readouts}
+        return Report(
+            network=network,
+            mapping=mapping,
+            mode=mode,
+            profile=constants.profile,
+            n_samples=n_samples,
+            n_steps=n_steps,
+            spikes=outcome.spikes,
+            readouts=outcome.readouts,
+            logits=logits,
+            labels=label_array,
+            counts=counts,
+            timing=timing,
+            energy=energy_of(counts, constants, timing.interval_ns),
+            operations=operations_of(counts, n_steps),
+            queue_peak=outcome.queue_peak,
+            trace=outcome.trace,
+        )
 
 
 def _labels(network: Network, labels: ArrayLike | None, n_samples: int) -> NDArray[np.int64] | None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from pmsm_hw.emulator.layout import Plan
 
-__all__ = ["Costs", "Machine", "Tally", "count_population", "run_steps"]
+__all__ = ["Costs", "Machine", "Tally", "count_population", "order_entries", "run_steps"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -811,3 +811,38 @@ def count_population(
                     + n_fired * costs.spike
                     + n_out * costs.packet_out
                 )
+
+
+@_jit
+def order_entries(
+    entry: Any, slots: Any, synapses: Any, n_sources: Any, core: Any, n_rows: Any
+) -> Any:
+    """Bring entries from the order of pairs into the order of slots.
+
+    Pair i has ``n_sources[i]`` of the ``slots``, and for each of these ``n_rows[i]`` of the
+    ``synapses``. Answers ``entry_core``, ``entry_offset`` and ``entry_synapses``.
+    """
+    n_entries = slots.shape[0]
+    entry_core = np.empty(n_entries, np.int32)
+    entry_offset = np.zeros(n_entries, np.int64)
+    origin = np.empty(n_entries, np.int64)
+    length = np.empty(n_entries, np.int32)
+    cursor = entry.copy()
+    i, at = 0, 0
+    for pair in range(n_sources.shape[0]):
+        for _ in range(n_sources[pair]):
+            place = cursor[slots[i]]
+            cursor[slots[i]] += 1
+            entry_core[place] = core[pair]
+            origin[place] = at
+            length[place] = n_rows[pair]
+            at += n_rows[pair]
+            i += 1
+    entry_synapses = np.empty_like(synapses)
+    at = 0
+    for e in range(n_entries):
+        entry_offset[e] = at
+        for j in range(length[e]):
+            entry_synapses[at] = synapses[origin[e] + j]
+            at += 1
+    return entry_core, entry_offset, entry_synapses

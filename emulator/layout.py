@@ -387,6 +387,7 @@ def _entries(
     n_cores: int,
 ) -> tuple[dict[str, Any], tuple[Row, ...], tuple[tuple[int, int], ...]]:
     """Which cores a spike goes to, and how many synapses it meets there."""
+    from pmsm_hw.emulator.kernels import order_entries
     from pmsm_hw.mapping.connectivity import fan_out_box
     from pmsm_hw.mapping.resources import Resources
 
@@ -409,7 +410,7 @@ def _entries(
     pairs: list[tuple[int, int]] = []
     pair_row = [0]
     pair_of = np.full((len(network.populations), n_cores), -1, np.int32)
-    entry_slot, entry_core, entry_rows = [], [], []
+    entry_slot: list[NDArray[np.int64]] = []
     synapse_parts: list[NDArray[np.int32]] = []
     number = {q.name: i for i, q in enumerate(network.projections)}
     for p, population in enumerate(network.populations):
@@ -421,15 +422,31 @@ def _entries(
         for core_index, core in enumerate(mapping.cores):
             if core not in by_core:
                 continue
-            stored = [(r, kind_of(out[r], block), block) for r, block in by_core[core]]
+            stored = [
+                (r, kind_of(out[r], block), fan_out_box(network, out[r], block))
+                for r, block in by_core[core]
+            ]
             used = sorted({(r, kind) for r, kind, _ in stored})
-            count = np.zeros((len(used), *chw(population.shape)), np.int32)
-            for r, kind, block in stored:
-                box = fan_out_box(network, out[r], block)
-                row = used.index((r, kind))
-                count[row, slice(*box.channels), slice(*box.rows), slice(*box.columns)] += box.count
+            # the smallest box that holds all sources
+            ranges = [(box.channels, box.rows, box.columns) for *_, box in stored]
+            low = [min(a for a, _ in axis) for axis in zip(*ranges, strict=True)]
+            high = [max(b for _, b in axis) for axis in zip(*ranges, strict=True)]
+            count = np.zeros(
+                (len(used), *(b - a for a, b in zip(low, high, strict=True))), np.int32
+            )
+            for r, kind, box in stored:
+                here = tuple(
+                    slice(a - start, b - start)
+                    for (a, b), start in zip(
+                        (box.channels, box.rows, box.columns), low, strict=True
+                    )
+                )
+                count[used.index((r, kind))][here] += box.count
             flat = count.reshape(len(used), -1)
-            sources = np.flatnonzero(flat[0] if len(used) == 1 else flat.any(axis=0))
+            reached = np.flatnonzero(flat[0] if len(used) == 1 else flat.any(axis=0))
+            c, y, x = np.unravel_index(reached, count.shape[1:])
+            _, height, width = chw(population.shape)
+            sources = ((c + low[0]) * height + y + low[1]) * width + x + low[2]
             if sources.size == 0:
                 continue
             pair_of[p, core_index] = len(pairs)
@@ -439,30 +456,26 @@ def _entries(
             ]
             pair_row.append(len(rows))
             entry_slot.append(slot_of[population.name][sources])
-            entry_core.append(np.full(sources.size, core_index, np.int32))
-            entry_rows.append(np.full(sources.size, len(used), np.int32))
-            synapse_parts.append(np.ascontiguousarray(flat[:, sources].T).reshape(-1))
+            synapse_parts.append(np.ascontiguousarray(flat[:, reached].T).reshape(-1))
     n_slots = int(blocks["block_slot"][-1])
-    if not pairs:
-        routes = {
-            "entry": np.zeros(n_slots + 1, np.int64),
-            "entry_core": np.zeros(0, np.int32),
-            "entry_offset": np.zeros(0, np.int64),
-            "entry_synapses": np.zeros(0, np.int32),
-        }
-    else:
-        slots, lengths = np.concatenate(entry_slot), np.concatenate(entry_rows)
-        offsets = np.cumsum(lengths, dtype=np.int64) - lengths
-        # pairs of one population come by ascending core, so a stable sort keeps that order
-        order = np.argsort(slots, kind="stable")
-        routes = {
-            "entry": np.concatenate([[0], np.cumsum(np.bincount(slots, minlength=n_slots))]).astype(
-                np.int64
-            ),
-            "entry_core": np.concatenate(entry_core)[order],
-            "entry_offset": offsets[order],
-            "entry_synapses": np.concatenate(synapse_parts),
-        }
+    slots = np.concatenate([np.zeros(0, np.int64), *entry_slot])
+    synapses = np.concatenate([np.zeros(0, np.int32), *synapse_parts])
+    entry = np.zeros(n_slots + 1, np.int64)
+    np.cumsum(np.bincount(slots, minlength=n_slots), out=entry[1:])
+    entry_core, entry_offset, entry_synapses = order_entries(
+        entry,
+        slots,
+        synapses,
+        np.array([len(part) for part in entry_slot], np.int64),
+        np.array([core for _, core in pairs], np.int64),
+        np.diff(pair_row),
+    )
+    routes = {
+        "entry": entry,
+        "entry_core": entry_core,
+        "entry_offset": entry_offset,
+        "entry_synapses": entry_synapses,
+    }
     routes |= {"pair_of": pair_of, "pair_row": np.array(pair_row, np.int64)}
     return routes, tuple(rows), tuple(pairs)
 
