@@ -26,10 +26,10 @@ def calibrate_from_batch_norm(
 ) -> None:
     """Choose theta of every quantizer, in place, from batch-norm parameters alone.
 
-    After batch norm a channel is taken to be Gaussian, ``N(beta, gamma**2)``. Where two branches are
-    added (residual connections) they are taken to be independent, and a branch that comes out of a
-    quantizer has the distribution that the quantizer makes of its own input. No data are needed; where
-    there are some, `calibrate` is better.
+    After batch norm a channel is taken to be Gaussian, ``N(beta, gamma**2)``. Where two branches
+    are added (residual connections) they are taken to be independent, and a branch that comes out
+    of a quantizer has the distribution that the quantizer makes of its own input. No data are
+    needed; where there are some, `calibrate` is better.
 
     Parameters
     ----------
@@ -81,8 +81,7 @@ def calibrate_from_batch_norm(
             chosen = choose_theta(source, module, init, f"quantizer '{node.target}'")
             module.theta = nn.Parameter(chosen.to(device))
         with torch.no_grad():
-            known[node] = module.cpu()(source.to(module.theta.dtype)).to(torch.float64)
-            module.to(device)
+            known[node] = module(source.to(module.theta)).to("cpu", torch.float64)
 
 
 def _distribution(
@@ -118,4 +117,5 @@ def _gaussian(module: Any, name: str, generator: torch.Generator) -> Tensor:
     z = torch.special.ndtri(quantiles)[torch.randperm(N_SAMPLES, generator=generator)]
     scale = module.weight.detach().cpu().to(torch.float64)
     shift = module.bias.detach().cpu().to(torch.float64)
-    return z[:, None] * scale + shift
+    values: Tensor = z[:, None] * scale + shift
+    return values

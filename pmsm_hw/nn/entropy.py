@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pmsm_hw.errors import QuantizationError
+from pmsm_hw.nn.evaluation import evaluating
 from pmsm_hw.nn.quantizer import PolarityQuant
 from pmsm_hw.tables import table
 
@@ -385,12 +386,10 @@ def entropy_report(model: nn.Module, data: Any) -> EntropyReport:
         return hook
 
     handles = [m.register_forward_pre_hook(hook_of(n)) for n, m in quantizers.items()]
-    modes = {m: m.training for m in model.modules()}
     device = next(model.parameters()).device
     n_samples = 0
     try:
-        model.eval()
-        with torch.no_grad():
+        with evaluating(model), torch.no_grad():
             for batch in _batches(data):
                 n_samples += len(batch)
                 if len(batch):
@@ -398,8 +397,6 @@ def entropy_report(model: nn.Module, data: Any) -> EntropyReport:
     finally:
         for handle in handles:
             handle.remove()
-        for module, mode in modes.items():
-            module.training = mode
     missed = [name for name in quantizers if name not in tallies]
     if n_samples == 0 or missed:
         raise QuantizationError(

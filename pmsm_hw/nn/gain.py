@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -150,7 +149,7 @@ def _nearest(module: LearnedGainQuant, pairs: Sequence[tuple[int, int]]) -> Pola
     return PolarityQuant(
         module.levels,
         gains,
-        theta=cast(Tensor, module.theta.detach()),
+        theta=module.theta.detach(),
         phi=module.phi,
         lsq_gradient_scale=module.lsq_gradient_scale,
     )

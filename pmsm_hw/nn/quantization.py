@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
 from pmsm_hw.errors import QuantizationError
+from pmsm_hw.nn.batch_norm import calibrate_from_batch_norm
 from pmsm_hw.nn.evaluation import evaluating
 from pmsm_hw.nn.initialization import choose_theta
 from pmsm_hw.nn.quantizer import InputQuant, PolarityQuant, check_levels
@@ -55,7 +56,7 @@ def quantize(
     levels: Sequence[int] = (0, 4),
     gains: Sequence[int] = (1, 1),
     init: str = "mse",
-    calibration: Batch | None = None,
+    calibration: Batch | Literal["batch_norm"] | None = None,
     *,
     per_channel: bool = False,
     input_scale: float | None = None,
@@ -78,7 +79,9 @@ def quantize(
         How theta is chosen: ``"mse"``, ``"entropy"``, ``"lsq"``, ``"percentile"``, ``"qcfs"``.
     calibration
         A batch of inputs (one array, or one per input of the model); theta is chosen layer by layer
-        on what the layers before, already quantized, give for it.
+        on what the layers before, already quantized, give for it. ``"batch_norm"`` takes batch
+        norm's word for what the activations look like, see `calibrate_from_batch_norm`; then
+        ``input_scale`` and ``input_levels`` are needed.
     per_channel
         One theta per channel instead of one per layer.
     input_scale, input_levels
@@ -111,7 +114,16 @@ def quantize(
             actual=None,
             limit="a batch of inputs",
         )
-    batch = as_tensors(calibration)
+    batch = None if isinstance(calibration, str) else as_tensors(calibration)
+    if batch is None and (calibration != "batch_norm" or None in (input_scale, input_levels)):
+        raise QuantizationError(
+            "calibration",
+            f"{calibration!r} with input_scale {input_scale} and input_levels {input_levels}: "
+            "without data only 'batch_norm' is possible, with both given",
+            remedy="pass calibration=x, or 'batch_norm' with input_scale and input_levels",
+            actual=calibration,
+            limit="batch_norm",
+        )
     root = copy.deepcopy(model).eval()
     graph = trace(root, QuantizationError)
     _refuse_others(root, graph, max_pool)
@@ -155,8 +167,11 @@ def quantize(
         "lsq_gradient_scale": lsq_gradient_scale,
     }
     recipe: dict[str, Any] = dict(cast(Any, getattr(model, "recipe", {}))) | {"quantize": options}
-    quantized.__dict__.update(recipe=recipe, examples=tuple(x[:256] for x in batch))
-    calibrate(quantized, batch, init, per_channel=per_channel)
+    quantized.__dict__.update(recipe=recipe, examples=tuple(x[:256] for x in batch or ()))
+    if batch is None:
+        calibrate_from_batch_norm(quantized, init, per_channel=per_channel)
+    else:
+        calibrate(quantized, batch, init, per_channel=per_channel)
     return quantized
 
 
@@ -288,11 +303,13 @@ def _replace(graph: fx.Graph, node: fx.Node, path: str) -> None:
 def _quantize_inputs(
     root: nn.Module,
     graph: fx.Graph,
-    batch: tuple[Tensor, ...],
+    batch: tuple[Tensor, ...] | None,
     scale: float | None,
     levels: Sequence[int] | None,
 ) -> None:
     placeholders = [node for node in graph.nodes if node.op == "placeholder"]
+    if batch is None:  # scale and levels are given
+        batch = (torch.empty(0),) * len(placeholders)
     if len(placeholders) != len(batch):
         raise QuantizationError(
             "calibration",
