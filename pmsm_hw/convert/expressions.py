@@ -243,14 +243,14 @@ class Expression:
 
     def windowed(self, window: Window) -> Expression:
         """Convolve every term and the bias."""
-        shape = self._window_shape(window)
+        shape = self.windowed_shape(window)
         terms = tuple(replace(t, map=_after(window, t, self.shape)) for t in self.terms)
         return Expression(shape, terms, self._window_bias(window))
 
     def pooled(self, pool: Pool) -> Expression:
         """Sum windows of every term and of the bias."""
         window = _pool_window(pool)
-        shape = self._window_shape(window)
+        shape = self.windowed_shape(window)
         terms = tuple(replace(t, map=_after(pool, t, self.shape)) for t in self.terms)
         return Expression(shape, terms, self._window_bias(window))
 
@@ -270,7 +270,8 @@ class Expression:
             return _device(self.terms[0].map)
         return self.bias.device if self.bias is not None else torch.device("cpu")
 
-    def _window_shape(self, window: Window) -> Shape:
+    def windowed_shape(self, window: Window) -> Shape:
+        """Shape after a window."""
         out = _out_sizes(
             self.shape[1:], window.weight.shape[2:], window.stride, window.padding, window.dilation
         )

@@ -45,6 +45,7 @@ from pmsm_hw.network import (
     Population,
     Projection,
     Readout,
+    StateBound,
     SumPool,
 )
 from pmsm_hw.nn.evaluation import evaluating
@@ -53,7 +54,10 @@ from pmsm_hw.nn.quantization import Batch, as_tensors
 from pmsm_hw.nn.quantizer import InputQuant, payload
 from pmsm_hw.nn.snn import SnnResult, split_frames
 
-__all__ = ["IntegerModel", "IntegerSnn", "integer_model"]
+__all__ = ["COARSEST", "IntegerModel", "IntegerSnn", "integer_model"]
+
+COARSEST = -3
+"""Weights may lose this many bits where a population's state would not fit otherwise."""
 
 Rounded: TypeAlias = "InputPlan | RoundedNeurons | RoundedReadout"
 
@@ -237,6 +241,7 @@ class IntegerModel(nn.Module):
         self.exponents: dict[str, int] = {}
         self.saturated: frozenset[str] = frozenset()
         self._cache: tuple[Any, dict[str, Rounded], Any] | None = None
+        self._plan_cache: tuple[Any, Plan] | None = None
         self.recipe = dict(getattr(model, "recipe", {})) | {
             "integer": {
                 "weight_bits": settings.weight_bits,
@@ -254,6 +259,9 @@ class IntegerModel(nn.Module):
     def choose_exponents(self, spare_bits: int = 0) -> None:
         """Give each population as many fractional bits as its state has room for.
 
+        Where there is no room even for the weights' own bits, weights lose up to 3 of them (the
+        report shows that as negative fractional bits), unless states may saturate.
+
         Parameters
         ----------
         spare_bits
@@ -262,29 +270,24 @@ class IntegerModel(nn.Module):
         Raises
         ------
         ConversionError
-            If a population's state does not fit even without fractional bits.
+            If a population's state does not fit even with weights `COARSEST` bits coarser.
         """
         self.exponents, self.saturated = {}, frozenset()
         bounds = self._build("probe", everything_saturates=True).bounds
-        misfits = {n for n, b in bounds.items() if not b.fits}
+        # bits that each state leaves unused when weights have all theirs and no fraction is kept
+        room = {
+            n: math.floor(math.log2((1 << 23) / max(abs(b.u_min), abs(b.u_max), 1)))
+            for n, b in bounds.items()
+        }
+        least = 0 if self.settings.saturate else COARSEST
+        misfits = {n for n, bits in room.items() if bits < least}
         if misfits and not self.settings.saturate:
             name = min(misfits)
-            bound = bounds[name]
-            raise ConversionError(
-                f"population '{name}'",
-                f"state can reach [{bound.u_min:,}, {bound.u_max:,}] within "
-                f"{self.settings.max_steps} steps, 24 bits hold [-8,388,608, 8,388,607]",
-                remedy="use fewer weight_bits or max_steps, or overflow='saturate'",
-                actual=(bound.u_min, bound.u_max),
-                limit=(-(1 << 23), (1 << 23) - 1),
-            )
+            raise self._misfit(name, bounds[name])
         self.saturated = frozenset(misfits)
-        for name, bound in bounds.items():
-            if name in misfits:
-                continue
-            largest = max(abs(bound.u_min), abs(bound.u_max), 1)
-            room = math.floor(math.log2((1 << 23) / largest)) - spare_bits
-            self.exponents[name] = min(max(room, 0), MAX_WEIGHT_EXPONENT)
+        for name, bits in room.items():
+            if name not in misfits:
+                self.exponents[name] = min(max(bits - spare_bits, least), MAX_WEIGHT_EXPONENT)
         while True:
             bounds = self._build("probe", everything_saturates=True).bounds
             misfits = {n for n, b in bounds.items() if not b.fits and n not in self.saturated}
@@ -292,7 +295,19 @@ class IntegerModel(nn.Module):
                 break
             for name in misfits:
                 self.exponents[name] -= 1
+                if self.exponents[name] < least:
+                    raise self._misfit(name, bounds[name])
         self._cache = None
+
+    def _misfit(self, name: str, bound: StateBound) -> ConversionError:
+        return ConversionError(
+            f"population '{name}'",
+            f"state can reach [{bound.u_min:,}, {bound.u_max:,}] within "
+            f"{self.settings.max_steps} steps, 24 bits hold [-8,388,608, 8,388,607]",
+            remedy="use fewer weight_bits or max_steps, or overflow='saturate'",
+            actual=(bound.u_min, bound.u_max),
+            limit=(-(1 << 23), (1 << 23) - 1),
+        )
 
     def rounded(self) -> tuple[dict[str, Rounded], Any]:
         """Integers of the parameters of the moment, and the output's structure.
@@ -301,13 +316,24 @@ class IntegerModel(nn.Module):
         """
         if self.training and torch.is_grad_enabled():
             return self._round(self.lowering.plan())
-        state = tuple(
-            (t.data_ptr(), t._version) for t in (*self.model.parameters(), *self.model.buffers())
-        )
+        state = self._parameter_state()
         if self._cache is None or self._cache[0] != state:
             with torch.no_grad():
-                self._cache = (state, *self._round(self.lowering.plan()))
+                self._cache = (state, *self._round(self._plan()))
         return self._cache[1], self._cache[2]
+
+    def _parameter_state(self) -> Any:
+        """Changes whenever a parameter or buffer does."""
+        tensors = (*self.model.parameters(), *self.model.buffers())
+        return tuple((t.data_ptr(), t._version, t.dtype) for t in tensors)
+
+    def _plan(self) -> Plan:
+        """Lower without gradients, once for the parameters of the moment."""
+        state = self._parameter_state()
+        if self._plan_cache is None or self._plan_cache[0] != state:
+            with torch.no_grad():
+                self._plan_cache = (state, self.lowering.plan())
+        return self._plan_cache[1]
 
     def _round(self, plan: Plan) -> tuple[dict[str, Rounded], Any]:
         relay_levels = {}
@@ -453,7 +479,7 @@ class IntegerModel(nn.Module):
 
     def _round_now(self) -> tuple[dict[str, Rounded], Any]:
         with torch.no_grad():
-            return self._round(self.lowering.plan())
+            return self._round(self._plan())
 
 
 def _int(tensor: Tensor, shape: tuple[int, ...]) -> NDArray[np.int64]:

@@ -32,6 +32,7 @@ from pmsm_hw.convert.expressions import (
 from pmsm_hw.errors import ConversionError
 from pmsm_hw.network import Pads, Shape
 from pmsm_hw.nn.evaluation import evaluating
+from pmsm_hw.nn.gain import LearnedGainQuant
 from pmsm_hw.nn.quantizer import InputQuant, PolarityQuant
 from pmsm_hw.nn.tracing import arguments, function_name, trace
 
@@ -447,6 +448,14 @@ class Lowering:
             if cast(fx.Node, node.args[0]).op != "placeholder":
                 raise self._refusal(node, "quantizes a value that is not an input")
             return x
+        if isinstance(module, LearnedGainQuant):
+            raise ConversionError(
+                self.subject(node),
+                f"has a learned gain of {module.alpha:.4g}, limit: two small integers",
+                remedy="snap it first: model = pmsm_hw.nn.gain.snap_gains(model), and fine-tune",
+                actual=module.alpha,
+                limit="integer gains",
+            )
         if isinstance(module, PolarityQuant):
             return self._neurons(builder, node, module, self._through(builder, x, node))
         if isinstance(module, nn.Conv1d | nn.Conv2d):
@@ -516,7 +525,7 @@ class Lowering:
         else:
             pads = tuple((p, p) for p in self._pairs(padding, n_axes))
         window = Window(weight.to(torch.float64), stride, pads, dilation, groups)
-        out = self._layer(builder, x, lambda e: e.windowed(window))
+        out = self._layer(builder, x, window)
         return out if bias is None else out.shifted(bias.to(torch.float64))
 
     def _linear(
@@ -525,7 +534,7 @@ class Lowering:
         if x.n_axes:
             raise self._refusal(node, f"is applied to the last axis of shape {x.shape}")
         w = weight.to(torch.float64)
-        out = self._layer(builder, x, lambda e: e.multiplied(w))
+        out = self._layer(builder, x, Matrix(w))
         return out if bias is None else out.shifted(bias.to(torch.float64))
 
     def _batch_norm(self, node: fx.Node, module: Any, x: Expression) -> Expression:
@@ -624,29 +633,19 @@ class Lowering:
 
     # -- pooling: fold or relay ---------------------------------------------------------------
 
-    def _layer(
-        self, builder: _Builder, x: Expression, apply: Callable[[Expression], Expression]
-    ) -> Expression:
+    def _layer(self, builder: _Builder, x: Expression, layer: Window | Matrix) -> Expression:
         """Apply a layer term by term, through a relay where that is better or the only way."""
         total: Expression | None = None
         for i, term in enumerate(x.terms):
             part = Expression(x.shape, (term,), x.bias if i == 0 else None)
             relayed = self._relayed(builder, part)
-            choice = "fold" if relayed is None else self.pooling
-            folded = None
-            if choice != "relay":
+            folded: Expression | None = None
+            if relayed is None:
+                folded = _through_layer(layer, part)
+            elif self._prefers_fold(builder, part, layer, relayed[0]):
                 try:
-                    folded = apply(part)
+                    folded = _through_layer(layer, part)
                 except NotFoldableError:
-                    if relayed is None:
-                        raise
-            if folded is not None and relayed is not None and choice == "auto":
-                plan, expression = relayed
-                via = apply(expression)
-                cost = _synapses(via) + math.prod(plan.shape) * (1 + math.prod(plan.pool.kernel))
-                if plan.name in builder.populations:
-                    cost = _synapses(via)
-                if cost < _synapses(folded):
                     folded = None
             if folded is None:
                 assert relayed is not None
@@ -655,11 +654,33 @@ class Lowering:
                     builder.populations[plan.name] = plan
                     self._taken.add(plan.name)
                     builder.relays[_relay_key(plan)] = plan.name
-                folded = apply(expression)
+                folded = _through_layer(layer, expression)
             total = folded if total is None else total.plus(folded)
-        if total is None:  # a constant: bias only
-            return apply(x)
-        return total
+        return _through_layer(layer, x) if total is None else total
+
+    def _prefers_fold(
+        self, builder: _Builder, part: Expression, layer: Window | Matrix, relay: RelayPlan
+    ) -> bool:
+        """Whether folding a pooled term takes no more synapses and neurons than a relay."""
+        if self.pooling != "auto":
+            return self.pooling == "fold"
+        taps = math.prod(relay.pool.kernel)
+        cost = 0
+        if relay.name not in builder.populations:
+            cost = math.prod(relay.shape) * (1 + taps)
+        if isinstance(layer, Matrix):
+            n_source = math.prod(builder.populations[relay.source].shape)
+            return len(layer.weight) * (n_source - math.prod(relay.shape)) <= cost
+        kernel = layer.weight.shape[2:]
+        reach = math.prod(
+            (k - 1) * d * s + t
+            for k, d, s, t in zip(
+                kernel, layer.dilation, relay.pool.stride, relay.pool.kernel, strict=True
+            )
+        )
+        n_windows = math.prod(part.windowed_shape(layer)[1:])
+        per_tap = layer.weight.numel() // math.prod(kernel) * n_windows
+        return per_tap * (reach - math.prod(kernel)) <= cost
 
     def _relayed(self, builder: _Builder, part: Expression) -> tuple[RelayPlan, Expression] | None:
         """The relay population that could send a pooled term, and what it sends."""
@@ -894,20 +915,8 @@ def _relay_key(plan: RelayPlan) -> tuple[Any, ...]:
     return plan.source, pool.kernel, pool.stride, pool.padding
 
 
-def _synapses(x: Expression) -> int:
-    """Upper bound of the synapses onto an expression's neurons."""
-    total = 0
-    positions = math.prod(x.shape[1:])
-    for term in x.terms:
-        if isinstance(term.map, Matrix):
-            total += term.map.weight.numel()
-        elif isinstance(term.map, Window):
-            total += term.map.weight.numel() * positions
-        elif isinstance(term.map, Pool):
-            total += len(term.map.scale) * math.prod(term.map.kernel) * positions
-        else:
-            total += math.prod(x.shape)
-    return total
+def _through_layer(layer: Window | Matrix, x: Expression) -> Expression:
+    return x.multiplied(layer.weight) if isinstance(layer, Matrix) else x.windowed(layer)
 
 
 def _reachable(populations: Mapping[str, PopulationPlan], output: Any) -> set[str]:

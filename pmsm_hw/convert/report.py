@@ -34,7 +34,8 @@ class PopulationReport:
     n_neurons
         Number of neurons.
     fractional_bits
-        Bits that threshold and bias keep beyond the weights.
+        Bits that threshold and bias keep beyond the weights; negative where weights lost that many
+        bits because the state would not fit otherwise.
     weight_error
         Root mean square of the weights' rounding errors over that of the weights; None without
         weights.

@@ -3,7 +3,8 @@
 For one population let ``q = s / 2**E`` be the real value of one unit of its state, ``s`` per output
 channel. Weights become ``round(W / (q << e))`` with a ``weight_exponent`` ``e <= E`` per
 projection, threshold and bias ``round(theta / q)`` and ``round(b / q)``: they keep E fractional
-bits more than the weights. Gradients are straight-through; values stay float64 torch tensors.
+bits more than the weights. A negative E makes weights coarser, for states that would not fit.
+Gradients are straight-through; values stay float64 torch tensors.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ from pmsm_hw.network import Shape
 
 __all__ = ["RoundedNeurons", "RoundedProjection", "RoundedReadout", "round_plan"]
 
-FINEST_BITS = 14
-"""A channel's weights are never rounded finer than its threshold or bias divided by 2**14."""
+FINEST_BITS = 16
+"""A channel's weights are never rounded finer than its threshold or bias divided by 2**16."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,19 +189,20 @@ def _round_population(
     scale = torch.where(scale > 0, scale, 1.0)
     if not per_channel or isinstance(population, ReadoutPlan):
         scale = scale.max()
-    unit = scale / (1 << exponent)
+    unit = scale * 2.0**-exponent
     projections = []
     for term, maxima in zip(drive.terms, reach, strict=True):
         # a projection whose weights are all small is rounded finer
         room = (scale * largest / maxima.clamp(min=1e-300)).min()
-        finer = min(max(math.floor(math.log2(float(room))), 0), exponent)
-        step = unit * (1 << (exponent - finer))
+        finer = min(max(math.floor(math.log2(float(room))), 0), max(exponent, 0))
+        shift = max(exponent - finer, 0)
+        step = unit * (1 << shift)
         projections.append(
             RoundedProjection(
                 source=term.source,
                 source_shape=term.source_shape,
                 map=_round_map(term.map, step, drive.shape, largest),
-                exponent=exponent - finer,
+                exponent=shift,
             )
         )
     column = unit if unit.ndim == 0 else unit.reshape((-1,) + (1,) * drive.n_axes)

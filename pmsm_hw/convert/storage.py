@@ -112,10 +112,10 @@ def load_model(path: str | os.PathLike[str]) -> nn.Module:
     try:
         return _rebuilt(content)
     except (KeyError, TypeError, RuntimeError, PmsmHwError) as cause:
-        reason = str(cause).strip().splitlines()
+        lines = str(cause).strip().splitlines()
         raise FormatError(
             subject,
-            f"describes no model that can be built: {reason[0] if reason else cause!r}",
+            f"describes no model that can be built: {lines[0] if lines else cause!r}",
             remedy="write it again with save_model",
             actual=type(cause).__name__,
             limit="a complete description",
