@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pmsm_hw.mapping.assignment import RESOURCES, Block, Mapping
     from pmsm_hw.mapping.chip import Chip, chip_names, load_chip
     from pmsm_hw.mapping.connectivity import fan_out
+    from pmsm_hw.mapping.fan_in import split_fan_in
     from pmsm_hw.mapping.mapper import map_network
     from pmsm_hw.mapping.resources import list_kind
     from pmsm_hw.mapping.routing import Link, xy_route
@@ -28,6 +29,7 @@ _HOMES = {
     "list_kind": "resources",
     "load_chip": "chip",
     "map_network": "mapper",
+    "split_fan_in": "fan_in",
     "xy_route": "routing",
 }
 
@@ -42,6 +44,7 @@ __all__ = [
     "list_kind",
     "load_chip",
     "map_network",
+    "split_fan_in",
     "xy_route",
 ]
 

@@ -8,7 +8,7 @@ import numpy as np
 __all__ = ["anneal"]
 
 
-@numba.njit(cache=True)  # type: ignore[misc]
+@numba.njit(cache=True)
 def _random(state):  # type: ignore[no-untyped-def]
     """Next state of a xorshift generator (64 bits)."""
     state ^= state << np.uint64(13)
@@ -17,7 +17,7 @@ def _random(state):  # type: ignore[no-untyped-def]
     return state
 
 
-@numba.njit(cache=True)  # type: ignore[misc]
+@numba.njit(cache=True)
 def _cost(start, other, messages, io, x, y, io_x, io_y, at, core, slot, skip):  # type: ignore[no-untyped-def]
     """Messages times hops of one core, were it at a slot; one partner is left out."""
     total = io[core] * (abs(x[slot] - io_x) + abs(y[slot] - io_y))
@@ -29,7 +29,7 @@ def _cost(start, other, messages, io, x, y, io_x, io_y, at, core, slot, skip):  
     return total
 
 
-@numba.njit(cache=True)  # type: ignore[misc]
+@numba.njit(cache=True)
 def anneal(  # type: ignore[no-untyped-def]
     start, other, messages, io, x, y, tiles, per_tile, io_x, io_y, at, moves, hot, cold, seed
 ):
@@ -59,8 +59,8 @@ def anneal(  # type: ignore[no-untyped-def]
     n, n_slots = len(at), len(x)
     height, width = tiles.shape
     holds = np.full(n_slots, -1, np.int64)
-    for core in range(n):
-        holds[at[core]] = core
+    for i in range(n):
+        holds[at[i]] = i
     state = seed * np.uint64(0x9E3779B97F4A7C15)
     for _ in range(8):
         state = _random(state)
@@ -80,7 +80,7 @@ def anneal(  # type: ignore[no-untyped-def]
             near = at[other[pick]]
             reach = 1
         else:
-            near = here
+            near = np.int64(here)
             reach = 2
         state = _random(state)
         span = np.uint64(2 * reach + 1)

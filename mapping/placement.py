@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["Links", "curve_order", "links_of", "place", "region", "total_hops"]
 
 _MOVES_PER_CORE = 600
-_MAX_MOVES = 3_000_000
+_MAX_LOOKS = 600_000_000
+"""How many partners' places the annealing looks up at most: bounds its time on large networks."""
 _DRIFTS = 12
 
 
@@ -185,7 +186,8 @@ def place(
         new = total_hops(chip, links, drifted)
         if new < cost:
             best, cost = drifted, new
-    moves = int(min(_MOVES_PER_CORE * n, _MAX_MOVES) * effort)
+    each = max(4 * len(links.other) // n, 1)
+    moves = int(min(_MOVES_PER_CORE * n, _MAX_LOOKS // each) * effort)
     for part, (hot, cold) in enumerate(((1.0, 0.1), (0.1, 0.01), (0.01, 0.001))):
         if deadline is not None and deadline():
             break

@@ -285,9 +285,9 @@ def candidates(resources: Resources, population: Population) -> Candidates:
     def spread(
         channels: NDArray[np.int64] | int, y: NDArray[np.int64], x: NDArray[np.int64]
     ) -> NDArray[np.int64]:
-        return np.asarray(channels).reshape(-1, 1, 1, 1, 1) * (
-            y[:, :, None, None] * x[None, None, :, :]
-        )
+        cells: NDArray[np.int64] = y[:, :, None, None] * x[None, None, :, :]
+        product: NDArray[np.int64] = np.asarray(channels).reshape(-1, 1, 1, 1, 1) * cells
+        return product
 
     neurons = spread(widest, rows.size, columns.size)
     axons, bits = np.zeros(neurons.shape), np.zeros(neurons.shape)
@@ -500,9 +500,8 @@ class _Costs:
         spent: set[str] = set()
         for name in order:
             found = counts[name]
-            cost = by_blocks * found.n_blocks + np.tensordot(
-                np.array(by_share), _shares(resources, found), 1
-            )
+            shares = np.tensordot(np.array(by_share), _shares(resources, found), 1)
+            cost = np.asarray(by_blocks * found.n_blocks + shares, np.float64)
             for wire_name, deliveries in found.deliveries.items():
                 wire = resources.wires[wire_name]
                 source = wire.projection.source
@@ -512,12 +511,10 @@ class _Costs:
                 at_least = np.ceil(deliveries * (wire.entries * wire.n_signs) / limit - 1e-9)
                 sizes, least = steps[source]
                 at = np.searchsorted(sizes, at_least)
-                extra = least[np.minimum(at, len(least) - 1)].copy()
+                extra = least[np.minimum(at, len(least) - 1)]
                 # more than one core's worth for a single neuron: impossible, the fewer the better
-                extra[at == len(least)] = (_IMPOSSIBLE * (1 + at_least / sizes[-1]))[
-                    at == len(least)
-                ]
-                cost = cost + extra
+                impossible = _IMPOSSIBLE * (1 + at_least / sizes[-1])
+                cost = cost + np.where(at == len(least), impossible, extra)
                 if shared:
                     cost -= least[0]
             cost[~found.fits] = np.inf
@@ -971,7 +968,9 @@ def _best_grid(
             best = (value, grid)
     if best is not None:
         return best[1]
-    _check_single_neuron(resources, population)
+    excess = single_neuron_excess(resources, population)
+    if excess is not None:
+        raise excess
     finest = (len(counts.choices[0]) - 1, len(counts.choices[1]) - 1, len(counts.choices[2]) - 1)
     for at in np.ndindex(counts.n_blocks.shape):
         grid = _build(resources, population, counts, (at[0], at[1], at[2]), entries)
@@ -1110,8 +1109,8 @@ def _count_fits(
 # ---------------------------------------------------------------------------------------------
 
 
-def _check_single_neuron(resources: Resources, population: Population) -> None:
-    """Raise if some neuron alone exceeds a limit of a core, output axons aside."""
+def single_neuron_excess(resources: Resources, population: Population) -> CapacityError | None:
+    """Error that says which limit a neuron alone exceeds, output axons aside; ``None``: it fits."""
     limits = resources.chip.limits
     shape = chw(population.shape)
     most_axons = _axons_of_neurons(resources, population)
@@ -1131,7 +1130,8 @@ def _check_single_neuron(resources: Resources, population: Population) -> None:
             ),
         ):
             if need > limit:
-                raise _too_much(resources, population, what, need, limit)
+                return _too_much(resources, population, what, need, limit)
+    return None
 
 
 def check_formats(resources: Resources) -> None:

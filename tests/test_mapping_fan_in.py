@@ -1,0 +1,145 @@
+"""Split fan-ins fit, and change no spike."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pmsm_hw import Conv2d, Dense, Identity, Input, Network, PolarityMultiSpike, Readout, reference
+from pmsm_hw.errors import CapacityError
+from pmsm_hw.mapping import fan_in as fan_in_module
+from pmsm_hw.mapping import load_chip, map_network, split_fan_in
+
+
+def limited(chip, **limits):
+    data = load_chip(chip).to_dict()
+    for key, value in limits.items():
+        data["limits"][key]["value"] = value
+    return type(load_chip(chip)).model_validate(data)
+
+
+def same(before, after, x, n_steps):
+    a = reference.run(before, x, n_steps)
+    b = reference.run(after, x, n_steps, record=a.spikes)
+    for name, spikes in a.spikes.items():
+        assert np.array_equal(spikes, b.spikes[name]), name
+    for name, values in a.readouts.items():
+        assert np.array_equal(values, b.readouts[name]), name
+        assert np.array_equal(a.logits[name], b.logits[name]), name
+
+
+def fan_in_fits(error):
+    assert "input axons" not in str(error)
+
+
+@pytest.mark.parametrize("sliced", [False, True])
+@given(st.data())
+def test_split_networks_give_the_same_spikes_and_fit(sliced, data):
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    shape = data.draw(st.sampled_from([(70,), (6, 12), (3, 5, 5)]))
+    levels = data.draw(st.sampled_from([(0, 3), (-3, 3)]))
+    n = int(np.prod(shape))
+    hidden = data.draw(st.integers(2, 12))
+    delay = data.draw(st.integers(0, 1))
+    exponent = data.draw(st.integers(0, 2))
+    populations = [
+        Input(name="in", shape=shape, levels=levels),
+        PolarityMultiSpike(
+            name="a", shape=(hidden,), theta=np.array(60), levels=(2, 3), gains=(2, 1),
+            overflow="saturate",
+        ),
+        PolarityMultiSpike(
+            name="b", shape=(hidden,), theta=np.array(200), levels=(1, 2),
+            rule=data.draw(st.sampled_from(["carry", "reset"])), overflow="saturate",
+        ),
+        Readout(name="out", shape=(3,), overflow="saturate"),
+    ]  # fmt: skip
+    w = lambda *s: rng.integers(-128, 128, s).astype(np.int8)  # noqa: E731
+    projections = [
+        Dense(source="in", target="a", weight=w(hidden, n), weight_exponent=exponent, delay=delay),
+        Dense(source="a", target="b", weight=w(hidden, hidden)),
+        Identity(source="b", target="b", delay=1),
+        Dense(source="in", target="b", weight=w(hidden, n), name="skip"),
+        Dense(source="b", target="out", weight=w(3, hidden)),
+    ]
+    network = Network(populations=tuple(populations), projections=tuple(projections), max_steps=3)
+    chip = limited(
+        "toy", input_axons=data.draw(st.sampled_from([30, 60])), synapse_memory_bits=6000,
+        population_axons=data.draw(st.booleans()),
+    )  # fmt: skip
+    keep = fan_in_module._COPIES
+    fan_in_module._COPIES = 0 if sliced else keep
+    try:
+        split = split_fan_in(network, chip)
+    finally:
+        fan_in_module._COPIES = keep
+    if split is not network:
+        assert any(".sum" in p.name for p in split)
+        assert any(".slice" in p.name for p in split) == sliced
+    x = rng.integers(levels[0], levels[1] + 1, (4, 3, *shape))
+    same(network, split, x, 3)
+    try:
+        mapping = map_network(split, chip.on_board(50))
+    except CapacityError as error:
+        # fan-in fits now; other limits are not this pass's business
+        fan_in_fits(error)
+    else:
+        mapping.check(split)
+
+
+def test_5000_inputs_fit_loihi_1_after_the_split():
+    rng = np.random.default_rng(0)
+    network = Network(
+        populations=(
+            Input(name="in", shape=(5000,), levels=(0, 3)),
+            PolarityMultiSpike(name="a", shape=(20,), theta=np.array(900), levels=(0, 1)),
+            Readout(name="out", shape=(4,)),
+        ),
+        projections=(
+            Dense(source="in", target="a", weight=rng.integers(-9, 10, (20, 5000))),
+            Dense(source="a", target="out", weight=rng.integers(-9, 10, (4, 20))),
+        ),
+        max_steps=2,
+    )
+    chip = load_chip("loihi1")
+    with pytest.raises(CapacityError, match=r"'a': one neuron needs 4,7\d\d input axons"):
+        map_network(network, chip)
+    split = split_fan_in(network, chip)
+    map_network(split, chip).check(split)
+    same(network, split, rng.integers(0, 4, (3, 5000)), 2)
+    assert split.depth == network.depth + 1
+    small = split_fan_in(split, chip)
+    assert small is split
+
+
+def test_convolutions_are_split_along_channels():
+    rng = np.random.default_rng(0)
+    network = Network(
+        populations=(
+            Input(name="in", shape=(64, 6, 6), levels=(0, 3)),
+            PolarityMultiSpike(name="a", shape=(8, 6, 6), theta=np.array(900), levels=(0, 1)),
+        ),
+        projections=(
+            Conv2d(source="in", target="a", weight=rng.integers(-9, 10, (8, 64, 3, 3)), padding=1),
+        ),
+    )
+    chip = limited("toy", input_axons=200, population_axons=False)
+    with pytest.raises(CapacityError, match="input axons"):
+        map_network(network, chip.on_board(20))
+    split = split_fan_in(network, chip)
+    map_network(split, chip.on_board(200)).check(split)
+    same(network, split, rng.integers(0, 4, (2, 64, 6, 6)), 1)
+
+
+def test_a_channel_that_overflows_a_spike_cannot_be_split():
+    network = Network(
+        populations=(
+            Input(name="in", shape=(1, 600), levels=(0, 255)),
+            Readout(name="out", shape=(2,), overflow="saturate"),
+        ),
+        projections=(Dense(source="in", target="out", weight=np.full((2, 600), 127, np.int8)),),
+    )
+    with pytest.raises(CapacityError, match=r"adds up to 19,431,000 .*relay sends 32,767"):
+        split_fan_in(network, limited("toy", population_axons=False))
