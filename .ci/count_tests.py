@@ -9,6 +9,9 @@ import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+ALLOWED = ("torch", "needs lava-nc, that is Python 3.10")
+"""Reasons why a Lava test may be skipped in one environment: the other one runs it."""
+
 
 def main(paths: list[str]) -> int:
     passed = failed = skipped = 0
@@ -26,7 +29,8 @@ def main(paths: list[str]) -> int:
             elif (skip := case.find("skipped")) is not None:
                 skipped += 1
                 print(f"skipped {name}: {skip.get('message')}")
-                if "test_lava" in name and "torch" not in (skip.get("message") or ""):
+                reason = skip.get("message") or ""
+                if "test_lava" in name and not any(r in reason for r in ALLOWED):
                     problems.append(f"{name}: Lava tests must not be skipped")
             else:
                 n_passed += 1
