@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from pmsm_hw import __version__
-from pmsm_hw.errors import FormatError, InputError, PmsmHwError
+from pmsm_hw.errors import FormatError, InputError, PmsmHwError, require_extra
 
 __all__ = ["app", "main"]
 
@@ -126,7 +125,7 @@ def convert(
     An integer model (trained with the integers it converts to) keeps its own bits and steps; of
     other models --data gives the shape of the input and the batch that the report compares on.
     """
-    _need_torch("conversion")
+    require_extra("torch", "torch", "conversion")
     from pmsm_hw import io
     from pmsm_hw.convert import build_model, load_model
     from pmsm_hw.convert import convert as convert_
@@ -139,17 +138,6 @@ def convert(
     )
     io.save(output, network, report=report)
     _answer(as_json, report.to_dict(), f"{network.summary()}\n\n{report}")
-
-
-def _need_torch(what: str) -> None:
-    if find_spec("torch") is None:
-        raise InputError(
-            "torch",
-            f"is not installed in this Python, {what} needs it",
-            remedy="pip install 'pmsm-hw[torch]'",
-            actual="missing",
-            limit="installed",
-        )
 
 
 @app.command()
@@ -240,6 +228,29 @@ def lava(
     rows = [(k, v) for k, v in values.items() if k != "spikes"]
     rows += [(f"spikes of {name}", n) for name, n in values["spikes"].items()]
     _answer(as_json, values, table(("", "value"), rows, title=f"Lava: {network.name}"))
+
+
+@app.command()
+def export(
+    file: NetworkFile,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="File to write: .nir, or .h5 (network alone).")
+    ],
+) -> None:
+    """Write a network for other tools: NIR, or HDF5 without mapping and report."""
+    from pmsm_hw import io
+
+    writers = {".nir": io.save_nir, ".h5": io.save}
+    if output.suffix not in writers:
+        raise InputError(
+            f"file '{output}'",
+            f"suffix {output.suffix!r} is unknown",
+            remedy=f"use one of {', '.join(writers)}",
+            actual=output.suffix,
+            limit=tuple(writers),
+        )
+    writers[output.suffix](output, io.load(file))
+    _say(f"wrote {output}")
 
 
 @chips_app.command("list")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pmsm_hw import lava, reference
 from pmsm_hw.datasets import LabelledImages, load_digits
 from pmsm_hw.emulator import Report, emulate
-from pmsm_hw.errors import InputError
+from pmsm_hw.errors import require_extra
 from pmsm_hw.mapping import Mapping, load_chip, map_network
 from pmsm_hw.network import Network
 from pmsm_hw.reference import differing_spikes
@@ -174,8 +174,11 @@ def run_demo(
     """
     if save_dir is not None:
         save_dir.mkdir(parents=True, exist_ok=True)
+    # what is missing is said before a minute of training, not after
+    if network is None:
+        require_extra("torch", "torch", "training (other than demo --network FILE)")
     if lava_images != 0:
-        lava.find_python()  # a missing Lava is said before a minute of training, not after
+        lava.find_python()
     stages = _Stages(say)
     with stages("data", "reading digits"):
         train, test = load_digits("train"), load_digits("test")
@@ -225,16 +228,8 @@ def _train(
     seed: int, train: LabelledImages, test: LabelledImages, save_dir: Path | None, stages: _Stages
 ) -> tuple[Network, dict[str, float]]:
     """Train, quantize, fine-tune with integer weights, convert; the only part that needs torch."""
-    try:
-        import torch
-    except ImportError as error:
-        raise InputError(
-            "torch",
-            "is not installed in this Python, training needs it",
-            remedy="pip install 'pmsm-hw[torch]', or start from a network file with --network",
-            actual="missing",
-            limit="installed",
-        ) from error
+    import torch
+
     from pmsm_hw import nn
     from pmsm_hw.convert import convert, integer_model, save_model
 

@@ -6,6 +6,8 @@ Every message names the object, its actual value, the limit and a remedy, as in
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 __all__ = [
     "CapacityError",
     "ChipFileError",
@@ -20,6 +22,7 @@ __all__ = [
     "PmsmHwError",
     "QuantizationError",
     "RoutingError",
+    "require_extra",
 ]
 
 
@@ -101,3 +104,25 @@ class LavaError(PmsmHwError):
 
 class DatasetError(PmsmHwError):
     """A data set that is absent, unknown or damaged."""
+
+
+def require_extra(package: str, extra: str, purpose: str) -> None:
+    """Raise `InputError` unless an optional package is installed.
+
+    Parameters
+    ----------
+    package
+        Name that is imported: ``torch``.
+    extra
+        Extra of this package that brings it.
+    purpose
+        What needs it, for the message.
+    """
+    if find_spec(package) is None:
+        raise InputError(
+            package,
+            f"is not installed in this Python, {purpose} needs it",
+            remedy=f"pip install 'pmsm-hw[{extra}]'",
+            actual="missing",
+            limit="installed",
+        )

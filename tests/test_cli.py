@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 
 import h5py
 import numpy as np
@@ -168,6 +169,9 @@ def test_network_that_does_not_fit(files):
     (files / "big.h5").unlink()
 
 
+@pytest.mark.skipif(
+    find_spec("lava") is not None, reason="this Python, not torch's, has Lava itself"
+)
 def test_lava_python_missing(files):
     line = refused(
         "lava", "net.h5", "--limit", 1, cwd=files, PMSM_HW_LAVA_PYTHON="/nowhere/bin/python"

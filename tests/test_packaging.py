@@ -89,7 +89,11 @@ def test_wheel_in_a_fresh_environment(tmp_path):
     assert build.returncode == 0, build.stderr
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    for name in ("pmsm_hw/py.typed", "pmsm_hw/mapping/chips/loihi1.toml", "pmsm_hw/lava/__init__.py"):
+    for name in (
+        "pmsm_hw/py.typed",
+        "pmsm_hw/mapping/chips/loihi1.toml",
+        "pmsm_hw/lava/__init__.py",
+    ):
         assert name in names
     assert not [n for n in names if n.startswith(("mapping/", "emulator/", "datasets/", "tests/"))]
     python = tmp_path / "env" / "bin" / "python"
