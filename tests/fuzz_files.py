@@ -243,7 +243,33 @@ def seeds(folder: Path) -> list[bytes]:
         found += [data, bare, bare]
         if seed % 2:
             found.append(_old_layout(bare))
-    return found
+    return found + nir_seeds(folder)
+
+
+def nir_seeds(folder: Path) -> list[bytes]:
+    """Exported networks, and a general graph."""
+    import nir
+
+    rng = np.random.default_rng(0)
+    path = folder / "seed.nir"
+    found = []
+    for seed in range(20, 26):
+        files.save_nir(path, random_network(seed))
+        found.append(path.read_bytes())
+    graph = nir.NIRGraph.from_list(
+        nir.Input(np.array([2, 8, 8])),
+        nir.Conv2d((8, 8), rng.normal(size=(4, 2, 3, 3)), 1, 1, 1, 1, rng.normal(size=4)),
+        nir.IF(np.ones((4, 8, 8)), np.ones((4, 8, 8))),
+        nir.AvgPool2d(np.array([2, 2]), np.array([2, 2]), np.array([0, 0])),
+        nir.Flatten(np.array([4, 4, 4]), 0),
+        nir.Scale(np.full(64, 0.5)),
+        nir.Affine(rng.normal(size=(5, 64)), rng.normal(size=5)),
+        nir.IF(np.ones(5), np.ones(5)),
+        nir.Output(np.array([5])),
+        type_check=False,
+    )
+    nir.write(path, graph)
+    return [*found, *[path.read_bytes()] * 3]
 
 
 def case(number: int, sources: list[bytes]) -> tuple[str, bytes]:
@@ -266,13 +292,14 @@ def case(number: int, sources: list[bytes]) -> tuple[str, bytes]:
 def read(path: Path) -> str:
     """Outcome of reading one file by everything that reads files."""
     outcome = "refused"
-    try:
-        if not isinstance(files.load(path), Network):
-            raise TypeError("load returned no Network")
-        outcome = "loaded"
-    except FormatError as error:
-        if "\n" in str(error):
-            raise ValueError(f"more than one line: {error}") from error
+    for load in (files.load, files.load_nir):
+        try:
+            if not isinstance(load(path), Network):
+                raise TypeError("no Network")
+            outcome = "loaded"
+        except FormatError as error:
+            if "\n" in str(error):
+                raise ValueError(f"more than one line: {error}") from error
     for reader in (files.load_report, files.load_mapping):
         try:
             reader(path)
@@ -310,7 +337,7 @@ def main(arguments: list[str] | None = None) -> None:
             except Exception as error:
                 raise RuntimeError(f"case {number} ({mutation}) is neither") from error
         faulthandler.cancel_dump_traceback_later()
-        left = sorted(p.name for p in folder.iterdir() if p.suffix != ".h5")
+        left = sorted(p.name for p in folder.iterdir() if p.suffix not in (".h5", ".nir"))
     result = {
         "cases": given.cases,
         **dict(sorted(outcomes.items())),

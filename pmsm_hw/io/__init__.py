@@ -1,5 +1,14 @@
 """Files: networks, mappings and reports as HDF5, and exchange with NIR."""
 
 from pmsm_hw.io.h5 import FORMAT_VERSION, load, load_mapping, load_report, save
+from pmsm_hw.io.nir import load_nir, save_nir
 
-__all__ = ["FORMAT_VERSION", "load", "load_mapping", "load_report", "save"]
+__all__ = [
+    "FORMAT_VERSION",
+    "load",
+    "load_mapping",
+    "load_nir",
+    "load_report",
+    "save",
+    "save_nir",
+]

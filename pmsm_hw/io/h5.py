@@ -21,7 +21,6 @@ from pmsm_hw.errors import ChipFileError, FormatError, MappingError
 from pmsm_hw.io.atomic import replacing
 from pmsm_hw.io.schema import (
     MAX_ITEMS,
-    MAX_TEXT_BYTES,
     Spec,
     arrays_of,
     at_most,
@@ -33,6 +32,7 @@ from pmsm_hw.io.schema import (
     network_from,
     one_line,
     refuse,
+    text_bytes,
 )
 from pmsm_hw.io.untrusted import Reader, open_untrusted
 from pmsm_hw.network import POPULATION_KINDS, PROJECTION_KINDS, Input, Network
@@ -207,26 +207,12 @@ def _write_attribute(subject: str, group: h5py.Group, name: str, spec: Spec, val
     import h5py
 
     if spec == "text":
-        data = _text_bytes(subject, name, value)
+        data = text_bytes(subject, name, value)
         # fixed length: variable-length strings live in a heap that readers must trust
         dtype = h5py.string_dtype("utf-8", max(len(data), 1))
         group.attrs.create(name, data, dtype=dtype)
     else:
         group.attrs.create(name, np.asarray(value, "<f8" if spec == "float" else "<i8"))
-
-
-def _text_bytes(subject: str, name: str, value: object) -> bytes:
-    data = value.encode(errors="replace") if isinstance(value, str) else b""
-    good = isinstance(value, str) and data.decode() == value and "\0" not in value
-    if not good or len(data) > MAX_TEXT_BYTES:
-        refuse(
-            subject,
-            f"{name} {value!r:.60} is not text of at most {MAX_TEXT_BYTES:,} bytes of UTF-8",
-            "use a shorter, plain name",
-            len(data),
-            MAX_TEXT_BYTES,
-        )
-    return data
 
 
 def _write_array(group: h5py.Group, name: str, array: NDArray[Any]) -> None:

@@ -33,6 +33,7 @@ __all__ = [
     "network_from",
     "one_line",
     "refuse",
+    "text_bytes",
 ]
 
 MAX_ITEMS = 10_000
@@ -131,6 +132,21 @@ def at_most(subject: str, what: str, actual: int, limit: int) -> None:
 def one_line(error: BaseException) -> str:
     """Message of an error, short enough for one line."""
     return " ".join(str(error).split())[:200]
+
+
+def text_bytes(subject: str, name: str, value: object) -> bytes:
+    """UTF-8 of a name, or a refusal."""
+    data = value.encode(errors="replace") if isinstance(value, str) else b""
+    good = isinstance(value, str) and data.decode() == value and "\0" not in value
+    if not good or len(data) > MAX_TEXT_BYTES:
+        refuse(
+            subject,
+            f"{name} {value!r:.60} is not text of at most {MAX_TEXT_BYTES:,} bytes of UTF-8",
+            "use a shorter, plain name",
+            len(data),
+            MAX_TEXT_BYTES,
+        )
+    return data
 
 
 def check_limits(subject: str, fields: Mapping[str, Any]) -> None:

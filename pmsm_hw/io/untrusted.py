@@ -21,6 +21,9 @@ __all__ = ["Reader", "open_untrusted"]
 MAX_ARRAY_BYTES = 1 << 34
 """Most bytes of all arrays together."""
 
+MAX_TEXTS = 1 << 17
+"""Most texts of one dataset."""
+
 _MAX_CHUNK_BYTES = 1 << 24
 _MAX_DEFLATE = 1032  # deflate cannot shrink anything further
 
@@ -49,7 +52,7 @@ class Reader:
         for name in sorted(names - expected - optional):
             self.refuse(f"'{_join(group, name)}' is unknown in this format version", name)
 
-    def child(self, parent: h5py.Group, name: str, kind: type[Any]) -> Any:
+    def child(self, parent: h5py.Group, name: str, kind: type[Any] | tuple[type[Any], ...]) -> Any:
         """Member of a group; links other than hard ones, and other kinds, are refused."""
         import h5py
 
@@ -60,10 +63,12 @@ class Reader:
             self.refuse(f"'{path}' is a soft or external link, only hard ones are read", "link")
         item = parent[name]
         if not isinstance(item, kind):
+            kinds = kind if isinstance(kind, tuple) else (kind,)
+            expected = " or ".join(k.__name__ for k in kinds)
             self.refuse(
-                f"'{path}' is a {type(item).__name__}, a {kind.__name__} is expected",
+                f"'{path}' is a {type(item).__name__}, a {expected} is expected",
                 type(item).__name__,
-                kind.__name__,
+                expected,
             )
         return item
 
@@ -122,6 +127,43 @@ class Reader:
 
     def values(self, dataset: h5py.Dataset, max_axes: int) -> NDArray[Any]:
         """What a dataset of a plain type holds, once its size claim has been checked."""
+        self._check_claim(dataset, max_axes)
+        array = np.empty(dataset.shape, dataset.dtype)
+        if array.size:
+            dataset.read_direct(array)
+        return array
+
+    def texts(self, dataset: h5py.Dataset) -> str | list[Any]:
+        """Text, or nested lists of texts, of a dataset of strings; read one by one."""
+        self._check_claim(dataset, 2)
+        if dataset.size > MAX_TEXTS:
+            self.refuse(
+                f"dataset '{dataset.name}' holds {dataset.size:,} texts, at most {MAX_TEXTS:,} are "
+                "read",
+                dataset.size,
+                MAX_TEXTS,
+            )
+
+        def text(index: tuple[int, ...]) -> str:
+            value = dataset[index]
+            if not isinstance(value, bytes) or len(value) > MAX_TEXT_BYTES:
+                self.refuse(
+                    f"dataset '{dataset.name}' holds a text of {len(value):,} bytes, "
+                    f"at most {MAX_TEXT_BYTES:,} are read",
+                    len(value),
+                    MAX_TEXT_BYTES,
+                )
+            return value.decode()
+
+        if dataset.shape == ():
+            return text(())
+        rows = range(dataset.shape[0])
+        if len(dataset.shape) == 1:
+            return [text((i,)) for i in rows]
+        return [[text((i, j)) for j in range(dataset.shape[1])] for i in rows]
+
+    def _check_claim(self, dataset: h5py.Dataset, max_axes: int) -> None:
+        """Refuse layouts that read other files, and sizes that the file does not back."""
         import h5py
 
         path, properties = dataset.name, dataset.id.get_create_plist()
@@ -133,7 +175,7 @@ class Reader:
         shape = dataset.shape
         if shape is None or len(shape) > max_axes:
             self.refuse(f"dataset '{path}' has shape {shape}, at most {max_axes} axes are expected")
-        n_bytes = dataset.dtype.itemsize
+        n_bytes = dataset.id.get_type().get_size()
         for size in shape:  # Python integers: no overflow
             n_bytes *= int(size)
         stored = int(dataset.id.get_storage_size())
@@ -148,10 +190,6 @@ class Reader:
         if layout == h5py.h5d.CHUNKED:
             self._check_chunks(path, dataset, properties)
         self.left -= n_bytes
-        array = np.empty(shape, dataset.dtype)
-        if array.size:
-            dataset.read_direct(array)
-        return array
 
     def _check_chunks(self, path: str, dataset: h5py.Dataset, properties: Any) -> None:
         import h5py
@@ -161,7 +199,7 @@ class Reader:
             code = properties.get_filter(i)[0]
             if code not in allowed:
                 self.refuse(f"dataset '{path}' uses filter {code}, only gzip is read", code)
-        chunk_bytes = dataset.dtype.itemsize
+        chunk_bytes = dataset.id.get_type().get_size()
         for size in dataset.chunks:
             chunk_bytes *= int(size)
         if chunk_bytes > _MAX_CHUNK_BYTES:
