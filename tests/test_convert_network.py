@@ -248,6 +248,8 @@ def test_gradients_of_the_integer_model_follow_the_quantized_model() -> None:
     )  # fmt: skip
     x = torch.rand(256, 1, 8, 8)
     quantized = pnn.quantize(model, (2, 6), (2, 1), calibration=x)
+    for name in ("1", "5"):  # many clipped levels, so that theta's gradient is no sum of noise
+        quantized.get_submodule(name).theta.data *= 0.4
     integer = integer_model(quantized, x)
     target = torch.randint(0, 4, (256,))
 
@@ -261,6 +263,41 @@ def test_gradients_of_the_integer_model_follow_the_quantized_model() -> None:
         cosine = float(F.cosine_similarity(a, b, dim=0)) if a.numel() > 1 else 1.0
         assert cosine > 0.97
         assert float(b.norm()) == pytest.approx(float(a.norm()), rel=0.2, abs=1e-4)
+
+
+def test_torch_export_where_tracing_fails() -> None:
+    class Shaped(torch.nn.Module):  # type: ignore[misc]
+        """Branches on a shape, which torch.fx cannot trace."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = torch.nn.Conv2d(2, 4, 3, padding=1)
+            self.bn = torch.nn.BatchNorm2d(4)
+            self.pool, self.mean = torch.nn.AvgPool2d(2), torch.nn.AdaptiveAvgPool2d(1)
+            self.drop, self.fc = torch.nn.Dropout(), torch.nn.Linear(40, 3)
+
+        def forward(self, x: Any) -> Any:
+            if x.shape[1] > 3:
+                raise ValueError("too many channels")
+            x = torch.relu_(self.bn(self.conv(x)))
+            x = torch.cat([self.pool(x).flatten(1), self.mean(F.pad(x, (1, 0))).flatten(1)], 1)
+            return {"logits": self.fc(self.drop(x)) - 0.5}
+
+    torch.manual_seed(0)
+    model = Shaped()
+    model.bn.running_mean = torch.rand(4)
+    x = torch.rand(30, 2, 6, 6)
+    quantized = pnn.quantize(model, (1, 6), (2, 1), calibration=x)
+    assert set(quantized.state_dict()) >= set(model.state_dict()) - {"bn.num_batches_tracked"}
+    wanted = model.eval()(x)["logits"]
+    assert float((quantized(x)["logits"] - wanted).abs().max().detach()) < 0.3
+    _, report = convert(quantized, x)
+    assert report.populations[0].differing_spikes < 0.02
+    integer = integer_model(quantized, x)
+    ran = reference.run(convert(integer).network, x.numpy(), 3)
+    snn = pnn.to_snn(integer).run(x, 3)
+    np.testing.assert_array_equal(snn.spikes["relu_"], ran.spikes["relu_"])
+    np.testing.assert_allclose(snn.logits["logits"], ran.logits["logits"], atol=1e-5)
 
 
 def test_several_inputs_and_outputs() -> None:

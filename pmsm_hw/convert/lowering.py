@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias, cast
 
@@ -34,7 +34,7 @@ from pmsm_hw.network import Pads, Shape
 from pmsm_hw.nn.evaluation import evaluating
 from pmsm_hw.nn.gain import LearnedGainQuant
 from pmsm_hw.nn.quantizer import InputQuant, PolarityQuant
-from pmsm_hw.nn.tracing import arguments, function_name, trace
+from pmsm_hw.nn.tracing import function_name, trace
 
 __all__ = ["InputPlan", "Lowering", "NeuronPlan", "Plan", "Pooling", "ReadoutPlan", "RelayPlan"]
 
@@ -538,15 +538,30 @@ class Lowering:
         return out if bias is None else out.shifted(bias.to(torch.float64))
 
     def _batch_norm(self, node: fx.Node, module: Any, x: Expression) -> Expression:
-        if module.running_mean is None or module.running_var is None:
+        return self._normalized(
+            node, x, module.running_mean, module.running_var, module.weight, module.bias,
+            module.eps, False,
+        )  # fmt: skip
+
+    def _normalized(
+        self,
+        node: fx.Node,
+        x: Expression,
+        mean: Tensor | None,
+        variance: Tensor | None,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        eps: float,
+        training: bool,
+    ) -> Expression:
+        if mean is None or variance is None or training:
             raise self._refusal(node, "keeps no running statistics")
-        mean, variance = module.running_mean.double(), module.running_var.double()
-        gain = torch.rsqrt(variance + module.eps)
-        if module.weight is not None:
-            gain = gain * module.weight.double()
-        shift = -mean * gain
-        if module.bias is not None:
-            shift = shift + module.bias.double()
+        gain = torch.rsqrt(variance.double() + eps)
+        if weight is not None:
+            gain = gain * weight.double()
+        shift = -mean.double() * gain
+        if bias is not None:
+            shift = shift + bias.double()
         return x.scaled(gain).shifted(shift)
 
     def _average_pool(
@@ -715,130 +730,128 @@ class Lowering:
     # -- functions ---------------------------------------------------------------------------
 
     def _call_function(self, builder: _Builder, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
-        target, results = node.target, self.results
-
         def value(argument: Any) -> Any:
             if isinstance(argument, fx.Node):
-                found = values[argument]
-                return found
+                return values[argument]
             if isinstance(argument, tuple | list):
                 return type(argument)(value(a) for a in argument)
             return argument
 
+        target = node.target
         args = tuple(value(a) for a in node.args)
         kwargs = {k: value(v) for k, v in node.kwargs.items()}
-        x: Any = args[0] if args else kwargs.get("input")
-        named = {**kwargs}
-        method = node.op == "call_method"
-        if target is operator.getitem and isinstance(x, Expression):
+        method = str(target) if node.op == "call_method" else ""
+        every = (*args, *kwargs.values())
+        lists = [a for a in every if isinstance(a, tuple | list)]
+        if not any(isinstance(a, Expression) for part in (every, *lists) for a in part):
+            if method:
+                return getattr(args[0], method)(*args[1:], **kwargs)
+            return cast(Callable[..., Any], target)(*args, **kwargs)
+        if target is operator.getitem and isinstance(args[0], Expression):
             raise self._refusal(node, "takes a part of an activation")
-        if target in _SIZES or (method and target in ("size", "dim")):
-            return results[node]
-        if not any(
-            isinstance(a, Expression)
-            for a in (*args, *kwargs.values(), *(x if isinstance(x, tuple | list) else ()))
-        ):
-            if node.op == "call_function":
-                return cast(Callable[..., Any], target)(*args, **kwargs)
-            return getattr(args[0], str(target))(*args[1:], **kwargs)
-        if target in _ADDS or (method and target in ("add", "add_")):
-            if kwargs.get("alpha", 1) != 1:
-                raise self._refusal(node, f"adds with alpha {kwargs['alpha']}")
-            other = args[1] if len(args) > 1 else kwargs["other"]
-            return self._add(node, x, other)
-        if target in _SUBTRACTS and not kwargs:
-            a, b = args
-            negative = self._multiply(node, b, -1.0) if isinstance(b, Expression) else -b
-            return self._add(node, a, negative)
-        if target in _MULTIPLIES or (method and target in ("mul", "mul_")):
-            a, b = args[0], args[1] if len(args) > 1 else kwargs["other"]
-            return (
-                self._multiply(node, a, b)
-                if isinstance(a, Expression)
-                else self._multiply(node, b, a)
-            )
-        if target in _DIVIDES and isinstance(x, Expression) and not isinstance(args[1], Expression):
-            return self._multiply(node, x, 1.0 / args[1])
+        if target in _SIZES or method in ("size", "dim"):
+            return self.results[node]
+        arithmetic = self._arithmetic(node, target, method, args, kwargs)
+        if arithmetic is not None:
+            return arithmetic
         if target in (torch.cat, torch.concat, torch.concatenate):
-            dim = args[1] if len(args) > 1 else kwargs.get("dim", kwargs.get("axis", 0))
-            parts: Any = x if x is not None else kwargs.get("tensors")
-            n_axes = parts[0].n_axes if isinstance(parts[0], Expression) else 0
-            if dim % (n_axes + 2) != 1 or not all(isinstance(p, Expression) for p in parts):
-                raise self._refusal(
-                    node, f"concatenates along axis {dim}, channels (1) are possible"
-                )
-            return concatenated(parts)
-        if (
-            target is torch.flatten
-            or (method and target in ("flatten", "view", "reshape", "squeeze", "contiguous"))
-            or target in (torch.squeeze, torch.reshape)
-        ):
-            if method and target == "contiguous":
-                return x
-            return self._reshape(node, x)
-        if target in (F.dropout, F.dropout1d, F.dropout2d):
-            return x
-        if target is F.pad or target is torch.nn.functional.pad:
-            given = arguments(
-                node, ("input", "pad", "mode", "value"), {"mode": "constant", "value": None}
+            given = arguments_of(("tensors", "dim"), args, kwargs)
+            return self._concatenation(
+                node, given["tensors"], given.get("dim", given.get("axis", 0))
             )
-            if given["mode"] != "constant" or (given["value"] or 0) != 0:
+        x: Any = args[0] if args else kwargs.get("input")
+        if not isinstance(x, Expression):
+            raise self._refusal(node, "is applied to a constant")
+        if target in _RESHAPES or method in _RESHAPE_METHODS:
+            return self._reshape(node, x)
+        if target in (F.dropout, F.dropout1d, F.dropout2d) or method == "contiguous":
+            return x
+        return self._functional_layer(builder, node, x, args, kwargs)
+
+    def _functional_layer(
+        self, builder: _Builder, node: fx.Node, x: Expression, args: Any, kwargs: Any
+    ) -> Expression:
+        """Layers as functions, with the arguments that torch gives them."""
+        target = node.target
+        if target is F.pad:
+            given = arguments_of(("input", "pad", "mode", "value"), args, kwargs)
+            if given.get("mode", "constant") != "constant" or (given.get("value") or 0) != 0:
                 raise self._refusal(node, f"pads with mode {given['mode']!r}, zeros are possible")
-            return self._pad(node, x, tuple(value(given["pad"])))
+            return self._pad(node, x, tuple(given["pad"]))
         if target in (F.avg_pool1d, F.avg_pool2d):
-            given = dict(
-                zip(
-                    (
-                        "input", "kernel_size", "stride", "padding", "ceil_mode",
-                        "count_include_pad", "divisor_override",
-                    ),
-                    args, strict=False,
-                )
-            ) | named  # fmt: skip
+            given = arguments_of(_POOL_ARGUMENTS, args, kwargs)
             return self._average_pool(
                 x, given["kernel_size"], given.get("stride"), given.get("padding", 0),
                 given.get("ceil_mode", False), given.get("count_include_pad", True),
                 given.get("divisor_override"),
             )  # fmt: skip
         if target in (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d):
-            return self._adaptive_pool(x, args[1] if len(args) > 1 else kwargs["output_size"])
-        if target is torch.mean or (method and target == "mean"):
-            return self._mean(node, x, args, kwargs)
+            given = arguments_of(("input", "output_size"), args, kwargs)
+            return self._adaptive_pool(x, given["output_size"])
+        if target is torch.mean or (node.op == "call_method" and target == "mean"):
+            given = arguments_of(("input", "dim", "keepdim"), args, kwargs)
+            return self._mean(node, x, given.get("dim"), given.get("keepdim", False))
         if target in (F.conv1d, F.conv2d, torch.conv1d, torch.conv2d):
-            given = (
-                dict(
-                    zip(
-                        ("input", "weight", "bias", "stride", "padding", "dilation", "groups"),
-                        args,
-                        strict=False,
-                    )
-                )
-                | named
-            )
+            given = arguments_of(_CONVOLUTION_ARGUMENTS, args, kwargs)
             return self._convolution(
                 builder, x, given["weight"], given.get("bias"), given.get("stride", 1),
                 given.get("padding", 0), given.get("dilation", 1), given.get("groups", 1),
             )  # fmt: skip
+        if target in (F.batch_norm, torch.batch_norm):
+            given = arguments_of(_BATCH_NORM_ARGUMENTS, args, kwargs)
+            return self._normalized(
+                node, x, given["running_mean"], given["running_var"], given.get("weight"),
+                given.get("bias"), given.get("eps", 1e-5), bool(given.get("training", False)),
+            )  # fmt: skip
         if target is F.linear:
-            given = dict(zip(("input", "weight", "bias"), args, strict=False)) | named
+            given = arguments_of(("input", "weight", "bias"), args, kwargs)
             return self._linear(builder, node, x, given["weight"], given.get("bias"))
         raise self._refusal(node, "has no counterpart on spikes")
 
-    def _mean(self, node: fx.Node, x: Expression, args: Any, kwargs: Any) -> Expression:
-        dims = args[1] if len(args) > 1 else kwargs.get("dim")
-        dims = (dims,) if isinstance(dims, int) else tuple(dims or ())
-        axes = sorted(d % (x.n_axes + 2) for d in dims)
-        if axes != list(range(2, x.n_axes + 2)):
-            raise self._refusal(node, f"averages over axes {dims}, all spatial axes are possible")
-        pooled = self._adaptive_pool(x, 1)
-        keep = args[2] if len(args) > 2 else kwargs.get("keepdim", False)
-        return pooled if keep else pooled.flattened()
-
-    def _add(self, node: fx.Node, a: Any, b: Any) -> Expression:
+    def _arithmetic(
+        self, node: fx.Node, target: Any, method: str, args: Any, kwargs: Any
+    ) -> Expression | None:
+        """Sums, differences and constant factors; None for other functions."""
+        given = arguments_of(("input", "other"), args, kwargs)
+        a: Any = given.get("input")
+        b: Any = given.get("other")
+        if target in _ADDS or method in ("add", "add_"):
+            kind = "add"
+        elif target in _SUBTRACTS or method in ("sub", "sub_"):
+            kind = "sub"
+        elif target in _MULTIPLIES or method in ("mul", "mul_"):
+            return self._multiply(node, *((a, b) if isinstance(a, Expression) else (b, a)))
+        elif target in _DIVIDES or method in ("div", "div_"):
+            if isinstance(b, Expression) or given.get("rounding_mode") is not None:
+                raise self._refusal(node, "divides by an activation, or rounds")
+            return self._multiply(node, a, 1.0 / b)
+        elif target is operator.neg or method == "neg":
+            return self._multiply(node, a, -1.0)
+        else:
+            return None
+        factor = float(given.get("alpha", 1)) * (-1.0 if kind == "sub" else 1.0)
+        if factor != 1:
+            b = self._multiply(node, b, factor) if isinstance(b, Expression) else b * factor
         if isinstance(a, Expression) and isinstance(b, Expression):
             return a.plus(b)
         x, constant = (a, b) if isinstance(a, Expression) else (b, a)
-        return cast(Expression, x).shifted(self._per_channel(node, cast(Expression, x), constant))
+        assert isinstance(x, Expression)
+        return x.shifted(self._per_channel(node, x, constant))
+
+    def _concatenation(self, node: fx.Node, parts: Any, dim: int) -> Expression:
+        if not all(isinstance(p, Expression) for p in parts):
+            raise self._refusal(node, "concatenates with a constant")
+        if dim % (parts[0].n_axes + 2) != 1:
+            raise self._refusal(node, f"concatenates along axis {dim}, channels (1) are possible")
+        return concatenated(parts)
+
+    def _mean(self, node: fx.Node, x: Expression, dim: Any, keep: bool) -> Expression:
+        dims = (dim,) if isinstance(dim, int) else tuple(dim or ())
+        axes = sorted(d % (x.n_axes + 2) for d in dims)
+        if not x.n_axes or axes != list(range(2, x.n_axes + 2)):
+            raise self._refusal(node, f"averages over axes {dims}, all spatial axes are possible")
+        pooled = self._adaptive_pool(x, 1)
+        return pooled if keep else pooled.flattened()
 
     def _multiply(self, node: fx.Node, x: Any, factor: Any) -> Expression:
         if not isinstance(x, Expression) or isinstance(factor, Expression):
@@ -853,10 +866,29 @@ class Lowering:
         return c.reshape(-1).expand(x.shape[0])
 
 
+_BATCH_NORM_ARGUMENTS = (
+    "input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps",
+)  # fmt: skip
+_POOL_ARGUMENTS = (
+    "input", "kernel_size", "stride", "padding", "ceil_mode", "count_include_pad",
+    "divisor_override",
+)  # fmt: skip
+_CONVOLUTION_ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+
+
+def arguments_of(
+    names: Sequence[str], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Values of a call's arguments by name, positional or not."""
+    return dict(zip(names, args, strict=False)) | dict(kwargs)
+
+
 _SIZES = frozenset({operator.getitem, getattr, operator.floordiv, math.prod})
 _ADDS = frozenset({operator.add, operator.iadd, torch.add})
 _SUBTRACTS = frozenset({operator.sub, operator.isub, torch.sub})
 _MULTIPLIES = frozenset({operator.mul, operator.imul, torch.mul})
+_RESHAPES = frozenset({torch.flatten, torch.reshape, torch.squeeze})
+_RESHAPE_METHODS = frozenset({"flatten", "view", "reshape", "squeeze"})
 _DIVIDES = frozenset({operator.truediv, operator.itruediv, torch.div})
 
 _ACTIVATION_NAMES = frozenset(

@@ -18,7 +18,7 @@ from pmsm_hw.nn.batch_norm import calibrate_from_batch_norm
 from pmsm_hw.nn.evaluation import evaluating
 from pmsm_hw.nn.initialization import choose_theta
 from pmsm_hw.nn.quantizer import InputQuant, PolarityQuant, check_levels
-from pmsm_hw.nn.tracing import arguments, function_name, trace, unique_path
+from pmsm_hw.nn.tracing import arguments, exported, function_name, trace, unique_path
 
 __all__ = ["as_tensors", "calibrate", "quantize", "spikes"]
 
@@ -67,7 +67,8 @@ def quantize(
     """Swap each activation of a model for a calibrated `PolarityQuant`, and quantize its input.
 
     The graph is traced with torch.fx, so functional forms (``F.relu``) and modules called more than
-    once are found; each call gets a quantizer of its own.
+    once are found; each call gets a quantizer of its own. Where that fails, as with branches on
+    shapes, torch.export gives the graph, and batch norm keeps its statistics.
 
     Parameters
     ----------
@@ -124,8 +125,13 @@ def quantize(
             actual=calibration,
             limit="batch_norm",
         )
-    root = copy.deepcopy(model).eval()
-    graph = trace(root, QuantizationError)
+    root: nn.Module = copy.deepcopy(model).eval()
+    try:
+        graph = trace(root, QuantizationError)
+    except QuantizationError as reason:
+        if batch is None:
+            raise
+        root, graph = exported(root, batch, reason)
     _refuse_others(root, graph, max_pool)
     n_swapped = 0
     for node in list(graph.nodes):

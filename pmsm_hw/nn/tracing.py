@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import fx, nn
+import torch.nn.functional as F  # noqa: N812
+import torch.utils._pytree as pytree
+from torch import Tensor, fx, nn
 
 from pmsm_hw.errors import PmsmHwError
 from pmsm_hw.nn.neuron import PolarityMultiSpike
 from pmsm_hw.nn.quantizer import InputQuant, PolarityQuant
 
-__all__ = ["trace", "unique_path"]
+__all__ = ["arguments", "exported", "function_name", "trace", "unique_path"]
 
 
 class _Tracer(fx.Tracer):
@@ -63,6 +66,75 @@ def trace(model: nn.Module, error: type[PmsmHwError]) -> fx.Graph:
             actual=reason,
             limit="a traceable graph",
         ) from cause
+
+
+def exported(
+    model: nn.Module, examples: Sequence[Tensor], reason: PmsmHwError
+) -> tuple[fx.GraphModule, fx.Graph]:
+    """Graph of a model by torch.export, for what torch.fx cannot trace, as branches on shapes.
+
+    Layers become functions (``F.batch_norm`` with frozen statistics in place of
+    ``nn.BatchNorm2d``); names of parameters stay.
+
+    Parameters
+    ----------
+    model
+        In evaluation mode.
+    examples
+        One batch per input; the batch axis may change later.
+    reason
+        Why torch.fx failed: raised if torch.export fails as well.
+    """
+    inputs = tuple(torch.cat([x[:2], x[:2]])[:2] for x in examples)  # a batch of 1 would be fixed
+    shapes = tuple({0: torch.export.Dim("batch")} for _ in inputs)
+    try:
+        program = torch.export.export(model, inputs, dynamic_shapes=shapes, strict=False)
+        root = program.module()
+    except (RuntimeError, ValueError, TypeError, AssertionError, AttributeError) as cause:
+        raise reason from cause
+    assert isinstance(root, fx.GraphModule)
+    graph = fx.Graph()
+    found: dict[fx.Node, fx.Node] = {}
+    for node in root.graph.nodes:
+        if node.op == "output":
+            flat = [found[n] for n in node.args[0]]
+            graph.output(pytree.tree_unflatten(flat, program.call_spec.out_spec))
+        elif not (node.op == "call_module" and not node.users):  # guards of shapes
+            found[node] = _plain(graph, graph.node_copy(node, found.__getitem__))
+    root.graph = graph
+    return root, graph
+
+
+def _plain(graph: fx.Graph, node: fx.Node) -> fx.Node:
+    """Turn an operator of torch.export into the function that people write."""
+    aten = torch.ops.aten
+    if node.op != "call_function":
+        return node
+    if node.target is aten.sym_size.int:
+        node.op, node.target = "call_method", "size"
+    elif node.target is aten.batch_norm.default:
+        x, weight, bias, mean, variance, training, momentum, eps, *_ = node.args
+        node.target = F.batch_norm
+        node.args = (x, mean, variance, weight, bias, training, momentum, eps)
+    elif node.target is aten.constant_pad_nd.default:
+        x, widths, *value = node.args
+        node.target, node.args = F.pad, (x, widths, "constant", *value)
+    elif isinstance(node.target, torch._ops.OpOverload):
+        name = node.target.overloadpacket.__name__
+        name = {"view": "reshape", "_unsafe_view": "reshape"}.get(name, name)
+        if name in _SAME_ARGUMENTS:
+            node.target = getattr(F, name, None) or getattr(torch, name)
+    return node
+
+
+_SAME_ARGUMENTS = frozenset(
+    {
+        "adaptive_avg_pool1d", "adaptive_avg_pool2d", "add", "avg_pool1d", "avg_pool2d", "cat",
+        "conv1d", "conv2d", "div", "dropout", "elu", "flatten", "gelu", "hardtanh", "leaky_relu",
+        "linear", "max_pool1d", "max_pool2d", "mean", "mul", "pad", "relu", "relu6", "relu_",
+        "reshape", "selu", "sigmoid", "silu", "softmax", "sub", "tanh",
+    }
+)  # fmt: skip
 
 
 def unique_path(root: nn.Module, path: str) -> str:
