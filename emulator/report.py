@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pmsm_hw.errors import InputError
+from pmsm_hw.reference import best_index
 
 if TYPE_CHECKING:
     from pmsm_hw.emulator.counts import Counts
@@ -147,19 +147,7 @@ class Report:
         readout
             Name; may be left out where the network has one readout.
         """
-        if readout is None:
-            if len(self.logits) != 1:
-                raise InputError(
-                    "report",
-                    f"has {len(self.logits)} readouts, a prediction needs 1",
-                    remedy=f"name one of {', '.join(self.logits) or 'none'}",
-                    actual=len(self.logits),
-                    limit=1,
-                )
-            (readout,) = self.logits
-        logits = self.logits[readout]
-        found: NDArray[np.int64] = np.argmax(logits.reshape(len(logits), -1), axis=1)
-        return found
+        return best_index(self.logits, readout)
 
     @cached_property
     def accuracy(self) -> float | None:

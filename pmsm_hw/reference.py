@@ -32,6 +32,7 @@ __all__ = [
     "Activity",
     "Evaluation",
     "Result",
+    "best_index",
     "bytes_per_sample",
     "differing_spikes",
     "evaluate",
@@ -42,6 +43,43 @@ __all__ = [
 
 Inputs: TypeAlias = ArrayLike | Mapping[str, ArrayLike]
 _Part = TypeVar("_Part")
+
+
+def best_index(
+    logits: Mapping[str, NDArray[np.float64]], readout: str | None = None
+) -> NDArray[np.int64]:
+    """Index of the largest logit of each sample; the first one on ties.
+
+    Parameters
+    ----------
+    logits
+        By readout, ``(batch, *shape)``.
+    readout
+        Name; may be left out where there is one readout.
+
+    Returns
+    -------
+    ndarray
+        ``(batch,)`` int64.
+
+    Raises
+    ------
+    InputError
+        If no name is given for several readouts (or none), or there is no such readout.
+    """
+    if readout is None and len(logits) == 1:
+        (readout,) = logits
+    if readout is None or readout not in logits:
+        raise InputError(
+            "predictions",
+            f"of readout {readout!r} were asked for, there are {len(logits)} readouts",
+            remedy=f"name one of {', '.join(logits) or '(none)'}",
+            actual=readout,
+            limit=tuple(logits),
+        )
+    values = logits[readout]
+    best: NDArray[np.int64] = np.argmax(values.reshape(len(values), -1), axis=1)
+    return best
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,27 +114,7 @@ class Result:
         readout
             Name; may be left out where the network has one readout.
         """
-        if readout is None:
-            if len(self.logits) != 1:
-                raise InputError(
-                    "result",
-                    f"has {len(self.logits)} readouts, a prediction needs 1",
-                    remedy=f"name one of {', '.join(self.logits) or 'none'}",
-                    actual=len(self.logits),
-                    limit=1,
-                )
-            (readout,) = self.logits
-        if readout not in self.logits:
-            raise InputError(
-                "result",
-                f"has no readout '{readout}'",
-                remedy=f"name one of {', '.join(self.logits) or 'none'}",
-                actual=readout,
-                limit=tuple(self.logits),
-            )
-        logits = self.logits[readout]
-        best: NDArray[np.int64] = np.argmax(logits.reshape(len(logits), -1), axis=1)
-        return best
+        return best_index(self.logits, readout)
 
 
 class Activity:
