@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -165,7 +165,7 @@ def map_(
     from pmsm_hw.mapping import load_chip, map_network
 
     network = io.load(file)
-    mapping = map_network(network, load_chip(chip), objective=objective, seed=seed)
+    mapping = map_network(network, load_chip(chip), objective=cast(Any, objective), seed=seed)
     io.save(output, network, mapping=mapping, report=io.load_report(file))
     _answer(as_json, dict(mapping.metrics), mapping.summary())
 
@@ -190,7 +190,13 @@ def emulate(
     network, mapping = io.load(file), io.load_mapping(file)
     samples = load_samples(data, n_steps=n_steps, limit=limit)
     report = emulate_(
-        network, mapping, samples.x, n_steps, mode=mode, profile=profile, labels=samples.labels
+        network,
+        mapping,
+        samples.x,
+        n_steps,
+        mode=cast(Any, mode),
+        profile=profile,
+        labels=samples.labels,
     )
     _answer(as_json, report.to_dict(), report.table())
 
@@ -240,16 +246,19 @@ def export(
     """Write a network for other tools: NIR, or HDF5 without mapping and report."""
     from pmsm_hw import io
 
-    writers = {".nir": io.save_nir, ".h5": io.save}
-    if output.suffix not in writers:
+    if output.suffix == ".nir":
+        for note in io.save_nir(output, io.load(file)):
+            _say(note)
+    elif output.suffix == ".h5":
+        io.save(output, io.load(file))
+    else:
         raise InputError(
             f"file '{output}'",
             f"suffix {output.suffix!r} is unknown",
-            remedy=f"use one of {', '.join(writers)}",
+            remedy="use .nir or .h5",
             actual=output.suffix,
-            limit=tuple(writers),
+            limit=(".nir", ".h5"),
         )
-    writers[output.suffix](output, io.load(file))
     _say(f"wrote {output}")
 
 

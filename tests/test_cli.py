@@ -83,6 +83,15 @@ def test_own_data_file(files, network):
     assert figures["accuracy"] == 1.0
 
 
+def test_export(files, network):
+    for suffix in ("nir", "h5"):
+        done = cli("export", "mapped.h5", "-o", f"exported.{suffix}", cwd=files)
+        assert done.returncode == 0, done.stderr
+    assert io.load(files / "exported.h5") == network
+    assert io.load_nir(files / "exported.nir") == network
+    assert ".png" in refused("export", "net.h5", "-o", "x.png", cwd=files)
+
+
 def test_chips():
     names = [chip["name"] for chip in answer("chips", "list", "--json")["chips"]]
     assert {"loihi1", "toy"} <= set(names)
