@@ -284,6 +284,7 @@ def _costs(layout: Layout, constants: Constants) -> Costs:
     from pmsm_hw.emulator.kernels import Costs
 
     time = constants.time_ps
+    link_times, link_queue = np.unique(constants.link_ps(layout), return_inverse=True)
     return Costs(
         update_idle=time.get("neuron_idle", 0),
         update_active=time.get("neuron_active", 0),
@@ -293,7 +294,8 @@ def _costs(layout: Layout, constants: Constants) -> Costs:
         within_tile=time.get("within_tile", 0),
         barrier=constants.barrier_ps or 0,
         row=constants.row_ps(layout),
-        link=constants.link_ps(layout),
+        link_queue=link_queue.astype(np.int8).reshape(-1),
+        link_queue_ps=link_times.astype(np.int64),
     )
 
 
@@ -520,6 +522,15 @@ def _run_cycle(
                 actual="overflow",
                 limit="2**62 ps over the number of links and cores",
             )
+    n_planned, n_taken = int(arrays["hops"].sum()), int(arrays["link_load"].sum())
+    if n_planned != n_taken:
+        raise EmulationError(
+            "mesh",
+            f"messages took {n_taken:,} hops, {n_planned:,} lie on their routes",
+            remedy="report this as a bug",
+            actual=n_taken,
+            limit=n_planned,
+        )
     spikes: dict[str, NDArray[np.int32]] = {}
     readouts: dict[str, NDArray[np.int64]] = {}
     for i, population in enumerate(network.populations):

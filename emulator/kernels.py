@@ -38,6 +38,9 @@ STATE_MAX = (1 << 23) - 1
 # rules, as `Plan.block_rule` has them
 CARRY, RESET, BOUNDED, READOUT, INPUT = 0, 1, 2, 3, 4
 
+# frames, and neurons, that `count_population` takes at once
+FRAMES, TILE = 64, 32
+
 # what `run_steps` answers
 OK, LOST, CLOCK = 0, 1, 2
 
@@ -70,7 +73,8 @@ class Costs(NamedTuple):
     within_tile: int
     barrier: int
     row: Any  # (n_rows,) int64: one synaptic operation
-    link: Any  # (n_links,) int64: one message over a link
+    link_queue: Any  # (n_links,) int8: which of the times below one message takes over a link
+    link_queue_ps: Any  # int64
 
 
 class Machine(NamedTuple):
@@ -83,7 +87,7 @@ class Machine(NamedTuple):
     payload: Any  # (n_slots,) int64: payload of one message
     active: Any  # (n_slots,) uint8
     block_on: Any  # (n_blocks,) uint8: does its population act in this step?
-    buffer: Any  # (n_buffers, a power of two) int64: source slot << 32 | entry
+    buffer: Any  # (n_buffers, a power of two) int64: target core << 32 | entry
     buffer_size: int  # how many messages each holds
     receive_ring: Any  # (n_cores, queue_size) int64: start of the last messages' service
     step_ps: Any  # (n_hardware_steps,) int64, barrier included
@@ -361,12 +365,12 @@ def run_steps(
     block_unit, block_slot, core_block = plan.block_unit, plan.block_slot, plan.core_block
     slot_block, slot_flat = plan.slot_block, plan.slot_flat
     slot_c, slot_y, slot_x = plan.slot_c, plan.slot_y, plan.slot_x
-    entry, entry_core = plan.entry, plan.entry_core
+    entry, entry_core, entry_slot = plan.entry, plan.entry_core, plan.entry_slot
     entry_offset, entry_synapses = plan.entry_offset, plan.entry_synapses
     pair_of, pair_row, pair_deposit = plan.pair_of, plan.pair_row, plan.pair_deposit
     deposit, weights = plan.deposit, plan.weights
     core_router, router_x, router_y = plan.core_router, plan.router_x, plan.router_y
-    link_target, link_crossing = plan.link_target, plan.link_crossing
+    chip_x, chip_y, link_target = plan.router_chip_x, plan.router_chip_y, plan.link_target
     buffer_router, buffer_feeder = plan.buffer_router, plan.buffer_feeder
     injection_buffer = plan.injection_buffer
     ks, payload, active, on = machine.k, machine.payload, machine.active, machine.block_on
@@ -375,7 +379,7 @@ def run_steps(
     messages_out, messages_in = tally.messages_out, tally.messages_in
     synops, unit_synops = tally.synops, tally.unit_synops
     hops, crossings, link_load = tally.hops, tally.crossings, tally.link_load
-    row_ps, link_ps = costs.row, costs.link
+    row_ps, queue_ps, link_queue = costs.row, costs.link_queue_ps, costs.link_queue
     queue_peak, busy, trace, step_ps = (
         machine.queue_peak,
         machine.busy,
@@ -405,11 +409,22 @@ def run_steps(
         shift += 1
     mask = (1 << shift) - 1
     limit = np.int64(1) << (62 - shift)
-    heap = np.empty(n_entities + 1, np.int64)
+    # Pending events, (time << shift) | entity. Those that come a fixed time after their cause are
+    # in order as they are made: a queue for each such time (links; the last one for delivery in a
+    # tile), and a heap for the rest.
+    heap = np.empty(n_generators + n_cores + 1, np.int64)
+    n_queues = queue_ps.shape[0] + 1
+    n_places = 1
+    while n_places < max(n_links, n_cores):
+        n_places *= 2
+    around = n_places - 1
+    queue = np.empty((n_queues, n_places), np.int64)
+    first = np.zeros(n_queues, np.int64)
+    last = np.zeros(n_queues, np.int64)
     stack = np.empty(4 * (n_buffers + n_outputs) + 64, np.int64)
 
-    count = np.zeros(n_buffers, np.int64)
-    head = np.zeros(n_buffers, np.int64)
+    count = np.zeros(n_buffers, np.int32)
+    head = np.zeros(n_buffers, np.int32)
     wait = np.zeros((n_outputs, n_ports), np.int32)
     n_wait = np.zeros(n_outputs, np.int32)
     head_wait = np.zeros(n_outputs, np.int32)
@@ -435,6 +450,7 @@ def run_steps(
         generator_ps[g, 3] = costs.packet_out
     within_tile, packet_in, barrier = costs.within_tile, costs.packet_in, costs.barrier
     tracing = trace.shape[0] > 0
+    never = np.int64(0x7FFFFFFFFFFFFFFF)
 
     for h in range(h0, h1):
         for b in range(n_blocks):
@@ -477,13 +493,24 @@ def run_steps(
                 return CLOCK, h, n_sent, n_delivered
             if at[g, 0] >= 0:
                 n_heap = _push(heap, n_heap, (ps << shift) | g)
-        while n_heap > 0:
-            key = heap[0]
-            n_heap = _pop(heap, n_heap)
+        while True:
+            key, chosen = never, -1
+            if n_heap > 0:
+                key = heap[0]
+            for q in range(n_queues):
+                if first[q] != last[q] and queue[q, first[q] & around] < key:
+                    key, chosen = queue[q, first[q] & around], q
+            if chosen >= 0:
+                first[chosen] += 1
+            elif n_heap > 0:
+                n_heap = _pop(heap, n_heap)
+            else:
+                break
             now = key >> shift
             entity = key & mask
             n_stack = 0
-            inject, arrived, arrived_core = -1, np.int64(-1), np.int64(-1)
+            inject: Any = -1
+            arrived = np.int64(-1)
             if entity < n_generators:
                 # a core has a message ready
                 b = injection_buffer[entity]
@@ -500,7 +527,7 @@ def run_steps(
             elif entity < n_generators + 2 * n_cores:
                 # a message reaches a core of its tile
                 core = entity - n_generators - n_cores
-                arrived, arrived_core = local_message[core], core
+                arrived = local_message[core]
                 local_message[core] = -1
             else:
                 # a message reaches the end of a link
@@ -509,17 +536,19 @@ def run_steps(
                 buffer[b, (head[b] + count[b]) & place] = link_message[link]
                 count[b] += 1
                 link_message[link] = -1
-                stack[0] = link
-                n_stack = 1
+                if n_wait[link] > 0:
+                    stack[0] = link
+                    n_stack = 1
                 if count[b] == 1:
-                    stack[1] = -1 - b
-                    n_stack = 2
+                    stack[n_stack] = -1 - b
+                    n_stack += 1
                 if count[b] > queue_peak[0]:
                     queue_peak[0] = count[b]
             while True:
                 if arrived >= 0:
                     # look up the message's synapses and add them to the summed inputs
-                    slot, e, core = arrived >> 32, arrived & 0xFFFFFFFF, arrived_core
+                    e, core = arrived & 0xFFFFFFFF, arrived >> 32
+                    slot = np.int64(entry_slot[e])
                     arrived = np.int64(-1)
                     block = slot_block[slot]
                     sample, t = sample_of[block], step_of[block]
@@ -571,11 +600,20 @@ def run_steps(
                     inject = -1
                     b = injection_buffer[g]
                     slot = at[g, 0]
-                    buffer[b, (head[b] + count[b]) & place] = (slot << 32) | at[g, 1]
+                    core = np.int64(entry_core[at[g, 1]])
+                    buffer[b, (head[b] + count[b]) & place] = (core << 32) | at[g, 1]
                     count[b] += 1
                     n_sent += 1
                     block = slot_block[slot]
-                    messages_out[sample_of[block], block] += 1
+                    sample = sample_of[block]
+                    messages_out[sample, block] += 1
+                    router, goal = core_router[g], core_router[core]
+                    dx, dy = router_x[goal] - router_x[router], router_y[goal] - router_y[router]
+                    hops[sample, block, 0 if dx > 0 else 1] += abs(dx)
+                    hops[sample, block, 2 if dy > 0 else 3] += abs(dy)
+                    crossings[sample, block] += abs(chip_x[goal] - chip_x[router]) + abs(
+                        chip_y[goal] - chip_y[router]
+                    )
                     if n_sent - n_delivered > queue_peak[1]:
                         queue_peak[1] = n_sent - n_delivered
                     if count[b] == 1:
@@ -609,7 +647,7 @@ def run_steps(
                 if item < 0:
                     # a new head of a buffer asks for its output
                     b = -1 - item
-                    core = entry_core[buffer[b, head[b]] & 0xFFFFFFFF]
+                    core = buffer[b, head[b]] >> 32
                     router, goal = buffer_router[b], core_router[core]
                     if router == goal:
                         item = n_links + core
@@ -650,34 +688,30 @@ def run_steps(
                 count[b] -= 1
                 if item < n_links:
                     link_message[item] = message
-                    arrival = now + link_ps[item]
-                    n_heap = _push(
-                        heap, n_heap, (arrival << shift) | (n_generators + 2 * n_cores + item)
+                    q = link_queue[item]
+                    arrival = now + queue_ps[q]
+                    queue[q, last[q] & around] = (arrival << shift) | (
+                        n_generators + 2 * n_cores + item
                     )
-                    block = slot_block[message >> 32]
-                    sample = sample_of[block]
-                    hops[sample, block, item & 3] += 1
-                    crossings[sample, block] += link_crossing[item]
+                    last[q] += 1
                     link_load[item] += 1
                 elif within_tile > 0:
-                    core = item - n_links
                     local_message[core] = message
-                    n_heap = _push(
-                        heap,
-                        n_heap,
-                        ((now + within_tile) << shift) | (n_generators + n_cores + core),
-                    )
+                    queue[n_queues - 1, last[n_queues - 1] & around] = (
+                        (now + within_tile) << shift
+                    ) | (n_generators + n_cores + core)
+                    last[n_queues - 1] += 1
                 else:
-                    core = item - n_links
-                    arrived, arrived_core = message, core
+                    arrived = message
                 # one place in buffer b is free
                 if count[b] > 0:
                     stack[n_stack] = -1 - b
                     n_stack += 1
                 feeder = buffer_feeder[b]
                 if feeder >= 0:
-                    stack[n_stack] = feeder
-                    n_stack += 1
+                    if n_wait[feeder] > 0:
+                        stack[n_stack] = feeder
+                        n_stack += 1
                 elif blocked_since[-1 - feeder] >= 0:
                     inject = -1 - feeder
                     blocked[inject] += now - blocked_since[inject]
@@ -729,88 +763,146 @@ def count_population(
     entry, entry_core, entry_offset = plan.entry, plan.entry_core, plan.entry_offset
     entry_synapses, pair_of, pair_row = plan.entry_synapses, plan.pair_of, plan.pair_row
     core_router, router_x, router_y = plan.core_router, plan.router_x, plan.router_y
-    link_target, link_crossing = plan.link_target, plan.link_crossing
-    buffer_router = plan.buffer_router
-    synops, unit_synops, messages_in = tally.synops, tally.unit_synops, tally.messages_in
-    hops, crossings = tally.hops, tally.crossings
-    row_ps, packet_in = costs.row, costs.packet_in
+    link_target, buffer_router = plan.link_target, plan.buffer_router
     n_cores = core_router.shape[0] - 1
-    meeting = np.zeros(n_cores, np.int64)
+    pop = plan.block_population[blocks[0]]
+    is_input = plan.block_rule[blocks[0]] == INPUT
+    unit = plan.block_unit[blocks[0]] != 0
+    depth = plan.block_depth[blocks[0]]
+    # rows of the population's pairs stand together
+    row0, row1 = np.int64(0), np.int64(0)
+    for core in range(n_cores):
+        pair = pair_of[pop, core]
+        if pair >= 0:
+            if row1 == 0:
+                row0 = pair_row[pair]
+            row1 = pair_row[pair + 1]
+    # A chunk of frames at once: what a neuron's entries say is then read once for all of them.
+    # Inner loops run over frames; arrays end in the frame.
+    n_frames = spikes.shape[0]
+    width = min(n_frames, FRAMES)
+    tile = np.zeros((TILE, width), np.int64)
+    once = np.zeros(width, np.int64)
+    meeting = np.zeros((n_cores, width), np.int64)
+    is_touched = np.zeros(n_cores, np.uint8)
     touched = np.empty(n_cores, np.int64)
-    for i in range(blocks.shape[0]):
-        block = blocks[i]
-        pop = plan.block_population[block]
-        is_input = plan.block_rule[block] == INPUT
-        unit = plan.block_unit[block] != 0
-        source = plan.block_core[block]
-        n_neurons = block_slot[block + 1] - block_slot[block]
-        depth = plan.block_depth[block]
-        for f in range(spikes.shape[0]):
-            sample = sample0 + f // n_steps
-            h = sample0 * n_steps + f + depth
-            n_active, n_fired, n_spikes, n_out, n_touched = 0, 0, 0, 0, 0
+    found = np.zeros((row1 - row0, width), np.int64)
+    found_units = np.zeros((row1 - row0, width), np.int64)
+    n_active, n_out = np.zeros(width, np.int64), np.zeros(width, np.int64)
+    n_fired, n_spikes = np.zeros(width, np.int64), np.zeros(width, np.int64)
+    for f0 in range(0, n_frames, width):
+        n = min(width, n_frames - f0)
+        found[:] = 0
+        found_units[:] = 0
+        for i in range(blocks.shape[0]):
+            block = blocks[i]
+            source = plan.block_core[block]
+            n_active[:] = 0
+            n_out[:] = 0
+            n_fired[:] = 0
+            n_spikes[:] = 0
+            n_touched = 0
             for m in range(run[block], run[block + 1]):
-                at, slot = run_at[m], run_slot[m]
-                length = run_slot[m + 1] - slot
+                at, slot, end = run_at[m], run_slot[m], run_slot[m + 1]
                 if not is_input:
-                    for j in range(length):
-                        n_active += active[f, at + j]
-                for j in range(length):
-                    k: Any = abs(np.int64(spikes[f, at + j]))
-                    if k == 0:
-                        continue
-                    n_fired += 1
-                    n_spikes += k
-                    times = k if unit else 1
-                    for e in range(entry[slot + j], entry[slot + j + 1]):
-                        core = entry_core[e]
-                        if meeting[core] == 0:
-                            touched[n_touched] = core
-                            n_touched += 1
-                        meeting[core] += times
-                        n_out += times
-                        pair = pair_of[pop, core]
-                        offset = entry_offset[e]
-                        for r in range(pair_row[pair], pair_row[pair + 1]):
-                            n = np.int64(entry_synapses[offset])
-                            offset += 1
-                            synops[sample, r] += n * times
-                            unit_synops[sample, r] += n * k
-                            receive_ps[core, h] += n * times * row_ps[r]
+                    for f in range(n):
+                        total = 0
+                        for j in range(at, at + end - slot):
+                            total += active[f0 + f, j]
+                        n_active[f] += total
+                while slot < end:
+                    size = min(TILE, end - slot)
+                    for f in range(n):
+                        for j in range(size):
+                            tile[j, f] = abs(np.int64(spikes[f0 + f, at + j]))
+                    for j in range(size):
+                        largest = np.int64(0)
+                        for f in range(n):
+                            k = tile[j, f]
+                            largest |= k
+                            fires = 1 if k != 0 else 0
+                            n_fired[f] += fires
+                            n_spikes[f] += k
+                            once[f] = k if unit else fires
+                        if largest == 0:
+                            continue
+                        for e in range(entry[slot + j], entry[slot + j + 1]):
+                            core = entry_core[e]
+                            if is_touched[core] == 0:
+                                is_touched[core] = 1
+                                touched[n_touched] = core
+                                n_touched += 1
+                            for f in range(n):
+                                meeting[core, f] += once[f]
+                            pair = pair_of[pop, core]
+                            offset = entry_offset[e]
+                            for r in range(pair_row[pair] - row0, pair_row[pair + 1] - row0):
+                                weight = np.int64(entry_synapses[offset])
+                                offset += 1
+                                for f in range(n):
+                                    found[r, f] += weight * once[f]
+                                if not unit:
+                                    for f in range(n):
+                                        found_units[r, f] += weight * tile[j, f]
+                    slot += size
+                    at += size
             for m in range(n_touched):
                 core = touched[m]
-                n_messages = meeting[core]
-                meeting[core] = 0
-                messages_in[sample, pair_of[pop, core]] += n_messages
-                receive_ps[core, h] += n_messages * packet_in
+                is_touched[core] = 0
+                pair = pair_of[pop, core]
+                messages = np.int64(0)
                 router, goal = core_router[source], core_router[core]
-                while router != goal:
-                    dx = router_x[goal] - router_x[router]
-                    if dx > 0:
-                        link = 4 * router
-                    elif dx < 0:
-                        link = 4 * router + 1
-                    elif router_y[goal] > router_y[router]:
-                        link = 4 * router + 2
-                    else:
-                        link = 4 * router + 3
-                    hops[sample, block, link & 3] += n_messages
-                    crossings[sample, block] += n_messages * link_crossing[link]
-                    link_load[link] += n_messages
-                    router = buffer_router[link_target[link]]
-            tally.fired[sample, block] += n_fired
-            tally.spikes[sample, block] += n_spikes
-            tally.messages_out[sample, block] += n_out
-            if not is_input:
-                n_idle = n_neurons - n_active
-                tally.updates_active[sample, block] += n_active
-                tally.updates_idle[sample, block] += n_idle
-                generate_ps[source, h] += (
-                    n_active * costs.update_active
-                    + n_idle * costs.update_idle
-                    + n_fired * costs.spike
-                    + n_out * costs.packet_out
+                dx, dy = router_x[goal] - router_x[router], router_y[goal] - router_y[router]
+                horizontal, vertical = (0 if dx > 0 else 1), (2 if dy > 0 else 3)
+                n_crossings = abs(plan.router_chip_x[goal] - plan.router_chip_x[router]) + abs(
+                    plan.router_chip_y[goal] - plan.router_chip_y[router]
                 )
+                for f in range(n):
+                    count = meeting[core, f]
+                    meeting[core, f] = 0
+                    if count == 0:
+                        continue
+                    n_out[f] += count
+                    messages += count
+                    sample = sample0 + (f0 + f) // n_steps
+                    tally.messages_in[sample, pair] += count
+                    receive_ps[core, sample0 * n_steps + f0 + f + depth] += count * costs.packet_in
+                    tally.hops[sample, block, horizontal] += count * abs(dx)
+                    tally.hops[sample, block, vertical] += count * abs(dy)
+                    tally.crossings[sample, block] += count * n_crossings
+                while router != goal:
+                    if router_x[goal] != router_x[router]:
+                        link = 4 * router + horizontal
+                    else:
+                        link = 4 * router + vertical
+                    link_load[link] += messages
+                    router = buffer_router[link_target[link]]
+            for f in range(n):
+                sample = sample0 + (f0 + f) // n_steps
+                tally.fired[sample, block] += n_fired[f]
+                tally.spikes[sample, block] += n_spikes[f]
+                tally.messages_out[sample, block] += n_out[f]
+                if not is_input:
+                    n_idle = block_slot[block + 1] - block_slot[block] - n_active[f]
+                    tally.updates_active[sample, block] += n_active[f]
+                    tally.updates_idle[sample, block] += n_idle
+                    generate_ps[source, sample0 * n_steps + f0 + f + depth] += (
+                        n_active[f] * costs.update_active
+                        + n_idle * costs.update_idle
+                        + n_fired[f] * costs.spike
+                        + n_out[f] * costs.packet_out
+                    )
+        for core in range(n_cores):
+            pair = pair_of[pop, core]
+            if pair < 0:
+                continue
+            for r in range(pair_row[pair], pair_row[pair + 1]):
+                for f in range(n):
+                    count = found[r - row0, f]
+                    sample = sample0 + (f0 + f) // n_steps
+                    tally.synops[sample, r] += count
+                    tally.unit_synops[sample, r] += count if unit else found_units[r - row0, f]
+                    receive_ps[core, sample0 * n_steps + f0 + f + depth] += count * costs.row[r]
 
 
 @_jit
@@ -820,10 +912,11 @@ def order_entries(
     """Bring entries from the order of pairs into the order of slots.
 
     Pair i has ``n_sources[i]`` of the ``slots``, and for each of these ``n_rows[i]`` of the
-    ``synapses``. Answers ``entry_core``, ``entry_offset`` and ``entry_synapses``.
+    ``synapses``. Answers ``entry_core``, ``entry_slot``, ``entry_offset`` and ``entry_synapses``.
     """
     n_entries = slots.shape[0]
     entry_core = np.empty(n_entries, np.int32)
+    entry_slot = np.empty(n_entries, np.int32)
     entry_offset = np.zeros(n_entries, np.int64)
     origin = np.empty(n_entries, np.int64)
     length = np.empty(n_entries, np.int32)
@@ -834,6 +927,7 @@ def order_entries(
             place = cursor[slots[i]]
             cursor[slots[i]] += 1
             entry_core[place] = core[pair]
+            entry_slot[place] = slots[i]
             origin[place] = at
             length[place] = n_rows[pair]
             at += n_rows[pair]
@@ -845,4 +939,4 @@ def order_entries(
         for j in range(length[e]):
             entry_synapses[at] = synapses[origin[e] + j]
             at += 1
-    return entry_core, entry_offset, entry_synapses
+    return entry_core, entry_slot, entry_offset, entry_synapses

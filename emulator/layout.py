@@ -65,6 +65,7 @@ class Plan(NamedTuple):
     slot_start: Any
     entry: Any  # (n_slots + 1,) int64
     entry_core: Any  # (n_entries,) int32
+    entry_slot: Any  # (n_entries,) int32
     entry_offset: Any  # (n_entries,) int64: where its synapses stand, one per row of its pair
     entry_synapses: Any  # int32
     pair_of: Any  # (n_populations, n_cores) int32, -1: none
@@ -75,6 +76,8 @@ class Plan(NamedTuple):
     core_router: Any  # (n_cores + 1,) int64
     router_x: Any  # (n_routers,) int64
     router_y: Any
+    router_chip_x: Any  # (n_routers,) int64: column and row of its chip on the board
+    router_chip_y: Any
     link_target: Any  # (n_links,) int64: buffer at the far end, -1: no such link
     link_crossing: Any  # (n_links,) int64: 1 if it joins two chips
     buffer_router: Any  # (n_buffers,) int64
@@ -462,7 +465,7 @@ def _entries(
     synapses = np.concatenate([np.zeros(0, np.int32), *synapse_parts])
     entry = np.zeros(n_slots + 1, np.int64)
     np.cumsum(np.bincount(slots, minlength=n_slots), out=entry[1:])
-    entry_core, entry_offset, entry_synapses = order_entries(
+    entry_core, entry_source, entry_offset, entry_synapses = order_entries(
         entry,
         slots,
         synapses,
@@ -473,6 +476,7 @@ def _entries(
     routes = {
         "entry": entry,
         "entry_core": entry_core,
+        "entry_slot": entry_source,
         "entry_offset": entry_offset,
         "entry_synapses": entry_synapses,
     }
@@ -585,6 +589,8 @@ def _mesh(mapping: Mapping) -> tuple[dict[str, Any], NDArray[np.int64]]:
         "core_router": core_router,
         "router_x": router_x.astype(np.int64),
         "router_y": router_y.astype(np.int64),
+        "router_chip_x": (router_x + x0) // chip.mesh.columns.value,
+        "router_chip_y": (router_y + y0) // chip.mesh.rows.value,
         "link_target": link_target,
         "link_crossing": link_crossing,
         "buffer_router": np.concatenate([np.repeat(router, 4), core_router]).astype(np.int64),
