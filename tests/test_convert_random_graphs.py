@@ -45,24 +45,44 @@ class Join(torch.nn.Module):  # type: ignore[misc]
         return a + b if self.kind == "add" else torch.cat([a, b], dim=1)
 
 
-class RandomNet(torch.nn.Module):  # type: ignore[misc]
-    """Runs a list of (module name, input indices); the last value is the output."""
+class Affine(torch.nn.Module):  # type: ignore[misc]
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.register_buffer("shift", torch.randn(1, shape[0], *(1,) * (len(shape) - 1)))
 
-    def __init__(self, modules: list[Any], reads: list[tuple[int, ...]], n_inputs: int) -> None:
+    def forward(self, x: Any) -> Any:
+        return 0.25 - (x / 2.0 + self.shift) * 1.5
+
+
+class OneInput(torch.nn.Module):  # type: ignore[misc]
+    """Runs a list of (module name, input indices); returns the last value, or a tuple."""
+
+    def __init__(
+        self, modules: list[Any], reads: list[tuple[int, ...]], returns: tuple[int, ...]
+    ) -> None:
         super().__init__()
         for i, module in enumerate(modules):
             self.add_module(f"m{i}", module)
-        self.reads, self.n_inputs = reads, n_inputs
+        self.reads, self.returns = reads, returns
+
+    def compute(self, *values: Any) -> Any:
+        found = list(values)
+        for i, read in enumerate(self.reads):
+            found.append(getattr(self, f"m{i}")(*(found[j] for j in read)))
+        answers = tuple(found[i] for i in self.returns)
+        return answers if len(answers) > 1 else answers[0]
 
     def forward(self, x: Any) -> Any:
-        values = [x]
-        for i, read in enumerate(self.reads):
-            values.append(getattr(self, f"m{i}")(*(values[j] for j in read)))
-        return values[-1]
+        return self.compute(x)
 
 
-def random_net(seed: int) -> tuple[RandomNet, tuple[int, ...], dict[str, Any]]:
-    """A model, its input shape, and settings."""
+class TwoInputs(OneInput):
+    def forward(self, x: Any, y: Any) -> Any:
+        return self.compute(x, y)
+
+
+def random_net(seed: int) -> tuple[Any, list[tuple[int, ...]], dict[str, Any]]:
+    """A model, the shapes of its inputs, and settings."""
     rng = random.Random(seed)
     torch.manual_seed(seed)
     n_axes = rng.choice([0, 1, 2, 2, 2])
@@ -71,11 +91,18 @@ def random_net(seed: int) -> tuple[RandomNet, tuple[int, ...], dict[str, Any]]:
     if n_axes == 0:
         channels = rng.randint(3, 8)
     shape: tuple[int, ...] = (channels, *spatial)
-    lo = rng.choice([0, 0, -3])
-    modules: list[Any] = [InputQuant(rng.choice([0.25, 0.1, 1 / 16]), (lo, rng.randint(1, 15)))]
-    reads: list[tuple[int, ...]] = [(0,)]
-    shapes: list[tuple[int, ...]] = [shape, shape]
-    spiking = [1]  # values that are spikes: good sources
+    n_inputs = rng.choice([1, 1, 1, 2])
+    modules: list[Any] = []
+    reads: list[tuple[int, ...]] = []
+    shapes: list[tuple[int, ...]] = [shape, (channels + 1, *spatial)][:n_inputs]
+    inputs = list(shapes)
+    spiking: list[int] = []  # values that are spikes: good sources
+    for i in range(n_inputs):
+        lo = rng.choice([0, 0, -3])
+        modules.append(InputQuant(rng.choice([0.25, 0.1, 1 / 16]), (lo, rng.randint(1, 15))))
+        reads.append((i,))
+        shapes.append(shapes[i])
+        spiking.append(len(shapes) - 1)
     per_channel = rng.random() < 0.3
 
     def add(module: Any, read: tuple[int, ...]) -> int:
@@ -108,6 +135,9 @@ def random_net(seed: int) -> tuple[RandomNet, tuple[int, ...], dict[str, Any]]:
 
     def layer(at: int) -> int:
         c, *rest = shapes[at]
+        again = [m for m in modules if isinstance(m, torch.nn.Linear) and m.in_features == c]
+        if again and not rest and rng.random() < 0.3:
+            return add(rng.choice(again), (at,))  # a shared module
         if not rest:
             return add(torch.nn.Linear(c, rng.randint(1, 8), bias=rng.random() < 0.7), (at,))
         groups = rng.choice([g for g in (1, 1, c, 2) if c % g == 0])
@@ -144,7 +174,7 @@ def random_net(seed: int) -> tuple[RandomNet, tuple[int, ...], dict[str, Any]]:
         rest = shapes[at][1:]
         return add(Pad([rng.randint(0, 2) for _ in range(2 * len(rest))]), (at,)) if rest else at
 
-    at = 1
+    at = spiking[0]
     for _ in range(rng.randint(1, 4)):
         source = rng.choice(spiking[-3:])
         at = source
@@ -158,9 +188,13 @@ def random_net(seed: int) -> tuple[RandomNet, tuple[int, ...], dict[str, Any]]:
         if rng.random() < 0.5:
             at = norm(at)
         if rng.random() < 0.15:
+            at = add(Affine(shapes[at]), (at,))
+        if rng.random() < 0.1:
+            at = layer(at)
+        if rng.random() < 0.15:
             at = pool(at)
         # join with another value of the same shape, or alike in all but the channels
-        mates = [j for j in range(1, len(shapes)) if j != at and shapes[j] == shapes[at]]
+        mates = [j for j in range(n_inputs, len(shapes)) if j != at and shapes[j] == shapes[at]]
         if mates and rng.random() < 0.5:
             at = add(Join("add"), (at, rng.choice(mates)))
         mates = [j for j in spiking if j != at and shapes[j][1:] == shapes[at][1:]]
@@ -176,7 +210,8 @@ def random_net(seed: int) -> tuple[RandomNet, tuple[int, ...], dict[str, Any]]:
         if rng.random() < 0.8:
             at = add(torch.nn.Flatten(), (at,))
     if rng.random() < 0.8:
-        layer(at)
+        at = layer(at)
+    returns = (at,) if rng.random() < 0.8 else (at, rng.choice(spiking))
     options = {
         "weight_bits": rng.choice([2, 4, 8, 8]),
         "per_channel": rng.random() < 0.7,
@@ -184,7 +219,8 @@ def random_net(seed: int) -> tuple[RandomNet, tuple[int, ...], dict[str, Any]]:
         "rule": rng.choice(["carry", "reset", "bounded"]),
         "max_steps": 4,
     }
-    return RandomNet(modules, reads, 1).eval(), shape, options
+    kind = OneInput if n_inputs == 1 else TwoInputs
+    return kind(modules, reads, returns).eval(), inputs, options
 
 
 def oracle(network: Network, units: Mapping[str, Any], n_steps: int) -> dict[str, Any]:
@@ -244,7 +280,7 @@ def oracle(network: Network, units: Mapping[str, Any], n_steps: int) -> dict[str
     return found
 
 
-def activations(model: Any, x: Any) -> dict[str, Any]:
+def activations(model: Any, xs: Any) -> dict[str, Any]:
     """What reaches each quantizer, in float64."""
     found: dict[str, Any] = {}
     handles = [
@@ -253,26 +289,29 @@ def activations(model: Any, x: Any) -> dict[str, Any]:
         if isinstance(m, PolarityQuant)
     ]
     with torch.no_grad():
-        found["output"] = model(x)
+        answers = model(*xs)
     for handle in handles:
         handle.remove()
-    return found
+    if not isinstance(answers, tuple):
+        return found | {"output": answers}
+    return found | {f"output_{i}": answer for i, answer in enumerate(answers)}
 
 
-def check_lowering(model: Any, integer: Any, x: Any) -> None:
+def check_lowering(model: Any, integer: Any, xs: Any) -> None:
     """The plan's linear maps, applied to the model's own spikes, give its own activations."""
     from pmsm_hw.convert.integer import _drive
     from pmsm_hw.convert.lowering import InputPlan, NeuronPlan, RelayPlan
     from pmsm_hw.convert.rounding import RoundedProjection, RoundedReadout
     from pmsm_hw.nn.quantizer import payload
 
-    wanted = activations(model, x)
+    wanted = activations(model, xs)
+    inputs = iter(xs)
     sent: dict[str, Any] = {}
     with torch.no_grad():
         plan = integer.lowering.plan()
         for name, p in plan.populations.items():
             if isinstance(p, InputPlan):
-                sent[name] = InputQuant(p.scale, p.levels).units(x)
+                sent[name] = InputQuant(p.scale, p.levels).units(next(inputs))
                 continue
             if isinstance(p, RelayPlan):
                 projections = ((p.source, p.pool),)
@@ -310,29 +349,32 @@ def check_lowering(model: Any, integer: Any, x: Any) -> None:
 @settings(max_examples=N_GRAPHS)
 @given(st.integers(0, 2**31 - 1), st.integers(1, 4))
 def test_torch_reference_and_oracle_agree(seed: int, n_steps: int) -> None:
-    model, shape, options = random_net(seed)
-    note(f"{model} {shape} {options}")
-    x = torch.randn(2, *shape, generator=torch.Generator().manual_seed(seed))
-    integer = integer_model(model, x, **options)
-    check_lowering(model.double(), integer, x.double())
+    model, shapes, options = random_net(seed)
+    note(f"{model} {shapes} {options}")
+    generator = torch.Generator().manual_seed(seed)
+    xs = [torch.randn(2, *shape, generator=generator) for shape in shapes]
+    integer = integer_model(model, xs, **options)
+    check_lowering(model.double(), integer, [x.double() for x in xs])
     model.float()
     network, report = convert(integer)
-    units = reference.units_of(network, x.numpy(), n_steps)
-    expected = oracle(network, units, n_steps)
-    ran = reference.run(network, x.numpy(), n_steps)
-    snn = pnn.to_snn(integer).run(x, n_steps)
+    values = {p.name: x.numpy() for p, x in zip(network.inputs, xs, strict=True)}
+    expected = oracle(network, reference.units_of(network, values, n_steps), n_steps)
+    ran = reference.run(network, values, n_steps)
+    snn = pnn.to_snn(integer).run(*xs, n_steps=n_steps)
     for p in network.populations:
-        if isinstance(p, Readout):
-            np.testing.assert_array_equal(
-                ran.readouts[p.name].reshape(2, -1), expected[p.name][:, -1]
-            )
-            continue
         flat = expected[p.name]
+        if isinstance(p, Readout):
+            np.testing.assert_array_equal(ran.readouts[p.name].reshape(2, -1), flat[:, -1])
+            continue
         np.testing.assert_array_equal(ran.spikes[p.name].reshape(flat.shape), flat)
         np.testing.assert_array_equal(snn.spikes[p.name].reshape(flat.shape), flat)
-    np.testing.assert_allclose(
-        snn.logits.numpy().reshape(2, -1), ran.logits["output"].reshape(2, -1), rtol=1e-4, atol=1e-4
-    )
+    logits = snn.logits if isinstance(snn.logits, tuple) else (snn.logits,)
+    for ours, readout in zip(logits, network.readouts, strict=True):
+        theirs = ran.logits[readout.name].reshape(ours.shape)
+        np.testing.assert_allclose(ours.numpy(), theirs, rtol=1e-4, atol=1e-4)
     if n_steps == 1:
-        np.testing.assert_array_equal(pnn.predict(integer, x).numpy(), snn.logits.numpy())
+        with torch.no_grad():
+            quantized = integer(*xs)
+        quantized = quantized if isinstance(quantized, tuple) else (quantized,)
+        assert all(torch.equal(a, b) for a, b in zip(quantized, logits, strict=True))
     assert report.n_neurons == network.n_neurons
