@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from pmsm_hw.io.schema import MAX_TEXT_BYTES, Spec, one_line, refuse
+from pmsm_hw.io.schema import MAX_ITEMS, MAX_TEXT_BYTES, Spec, one_line, refuse
 
 if TYPE_CHECKING:
     import h5py
@@ -21,7 +21,7 @@ __all__ = ["Reader", "open_untrusted"]
 MAX_ARRAY_BYTES = 1 << 34
 """Most bytes of all arrays together."""
 
-MAX_TEXTS = 1 << 17
+MAX_TEXTS = 4 * MAX_ITEMS
 """Most texts of one dataset."""
 
 _MAX_CHUNK_BYTES = 1 << 24
@@ -134,7 +134,7 @@ class Reader:
         return array
 
     def texts(self, dataset: h5py.Dataset) -> str | list[Any]:
-        """Text, or nested lists of texts, of a dataset of strings; read one by one."""
+        """Text, or nested lists of texts, of a dataset of strings."""
         self._check_claim(dataset, 2)
         if dataset.size > MAX_TEXTS:
             self.refuse(
@@ -144,23 +144,30 @@ class Reader:
                 MAX_TEXTS,
             )
 
-        def text(index: tuple[int, ...]) -> str:
-            value = dataset[index]
-            if not isinstance(value, bytes) or len(value) > MAX_TEXT_BYTES:
-                self.refuse(
-                    f"dataset '{dataset.name}' holds a text of {len(value):,} bytes, "
-                    f"at most {MAX_TEXT_BYTES:,} are read",
-                    len(value),
-                    MAX_TEXT_BYTES,
-                )
-            return value.decode()
-
         if dataset.shape == ():
-            return text(())
-        rows = range(dataset.shape[0])
-        if len(dataset.shape) == 1:
-            return [text((i,)) for i in rows]
-        return [[text((i, j)) for j in range(dataset.shape[1])] for i in rows]
+            return self._text(dataset, dataset[()])
+        # each text may claim as much as the file holds: few at a time if that is much
+        row = max(1, dataset.size // max(dataset.shape[0], 1))
+        n_rows = max(1, _MAX_CHUNK_BYTES // self.n_bytes // row)
+        found: list[Any] = []
+        for first in range(0, dataset.shape[0], n_rows):
+            for values in dataset[first : first + n_rows]:
+                if isinstance(values, np.ndarray):
+                    found.append([self._text(dataset, value) for value in values])
+                else:
+                    found.append(self._text(dataset, values))
+        return found
+
+    def _text(self, dataset: h5py.Dataset, value: object) -> str:
+        if not isinstance(value, bytes) or len(value) > MAX_TEXT_BYTES:
+            length = len(value) if isinstance(value, bytes) else 0
+            self.refuse(
+                f"dataset '{dataset.name}' holds a text of {length:,} bytes, "
+                f"at most {MAX_TEXT_BYTES:,} are read",
+                length,
+                MAX_TEXT_BYTES,
+            )
+        return value.decode()
 
     def _check_claim(self, dataset: h5py.Dataset, max_axes: int) -> None:
         """Refuse layouts that read other files, and sizes that the file does not back."""
