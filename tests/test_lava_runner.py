@@ -266,7 +266,8 @@ def when_running(tag: str, act: Callable[[list[int]], None]) -> threading.Thread
         end = time.monotonic() + 20
         while time.monotonic() < end:
             pids = sorted(processes(tag))
-            if len(pids) >= 7:  # the worker, shared memory, runtime service, four populations
+            # the worker, its guard, shared memory, runtime service, source, four populations
+            if len(pids) >= 9:
                 act(pids)
                 return
             time.sleep(0.01)
@@ -307,8 +308,11 @@ def test_a_caller_that_is_killed(
     p.io.save(tmp_path / "n.h5", NETWORK)
     caller = subprocess.Popen([sys.executable, str(script)], stderr=subprocess.PIPE)
     thread = when_running(tag, lambda pids: caller.send_signal(number))
-    _, said = caller.communicate(timeout=30)
-    thread.join()
+    try:
+        _, said = caller.communicate(timeout=30)
+    finally:
+        caller.kill()
+        thread.join()
     assert caller.returncode == -number, said
     end = time.monotonic() + 10
     while processes(tag) and time.monotonic() < end:

@@ -9,7 +9,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["end_group", "members", "remove_shared_memory"]
+__all__ = ["KILL_WAIT_S", "end_group", "members", "remove_shared_memory"]
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
 

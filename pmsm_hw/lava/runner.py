@@ -18,7 +18,7 @@ import numpy as np
 
 import pmsm_hw
 from pmsm_hw.errors import InputError, LavaError
-from pmsm_hw.lava.cleanup import end_group, remove_shared_memory
+from pmsm_hw.lava.cleanup import KILL_WAIT_S, end_group, remove_shared_memory
 from pmsm_hw.lava.handover import NO_LAVA, read_result, write_units
 from pmsm_hw.lava.interpreter import REMEDY, find_python
 from pmsm_hw.network import Network
@@ -218,8 +218,8 @@ def _run_child(
         child = subprocess.Popen(  # noqa: S603
             [interpreter, "-m", "pmsm_hw.lava.worker", str(folder)],
             stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=subprocess.STDOUT,
+            stdout=subprocess.PIPE,
+            stderr=output,
             env=_environment(folder),
             cwd=folder,
             start_new_session=True,
@@ -272,9 +272,9 @@ def _clean_up(child: subprocess.Popen[bytes], token: str) -> None:
         os.killpg(child.pid, signal.SIGKILL)
     end_group(child.pid)
     child.wait()
-    if child.stdin is not None:
-        child.stdin.close()
     remove_shared_memory(token)
+    with suppress(BrokenPipeError, subprocess.TimeoutExpired):
+        child.communicate(b".", timeout=KILL_WAIT_S)  # the guard's work is done; wait for it
 
 
 def _said(folder: Path, *names: str) -> str:

@@ -6,8 +6,8 @@ status other than 0. The caller kills the whole process group, and removes share
 that it chose, whatever happens here.
 
 An exception inside a model, or the death of a Lava process, makes Lava wait for ever. A thread
-watches the processes, and ends the run with the traceback of the one that failed. Another thread
-waits for the caller: when that is gone, so is this process group.
+watches the processes, and ends the run with the traceback of the one that failed. A second process
+waits for the caller: when that is killed, it ends this process group and cleans up.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import importlib
 import json
 import os
 import shutil
-import signal
 import sys
 import threading
 import time
@@ -40,9 +39,6 @@ __all__ = ["main"]
 
 POLL_S = 0.05
 
-_ending = threading.Lock()
-"""Held by the thread that ends this process."""
-
 
 def main(arguments: list[str]) -> int:
     """Run the jobs of a folder.
@@ -61,8 +57,7 @@ def main(arguments: list[str]) -> int:
     folder = Path(folder_name)
     try:
         header = json.loads((folder / "jobs.json").read_text(encoding="utf-8"))
-        after = (folder, header["token"])
-        threading.Thread(target=_die_with_caller, args=after, daemon=True).start()
+        _start_guard(folder, header["token"])
         _name_shared_memory(header["token"])
         _check_lava(folder)
         watch = _Watch(folder)
@@ -83,7 +78,6 @@ def _check_lava(folder: Path) -> None:
 
 
 def _fail(folder: Path, text: str, status: int = 1) -> NoReturn:
-    _ending.acquire()
     temporary = folder / "error.part"
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(folder / "error.txt")
@@ -91,15 +85,22 @@ def _fail(folder: Path, text: str, status: int = 1) -> NoReturn:
     os._exit(status)
 
 
-def _die_with_caller(folder: Path, token: str) -> None:
-    """When the other end of standard input closes, do the caller's duty: leave nothing."""
-    while os.read(0, 1):
-        pass
-    _ending.acquire()
-    end_group(os.getpgid(0), but=[os.getpid()])
-    remove_shared_memory(token)
-    shutil.rmtree(folder, ignore_errors=True)
-    os.kill(os.getpid(), signal.SIGKILL)
+def _start_guard(folder: Path, token: str) -> None:
+    """Start a process outside the group that does the caller's duty if that is gone.
+
+    Standard input tells: the caller writes a byte when it has cleaned up itself, and the end comes
+    without one when it was killed. The guard keeps standard output, so that the caller sees when it
+    has ended; the run itself speaks on standard error.
+    """
+    group = os.getpgid(0)
+    if os.fork() == 0:
+        os.setsid()
+        if not os.read(0, 1):
+            end_group(group)
+            remove_shared_memory(token)
+            shutil.rmtree(folder, ignore_errors=True)
+        os._exit(0)
+    os.dup2(2, 1)
 
 
 def _name_shared_memory(token: str) -> None:
