@@ -297,7 +297,9 @@ def test_a_caller_that_is_killed(
     """Ctrl-C, and SIGKILL: nobody is left to clean up then, so the worker itself does."""
     script = tmp_path / "caller.py"
     script.write_text(
-        "import numpy as np, pmsm_hw as p\n"
+        "import numpy as np, pmsm_hw as p, signal\n"
+        # a shell that starts tests in the background has them ignore Ctrl-C
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from pmsm_hw import io\n"
         "from pmsm_hw.lava import runner\n"
         f"runner.PREFIX = {tag!r}\n"
@@ -340,19 +342,35 @@ def test_no_python_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_uv_makes_a_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     uv = tmp_path / "uv"
-    uv.write_text("#!/bin/sh\necho /made/by/uv/python\n")
+    uv.touch()
     uv.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv(VARIABLE, raising=False)
     monkeypatch.setattr(interpreter.importlib.util, "find_spec", lambda name: None)
-    assert lava.find_python() == "/made/by/uv/python"
-    uv.write_text("#!/bin/sh\necho no network >&2\nexit 2\n")
-    with pytest.raises(p.errors.LavaError, match="no network"):
+
+    uv.write_text("#!/bin/sh\nprintf 'no\\nnetwork' >&2\nexit 2\n")
+    with pytest.raises(p.errors.LavaError, match=r"exit status 2, 0 is needed\): no network;"):
         lava.find_python()
-    uv.write_text("#!/bin/sh\nsleep 5\n")
-    monkeypatch.setattr(interpreter, "UV_TIMEOUT_S", 0.2)
-    with pytest.raises(p.errors.LavaError, match="within"):
-        lava.find_python()
+    uv.write_text("#!/bin/sh\nexec sleep 5\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(interpreter, "UV_TIMEOUT_S", 0.2)
+        with pytest.raises(p.errors.LavaError, match="no environment with lava-nc within"):
+            lava.find_python()
+    assert not list((tmp_path / "cache" / "pmsm-hw").iterdir())  # nothing half made
+
+    uv.write_text(
+        f"""#!/bin/sh
+echo "$@" >> {tmp_path}/calls
+if [ "$1" = venv ]; then mkdir -p "$4/bin"; touch "$4/bin/python"; fi
+"""
+    )
+    python = str(tmp_path / "cache" / "pmsm-hw" / interpreter.ENVIRONMENT / "bin" / "python")
+    assert lava.find_python() == python
+    assert lava.find_python() == python  # made once
+    made, installed = (tmp_path / "calls").read_text().splitlines()
+    assert made.startswith("venv --python 3.10 ")
+    assert installed.endswith("lava-nc==0.10.0 numpy<2 h5py>=3.8")
 
 
 def test_bad_input_is_refused_before_a_child_starts(monkeypatch: pytest.MonkeyPatch) -> None:

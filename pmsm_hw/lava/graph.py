@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 from lava.magma.core.process.ports.ports import InPort, OutPort
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from pmsm_hw.datasets.events import to_frames
 from pmsm_hw.errors import InputError, LavaError
+from pmsm_hw.lava.options import Granularity, Tag, check_options
 from pmsm_hw.lava.processes.neurons import PolarityMultiSpike as NeuronProcess
 from pmsm_hw.lava.processes.neurons import Readout as ReadoutProcess
 from pmsm_hw.lava.processes.neurons import coarse
@@ -29,13 +30,7 @@ from pmsm_hw.network import Input, Network, PolarityMultiSpike, Population, Proj
 from pmsm_hw.operators import DenseForm, Form, lowered, magnitude
 from pmsm_hw.reference import Inputs, units_of
 
-__all__ = ["GRANULARITIES", "Granularity", "LavaNetwork", "Tag", "to_lava"]
-
-Granularity: TypeAlias = Literal["coarse", "fine"]
-Tag: TypeAlias = Literal["fixed_pt", "floating_pt"]
-
-GRANULARITIES: tuple[Granularity, ...] = ("coarse", "fine")
-TAGS: tuple[Tag, ...] = ("fixed_pt", "floating_pt")
+__all__ = ["LavaNetwork", "to_lava"]
 
 SPARSE_BELOW = 0.1
 """Share of weights other than zero below which Lava's ``Sparse`` stands in for its ``Dense``."""
@@ -297,15 +292,7 @@ def to_lava(
     InputError
         If inputs or options do not suit the network.
     """
-    for what, value, choices in (("granularity", granularity, GRANULARITIES), ("tag", tag, TAGS)):
-        if value not in choices:
-            raise InputError(
-                what,
-                f"{value!r} is not one of {', '.join(choices)}",
-                remedy="choose one of them",
-                actual=value,
-                limit=choices,
-            )
+    check_options(granularity, tag)
     units = None if x is None else units_of(network, x, n_steps)
     if units is None:
         _check_steps(network, n_steps)

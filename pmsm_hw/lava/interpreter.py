@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from pmsm_hw.errors import LavaError
@@ -18,6 +20,9 @@ VARIABLE = "PMSM_HW_LAVA_PYTHON"
 
 REQUIREMENTS = ("lava-nc==0.10.0", "numpy<2", "h5py>=3.8")
 """What the worker imports beside pmsm_hw's own files."""
+
+ENVIRONMENT = "lava-nc-0.10.0"
+"""Folder of the environment that uv makes, in the user's cache."""
 
 UV_TIMEOUT_S = 600.0
 
@@ -31,8 +36,8 @@ def find_python(python: str | os.PathLike[str] | None = None) -> str:
     """Find a Python 3.10 with lava-nc.
 
     In this order: the argument; this interpreter, if it has Lava; the environment variable
-    ``PMSM_HW_LAVA_PYTHON``; uv, which makes a cached environment (the first time it downloads
-    Python 3.10 and lava-nc).
+    ``PMSM_HW_LAVA_PYTHON``; uv, which makes an environment in the user's cache (the first time it
+    downloads lava-nc, and Python 3.10 where there is none).
 
     Parameters
     ----------
@@ -80,11 +85,28 @@ def _existing(path: str, what: str) -> str:
     return str(Path(found).absolute())
 
 
+def _environment() -> Path:
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(cache).expanduser() / "pmsm-hw" / ENVIRONMENT
+
+
 def _by_uv(uv: str) -> str:
-    command = [uv, "run", "--no-project", "--quiet", "--python", "3.10"]
-    for requirement in REQUIREMENTS:
-        command += ["--with", requirement]
-    command += ["python", "-c", "import lava.magma, sys; print(sys.executable)"]
+    """Make an environment in the user's cache, or find it there."""
+    environment = _environment()
+    python = environment / "bin" / "python"
+    if not python.exists():
+        environment.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=environment.parent) as name:
+            made = Path(name) / ENVIRONMENT
+            inside = str(made / "bin" / "python")
+            _uv(uv, "venv", "--python", "3.10", str(made))
+            _uv(uv, "pip", "install", "--python", inside, *REQUIREMENTS)
+            with suppress(OSError):  # another process was faster
+                made.rename(environment)
+    return str(python)
+
+
+def _uv(*command: str) -> None:
     try:
         done = subprocess.run(  # noqa: S603
             command, capture_output=True, text=True, timeout=UV_TIMEOUT_S, check=False
@@ -92,7 +114,7 @@ def _by_uv(uv: str) -> str:
     except subprocess.TimeoutExpired as error:
         raise LavaError(
             "uv",
-            f"made no environment with lava-nc within {UV_TIMEOUT_S:.0f} s",
+            f"made no environment with lava-nc within {UV_TIMEOUT_S:g} s",
             remedy=REMEDY,
             actual=UV_TIMEOUT_S,
             limit=UV_TIMEOUT_S,
@@ -101,9 +123,8 @@ def _by_uv(uv: str) -> str:
         raise LavaError(
             "uv",
             f"could not make a Python 3.10 with lava-nc (exit status {done.returncode}, 0 is "
-            f"needed): {done.stderr.strip()[-500:]}",
+            f"needed): {' '.join(done.stderr.split())[:300]}",
             remedy=REMEDY,
             actual=done.returncode,
             limit=0,
         )
-    return done.stdout.strip()

@@ -17,10 +17,11 @@ from typing import NoReturn
 import numpy as np
 
 import pmsm_hw
-from pmsm_hw.errors import InputError, LavaError
+from pmsm_hw.errors import LavaError
 from pmsm_hw.lava.cleanup import KILL_WAIT_S, end_group, remove_shared_memory
 from pmsm_hw.lava.handover import NO_LAVA, read_result, write_units
 from pmsm_hw.lava.interpreter import REMEDY, find_python
+from pmsm_hw.lava.options import Granularity, Tag, check_options
 from pmsm_hw.network import Network
 from pmsm_hw.reference import Inputs, Result, units_of
 
@@ -61,8 +62,8 @@ def run(
     record: Iterable[str] | None = None,
     timeout_s: float = TIMEOUT_S,
     python: str | os.PathLike[str] | None = None,
-    granularity: str = "coarse",
-    tag: str = "fixed_pt",
+    granularity: Granularity = "coarse",
+    tag: Tag = "fixed_pt",
     progress: Progress | None = None,
 ) -> Result:
     """Run a batch of samples in Lava; the result equals that of `pmsm_hw.reference.run`.
@@ -115,8 +116,8 @@ def run_many(
     *,
     timeout_s: float = TIMEOUT_S,
     python: str | os.PathLike[str] | None = None,
-    granularity: str = "coarse",
-    tag: str = "fixed_pt",
+    granularity: Granularity = "coarse",
+    tag: Tag = "fixed_pt",
     progress: Progress | None = None,
 ) -> list[Result]:
     """Run several networks, one after the other, in one child: Lava is started once.
@@ -140,18 +141,7 @@ def run_many(
     InputError, LavaError
         As for `run`.
     """
-    for what, value, choices in (
-        ("granularity", granularity, ("coarse", "fine")),
-        ("tag", tag, ("fixed_pt", "floating_pt")),
-    ):
-        if value not in choices:
-            raise InputError(
-                what,
-                f"{value!r} is not one of {', '.join(choices)}",
-                remedy="choose one of them",
-                actual=value,
-                limit=choices,
-            )
+    check_options(granularity, tag)
     if not jobs:
         return []
     with tempfile.TemporaryDirectory(prefix=PREFIX) as name:
