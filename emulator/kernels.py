@@ -453,14 +453,14 @@ def run_steps(
     never = np.int64(0x7FFFFFFFFFFFFFFF)
 
     for h in range(h0, h1):
-        for b in range(n_blocks):
-            f = h - block_depth[b]
+        for block in range(n_blocks):
+            f = h - block_depth[block]
             acts = 0 <= f < n_steps * n_samples
-            on[b] = acts
+            on[block] = acts
             if acts:
-                sample_of[b] = f // n_steps
-                step_of[b] = f - sample_of[b] * n_steps
-                _update_block(plan, machine, tally, b, h, n_steps, units, record, readout)
+                sample_of[block] = f // n_steps
+                step_of[block] = f - sample_of[block] * n_steps
+                _update_block(plan, machine, tally, block, h, n_steps, units, record, readout)
         received[:] = 0
         receive_free[:] = 0
         receive_busy[:] = 0
@@ -511,6 +511,7 @@ def run_steps(
             n_stack = 0
             inject: Any = -1
             arrived = np.int64(-1)
+            b: Any = np.int64(-1)
             if entity < n_generators:
                 # a core has a message ready
                 b = injection_buffer[entity]
@@ -646,7 +647,7 @@ def run_steps(
                 item = stack[n_stack]
                 if item < 0:
                     # a new head of a buffer asks for its output
-                    b = -1 - item
+                    b = -1 - np.int64(item)
                     core = buffer[b, head[b]] >> 32
                     router, goal = buffer_router[b], core_router[core]
                     if router == goal:
@@ -661,28 +662,37 @@ def run_steps(
                             item = 4 * router + 2
                         else:
                             item = 4 * router + 3
-                    wait[item, (head_wait[item] + n_wait[item]) & port] = b
-                    n_wait[item] += 1
-                if n_wait[item] == 0:
+                    if n_wait[item] > 0:  # behind the others
+                        wait[item, (head_wait[item] + n_wait[item]) & port] = b
+                        n_wait[item] += 1
+                        b = np.int64(-1)
+                elif n_wait[item] > 0:
+                    b = np.int64(-1)
+                else:
                     continue
+                # b is the buffer that asks, where no other waits; else the first that waits is next
                 if item < n_links:
-                    if link_message[item] >= 0 or count[link_target[item]] == size:
-                        continue
+                    is_free = link_message[item] < 0 and count[link_target[item]] < size
                 else:
                     core = item - n_links
-                    if local_message[core] >= 0:
-                        continue
+                    is_free = local_message[core] < 0
                     free_at = ring[core, ring_at[core]]
-                    if free_at > now:
+                    if is_free and free_at > now:
+                        is_free = False
                         if wake[core] == 0:
                             wake[core] = 1
                             if free_at >= limit:
                                 return CLOCK, h, n_sent, n_delivered
                             n_heap = _push(heap, n_heap, (free_at << shift) | (n_generators + core))
-                        continue
-                b = wait[item, head_wait[item]]
-                head_wait[item] = (head_wait[item] + 1) & port
-                n_wait[item] -= 1
+                if not is_free:
+                    if b >= 0:
+                        wait[item, head_wait[item] & port] = b
+                        n_wait[item] = 1
+                    continue
+                if b < 0:
+                    b = np.int64(wait[item, head_wait[item]])
+                    head_wait[item] = (head_wait[item] + 1) & port
+                    n_wait[item] -= 1
                 message = buffer[b, head[b]]
                 head[b] = (head[b] + 1) & place
                 count[b] -= 1
