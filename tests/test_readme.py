@@ -35,7 +35,7 @@ def test_example_prints_what_the_readme_shows(tmp_path):
 
 
 def test_commands_run_as_they_stand(tmp_path):
-    (block,) = re.findall(r"```\n(pmsm-hw demo.*?)```", README, re.DOTALL)
+    (block,) = re.findall(r"```\n(pmsm-hw demo --save-dir.*?)```", README, re.DOTALL)
     for line in block.strip().splitlines():
         done = cli(*shlex.split(line)[1:], cwd=tmp_path)
         assert done.returncode == 0, f"{line}\n{done.stderr}"

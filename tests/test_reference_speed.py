@@ -266,6 +266,7 @@ from fuzz_files import peak_mb
 from pmsm_hw import reference
 network = wide()
 x = np.random.default_rng(0).integers(0, 256, (600, 3, 32, 32), dtype=np.uint8)
+reference._LARGE_UPDATES = 0  # compile before measuring
 reference.run(network, x[:2], 4, record=())
 before = peak_mb()
 reference.run(network, x, 4, record=(), memory_mb=60)
@@ -277,8 +278,8 @@ print(peak_mb() - before, reference.bytes_per_sample(network, 4) * 600 / 1e6)
     )  # fmt: skip
     grown_mb, unlimited_mb = map(float, done.stdout.split())
     assert unlimited_mb > 450
-    # beside the limit: the encoded inputs (7 MB), compiled code, and blocks of each thread
-    assert grown_mb < 60 + 120
+    # beside the limit: the encoded inputs (7 MB) and blocks of each thread
+    assert grown_mb < 60 + 60
 
 
 def test_no_samples_give_empty_results():
@@ -363,5 +364,5 @@ def test_evaluate_refuses_other_labels(labels, message):
 
 def test_predictions_of_an_unknown_readout_are_refused():
     result = reference.run(digits_network(), load_digits("test").images[:1])
-    with pytest.raises(InputError, match="has no readout 'nope'; name one of out"):
+    with pytest.raises(InputError, match="readout 'nope' were asked for.*; name one of out"):
         result.predictions("nope")
