@@ -557,7 +557,8 @@ def _convolve(x: Tensor, window: Window) -> Tensor:
     return F.conv2d(x, window.weight, None, window.stride, 0, window.dilation, window.groups)
 
 
-def _check_matrix(n_rows: int, n_columns: int) -> None:
+def check_matrix(n_rows: int, n_columns: int) -> None:
+    """Refuse matrices that would take too much memory."""
     if n_rows * n_columns > MAX_MATRIX:
         raise NotFoldableError(
             f"needs a matrix of {n_rows:,} x {n_columns:,}, more than {MAX_MATRIX:,} weights"
@@ -590,7 +591,7 @@ def _adjoint(
         part = rows[:, map_.offset : map_.offset + len(map_.scale)]
         scale = map_.scale.reshape((1, -1) + (1,) * (rows.ndim - 2))
         return (part * scale).reshape(n_out, -1)
-    _check_matrix(n_out, _size(source_shape))
+    check_matrix(n_out, _size(source_shape))
     if isinstance(map_, Pool):
         channels = len(map_.scale)
         rows = rows[:, map_.offset : map_.offset + channels]
@@ -607,7 +608,7 @@ def _adjoint(
 
 def as_matrix(map_: Map, source_shape: Shape, n_out: int, shape: Shape) -> Matrix:
     """Write any map out as a matrix."""
-    _check_matrix(n_out, _size(source_shape))
+    check_matrix(n_out, max(n_out, _size(source_shape)))
     eye = torch.eye(n_out, dtype=torch.float64, device=_device(map_))
     if isinstance(map_, Flat):
         return Matrix(_times(eye, map_, source_shape))

@@ -193,7 +193,8 @@ def integer_model(
         saturate=overflow == "saturate",
     )
     levels = None if input_levels is None else (int(input_levels[0]), int(input_levels[1]))
-    examples = as_tensors(example_input)
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    examples = tuple(x.to(device) for x in as_tensors(example_input))
     lowering = Lowering(
         model, examples, pooling=pooling, input_scale=input_scale, input_levels=levels,
         relay_reach=lambda source: _payload_range(source, settings),
@@ -297,7 +298,6 @@ class IntegerModel(nn.Module):
                 self.exponents[name] -= 1
                 if self.exponents[name] < least:
                     raise self._misfit(name, bounds[name])
-        self._cache = None
 
     def _misfit(self, name: str, bound: StateBound) -> ConversionError:
         return ConversionError(
@@ -316,7 +316,7 @@ class IntegerModel(nn.Module):
         """
         if self.training and torch.is_grad_enabled():
             return self._round(self.lowering.plan())
-        state = self._parameter_state()
+        state = (self._parameter_state(), tuple(self.exponents.items()))
         if self._cache is None or self._cache[0] != state:
             with torch.no_grad():
                 self._cache = (state, *self._round(self._plan()))
@@ -420,7 +420,7 @@ class IntegerModel(nn.Module):
 
     def _build(self, name: str, *, everything_saturates: bool = False) -> Network:
         with evaluating(self):
-            rounded, _ = self.rounded() if not everything_saturates else self._round_now()
+            rounded, _ = self.rounded()
         populations: list[Population] = []
         projections: list[Projection] = []
         for key, population in rounded.items():
@@ -476,10 +476,6 @@ class IntegerModel(nn.Module):
             projections=tuple(projections),
             max_steps=self.settings.max_steps,
         )
-
-    def _round_now(self) -> tuple[dict[str, Rounded], Any]:
-        with torch.no_grad():
-            return self._round(self._plan())
 
 
 def _int(tensor: Tensor, shape: tuple[int, ...]) -> NDArray[np.int64]:
@@ -584,6 +580,10 @@ def _conv(
     else:
         x, pads = F.pad(x, _torch_pads(padding)), (0,) * len(padding)
     conv = F.conv1d if weight.ndim == 3 else F.conv2d
+    if x.is_cuda and not torch.is_grad_enabled():
+        # cuDNN may use TF32 or Winograd transforms, which round; the plain kernels do not
+        with torch.backends.cudnn.flags(enabled=False):
+            return conv(x, weight, None, stride, pads, dilation, groups)
     return conv(x, weight, None, stride, pads, dilation, groups)
 
 

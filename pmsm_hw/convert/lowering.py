@@ -27,6 +27,7 @@ from pmsm_hw.convert.expressions import (
     Term,
     Window,
     as_matrix,
+    check_matrix,
     concatenated,
 )
 from pmsm_hw.errors import ConversionError
@@ -611,6 +612,7 @@ class Lowering:
             kernel = tuple(s // w for s, w in zip(x.shape[1:], sizes, strict=True))
             return self._average_pool(x, kernel, kernel, 0, False, True, None)
         # windows of different sizes: one row per output position and axis
+        check_matrix(x.shape[0] * math.prod(sizes), math.prod(x.shape))
         rows = []
         for size, n in zip(x.shape[1:], sizes, strict=True):
             row = torch.zeros((n, size), dtype=torch.float64)
