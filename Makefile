@@ -13,7 +13,7 @@ export PMSM_HW_LAVA_PYTHON ?= $(CURDIR)/.venv-lava/bin/python
 # pyenv's shim for python3.10 only works when it is told which 3.10; elsewhere uv downloads one
 PYENV_310 := $(shell ls "$${PYENV_ROOT:-$$HOME/.pyenv}/versions" 2>/dev/null | grep -E '^3\.10\.' | sort -V | tail -1)
 
-.PHONY: demo test test-long lint bench setup clean
+.PHONY: demo test test-long lint bench fuzz setup clean
 
 setup: .setup/venv .setup/venv-lava
 
@@ -53,6 +53,14 @@ lint: setup
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+
+# Speed and mapping figures; the accuracy tables train for an hour or more and are run by hand.
+BENCHMARKS := $(filter-out harness accuracy_%,$(basename $(notdir $(wildcard benchmarks/*.py))))
+bench: setup
+	$(foreach name,$(BENCHMARKS),.venv/bin/python benchmarks/$(name).py --json benchmarks/results/$(name).json &&) true
+
+fuzz: setup
+	.venv/bin/python tests/fuzz_files.py --cases 20000
 
 clean:
 	rm -rf .setup .venv .venv-lava .tools
