@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = ["OBJECTIVES", "check_mapping", "map_network"]
 
+_PLACED_ONE_BY_ONE = 2048
+"""Networks of more cores are placed tile by tile: neighbours in the network share tiles."""
+
 OBJECTIVES: tuple[Objective, ...] = ("latency", "energy", "cores")
 
 
@@ -78,20 +81,18 @@ def map_network(
     resources = Resources(network, chip)
     check_formats(resources)
     cut = cut_network(resources, objective=objective)
-    cores = pack(resources, cut.blocks, entries_of(resources, cut.blocks))
+    cores = pack(resources, cut.blocks, cut.entries)
     if len(cores) > chip.n_cores:
         raise too_many_cores(resources, cores)
-    between = core_traffic(resources, cores, rates)
-    places = place(chip, links_of(between, len(cores)), seed=seed)
+    per_tile = chip.mesh.cores_per_tile.value
+    group = per_tile if len(cores) > _PLACED_ONE_BY_ONE else 1
+    between = core_traffic(resources, cores, rates, group=group)
+    places = place(
+        chip, links_of(between, -(-len(cores) // group)), per_tile=per_tile // group, seed=seed
+    )
+    if group > 1:  # groups have tiles: their cores fill them in order
+        places = (places[:, None] * per_tile + np.arange(per_tile)).reshape(-1)[: len(cores)]
     return build_mapping(resources, cores, places, between, objective=objective, seed=seed)
-
-
-def entries_of(
-    resources: Resources, blocks: dict[str, list[Block]]
-) -> dict[str, NDArray[np.int64]]:
-    """Output-axon entries of each neuron, by population, if every block had its own core."""
-    alone = [[block] for found in blocks.values() for block in found]
-    return {name: resources.output_entries(name, alone) for name in blocks}
 
 
 def too_many_cores(resources: Resources, cores: Sequence[Sequence[Block]]) -> CapacityError:
@@ -180,22 +181,19 @@ def measure(
     """Link loads and metrics of placed traffic; see docs/mapping.md for the metrics."""
     per_tile = chip.mesh.cores_per_tile.value
     io_x, io_y = chip.mesh.io_position.value
-    tile = np.append(places // per_tile, io_y * chip.columns + io_x)  # IO = -1 is the last
+    # IO = -1 is the last
+    tile = np.append(places[:: between.group] // per_tile, io_y * chip.columns + io_x)
     a, b = tile[between.source], tile[between.target]
     source = np.stack([a % chip.columns, a // chip.columns], axis=1)
     target = np.stack([b % chip.columns, b // chip.columns], axis=1)
     loads = link_loads(chip.columns, chip.rows, source, target, between.messages)
     hops = np.abs(source - target).sum(axis=1)
-    inside = between.source != IO
-    apart = inside & (between.source != between.target)
-    deliveries = float(between.messages[inside].sum())
-    inter_core = float(between.messages[apart].sum())
-    mesh = (between.messages * hops)[apart].sum()
+    mesh = float((between.messages * hops)[between.source != IO].sum())
     return loads, {
-        "deliveries": deliveries,
-        "inter_core_deliveries": inter_core,
-        "input_deliveries": float(between.messages[~inside].sum()),
-        "mean_hops": float(mesh / inter_core) if inter_core else 0.0,
+        "deliveries": between.deliveries,
+        "inter_core_deliveries": between.inter_core,
+        "input_deliveries": between.inputs,
+        "mean_hops": mesh / between.inter_core if between.inter_core else 0.0,
         "total_hops": float((between.messages * hops).sum()),
         "max_link_load": float(loads.max()),
         "link_load_variance": float(loads.var()),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["block_needs", "pack"]
 
-_OPEN_CORES = 2048
+_OPEN_CORES = 768
 """How many cores that still have room are looked at for each block: keeps the time linear."""
 _TRIES = 16
 """How many of them may fail on configurations before a new core is opened."""
@@ -35,18 +35,16 @@ def block_needs(
     resources: Resources, blocks: Iterable[Block], entries: dict[str, NDArray[np.int64]]
 ) -> NDArray[np.int64]:
     """What each block needs of each of `RESOURCES`, ``(n, 4)`` int64."""
-    return np.array(
-        [
-            (
-                block.n_neurons,
-                resources.input_axons([block]),
-                int(entries[block.population][block.slices()].sum()),
-                resources.synapse_bits([block]),
-            )
-            for block in blocks
-        ],
-        np.int64,
-    ).reshape(-1, 4)
+    known: dict[tuple[object, ...], tuple[int, int]] = {}
+    needs = []
+    for block in blocks:
+        key = resources.block_key(block)
+        if key not in known:
+            known[key] = (resources.input_axons([block]), resources.synapse_bits([block]))
+        axons, bits = known[key]
+        sent = int(entries[block.population][block.slices()].sum())
+        needs.append((block.n_neurons, axons, sent, bits))
+    return np.array(needs, np.int64).reshape(-1, 4)
 
 
 def pack(

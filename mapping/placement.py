@@ -47,7 +47,7 @@ class Links:
 
 
 def links_of(traffic: Traffic, n_cores: int) -> Links:
-    """Join both directions of each pair of cores."""
+    """Join both directions of each pair of cores (or groups of them)."""
     inside = (traffic.source != IO) & (traffic.source != traffic.target)
     a, b, m = traffic.source[inside], traffic.target[inside], traffic.messages[inside]
     key = np.concatenate([a * n_cores + b, b * n_cores + a])
@@ -65,7 +65,7 @@ def links_of(traffic: Traffic, n_cores: int) -> Links:
     )
 
 
-def region(chip: Chip, n_cores: int) -> NDArray[np.int64]:
+def region(chip: Chip, n_cores: int, per_tile: int | None = None) -> NDArray[np.int64]:
     """Tiles that so many cores fill: whole chips near the I/O port first, then tiles near them.
 
     Returns
@@ -73,7 +73,7 @@ def region(chip: Chip, n_cores: int) -> NDArray[np.int64]:
     ndarray
         ``(n_tiles,)`` int64, tile numbers (``y * columns + x``).
     """
-    n_tiles = -(-n_cores // chip.mesh.cores_per_tile.value)
+    n_tiles = -(-n_cores // (per_tile or chip.mesh.cores_per_tile.value))
     width, height = chip.mesh.columns.value, chip.mesh.rows.value
     io_x, io_y = chip.mesh.io_position.value
     tiles = np.arange(chip.n_tiles)
@@ -87,7 +87,9 @@ def region(chip: Chip, n_cores: int) -> NDArray[np.int64]:
     return np.sort(order[:n_tiles])
 
 
-def curve_order(chip: Chip, tiles: NDArray[np.int64]) -> NDArray[np.int64]:
+def curve_order(
+    chip: Chip, tiles: NDArray[np.int64], per_tile: int | None = None
+) -> NDArray[np.int64]:
     """Cores of some tiles along a Hilbert curve that starts at the I/O port's corner.
 
     Returns
@@ -105,7 +107,7 @@ def curve_order(chip: Chip, tiles: NDArray[np.int64]) -> NDArray[np.int64]:
     while side <= max(int(x.max()), int(y.max())):
         side *= 2
     order = tiles[np.argsort(hilbert_index(side, x, y), kind="stable")]
-    per_tile = chip.mesh.cores_per_tile.value
+    per_tile = per_tile or chip.mesh.cores_per_tile.value
     cores: NDArray[np.int64] = (order[:, None] * per_tile + np.arange(per_tile)).reshape(-1)
     return cores
 
@@ -126,9 +128,11 @@ def hilbert_index(side: int, x: NDArray[np.int64], y: NDArray[np.int64]) -> NDAr
     return d
 
 
-def total_hops(chip: Chip, links: Links, places: NDArray[np.int64]) -> float:
-    """Messages times hops of placed cores, I/O included."""
-    tile = places // chip.mesh.cores_per_tile.value
+def total_hops(
+    chip: Chip, links: Links, places: NDArray[np.int64], per_tile: int | None = None
+) -> float:
+    """Messages times hops of placed cores, I/O included; places count ``per_tile`` to a tile."""
+    tile = places // (per_tile or chip.mesh.cores_per_tile.value)
     x, y = tile % chip.columns, tile // chip.columns
     a = np.repeat(np.arange(len(places)), np.diff(links.start))
     b = links.other
@@ -143,6 +147,7 @@ def place(
     chip: Chip,
     links: Links,
     *,
+    per_tile: int | None = None,
     seed: int = 0,
     effort: float = 1.0,
     progress: Callable[[str], None] | None = None,
@@ -156,6 +161,8 @@ def place(
         With at least as many cores.
     links
         Who talks to whom.
+    per_tile
+        How many of them a tile takes; the chip's cores per tile by default.
     seed
         The same seed gives the same places (where no deadline cuts the search short).
     effort
@@ -168,22 +175,24 @@ def place(
     Returns
     -------
     ndarray
-        ``(n_cores,)`` int64, numbers of the chip's cores, all different.
+        ``(n_cores,)`` int64, places, all different: ``per_tile`` times the tile, plus the place
+        within it; the chip's core numbers by default.
     """
     n = len(links.io)
-    slots = curve_order(chip, region(chip, n))
+    per_tile = per_tile or chip.mesh.cores_per_tile.value
+    slots = curve_order(chip, region(chip, n, per_tile), per_tile)
     best = slots[:n].copy()
-    if n < 2:
+    if n < 2 or not (links.messages.any() or links.io.any()):
         return best
-    cost = total_hops(chip, links, best)
+    cost = total_hops(chip, links, best, per_tile)
     if progress is not None:
         progress("placing: drifting")
     drifted = best
     for _ in range(_DRIFTS):
         if deadline is not None and deadline():
             return best
-        drifted = _drift(chip, links, drifted, slots)
-        new = total_hops(chip, links, drifted)
+        drifted = _drift(chip, links, drifted, slots, per_tile)
+        new = total_hops(chip, links, drifted, per_tile)
         if new < cost:
             best, cost = drifted, new
     each = max(4 * len(links.other) // n, 1)
@@ -193,18 +202,21 @@ def place(
             break
         if progress is not None:
             progress(f"placing: annealing, part {part + 1} of 3")
-        found = _anneal(chip, links, best, slots, moves // 3, hot, cold, seed * 3 + part)
-        new = total_hops(chip, links, found)
+        found = _anneal(chip, links, best, slots, per_tile, moves // 3, hot, cold, seed * 3 + part)
+        new = total_hops(chip, links, found, per_tile)
         if new <= cost or part < 1:
             best, cost = found, new
     return best
 
 
 def _drift(
-    chip: Chip, links: Links, places: NDArray[np.int64], slots: NDArray[np.int64]
+    chip: Chip,
+    links: Links,
+    places: NDArray[np.int64],
+    slots: NDArray[np.int64],
+    per_tile: int,
 ) -> NDArray[np.int64]:
     """Move every core towards those it talks to, then spread all over the slots again."""
-    per_tile = chip.mesh.cores_per_tile.value
     tile = places // per_tile
     xy = np.stack([tile % chip.columns, tile // chip.columns], axis=1).astype(np.float64)
     a = np.repeat(np.arange(len(places)), np.diff(links.start))
@@ -243,17 +255,17 @@ def _anneal(
     links: Links,
     places: NDArray[np.int64],
     slots: NDArray[np.int64],
+    per_tile: int,
     moves: int,
     hot: float,
     cold: float,
     seed: int,
 ) -> NDArray[np.int64]:
     """Swap places; temperatures are in units of the mean messages of a core."""
-    per_tile = chip.mesh.cores_per_tile.value
     tile = slots // per_tile
     x, y = tile % chip.columns, tile // chip.columns
     tiles = np.full((int(y.max()) + 1, int(x.max()) + 1), -1, np.int64)
-    index = np.empty(chip.n_cores, np.int64)  # of a core's number among the slots
+    index = np.empty(chip.n_tiles * per_tile, np.int64)  # of a place among the slots
     index[slots] = np.arange(len(slots))
     first = slots % per_tile == 0
     tiles[y[first], x[first]] = index[slots[first]]

@@ -438,6 +438,19 @@ class Resources:
         box = self._fan_out(wire, block)
         return Box(box.channels, box.rows, box.columns, box.count > 0)
 
+    def block_key(self, block: Block) -> tuple[object, ...]:
+        """Blocks with equal keys have the same needs, output axons aside."""
+        cell = self.cell_key(block.population, block.rows, block.columns)
+        return (block.population, block.channels, *cell)
+
+    def cell_key(self, population: str, rows: Range, columns: Range) -> tuple[object, ...]:
+        """Cells of a population with equal keys have the same needs, output axons aside."""
+        wires = self.into(population)
+        if any(not w.is_full and isinstance(w.form, DenseForm) for w in wires):
+            return (rows, columns)  # zeros may lie anywhere
+        forms = [w.form for w in wires if isinstance(w.form, WindowForm)]
+        return (part_key(forms, 0, rows), part_key(forms, 1, columns))
+
     # -- cores ----------------------------------------------------------------------------
 
     def input_axons(self, blocks: Sequence[Block]) -> int:
@@ -541,6 +554,17 @@ def reach_mask(
     # counts below 2**24 are exact in float32
     hits = (taps.reshape(c, -1) > 0).astype(np.float32) @ pairs.T.astype(np.float32)
     return (hits > 0).reshape(c, len(y), len(x))
+
+
+def part_key(forms: Sequence[WindowForm], axis: int, part: Range) -> tuple[int, ...]:
+    """Parts with equal keys meet the same: no edge of a source clips them, or all alike."""
+    key = [part[1] - part[0]]
+    for form in forms:
+        raw = part[0] * form.stride[axis] - form.padding[axis][0]
+        end = (part[1] - 1) * form.stride[axis] - form.padding[axis][0]
+        end += (form.weight.shape[2 + axis] - 1) * form.dilation[axis]
+        key += [max(0, -raw), max(0, end - form.source[1 + axis] + 1)]
+    return tuple(key)
 
 
 def theta_of(population: PolarityMultiSpike, block: Block) -> NDArray[np.int64]:

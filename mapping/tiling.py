@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from pmsm_hw.errors import CapacityError
 from pmsm_hw.mapping.assignment import Block
 from pmsm_hw.mapping.connectivity import group_channels, source_range
-from pmsm_hw.mapping.resources import list_bits, reach_mask
+from pmsm_hw.mapping.resources import list_bits, part_key, reach_mask
 from pmsm_hw.network import Input, PolarityMultiSpike, Population
 from pmsm_hw.operators import DenseForm, WindowForm, apply, chw
 
@@ -156,17 +156,6 @@ class AxisTaps:
     rows: NDArray[np.int64]
 
 
-def _part_key(forms: Sequence[WindowForm], axis: int, part: Range) -> tuple[int, ...]:
-    """Parts with equal keys meet the same: no edge of a source clips them, or all alike."""
-    key = [part[1] - part[0]]
-    for form in forms:
-        raw = part[0] * form.stride[axis] - form.padding[axis][0]
-        end = (part[1] - 1) * form.stride[axis] - form.padding[axis][0]
-        end += (form.weight.shape[2 + axis] - 1) * form.dilation[axis]
-        key += [max(0, -raw), max(0, end - form.source[1 + axis] + 1)]
-    return tuple(key)
-
-
 def _axis(
     resources: Resources,
     wires: Sequence[Wire],
@@ -184,7 +173,7 @@ def _axis(
         first: list[Range] = []
         index = []
         for part in parts_of(size, cuts):
-            key = _part_key(forms, axis, part)
+            key = part_key(forms, axis, part)
             if key not in seen:
                 seen[key] = len(seen)
                 first.append(part)
@@ -589,11 +578,14 @@ class Cut:
     ----------
     blocks
         By population, in topological order; none has a core yet.
+    entries
+        By population, output-axon entries of each neuron if every block had its own core.
     bound
         Fewest cores that any cut can do with.
     """
 
     blocks: dict[str, list[Block]]
+    entries: dict[str, NDArray[np.int64]]
     bound: Bound
 
 
@@ -666,8 +658,11 @@ def cut_network(
         best = min(near, key=lambda cut: (cut[1], cut[0]))
     else:
         best = min(cuts, key=lambda cut: (cut[0], cut[1]))
+    grids = best[2]
     return Cut(
-        blocks={p.name: grid_blocks(p, best[2][p.name]) for p in resources.placed}, bound=bound
+        blocks={p.name: grid_blocks(p, grids[p.name]) for p in resources.placed},
+        entries={p.name: grid_entries(resources, p.name, grids) for p in resources.placed},
+        bound=bound,
     )
 
 
@@ -755,7 +750,8 @@ class _Estimate:
         return sum(group[4] for group in groups), total
 
 
-_IMPROVE_EVALUATIONS = 800
+_IMPROVE_EVALUATIONS = 16_000
+"""How often a population's needs are looked up, in all, while cuts are improved."""
 
 
 def _improve(
@@ -769,12 +765,12 @@ def _improve(
     at = dict(start)
     best = estimate(at)
     options = {name: _options(resources, found, at[name]) for name, found in counts.items()}
-    left = _IMPROVE_EVALUATIONS
+    left = _IMPROVE_EVALUATIONS // max(len(at), 1)
     improved = True
     while improved and left > 0:
         improved = False
         for name in reversed(list(at)):
-            if deadline is not None and deadline():
+            if left <= 0 or (deadline is not None and deadline()):
                 return at
             for option in options[name]:
                 left -= 1
@@ -1000,7 +996,7 @@ def _build(
     prefix = np.zeros((shape[0] + 1, n_rows, n_columns), np.int64)
     np.cumsum(sums, axis=0, out=prefix[1:])
     kinds = [c.kind[n] for c, n in zip(counts.classes, (j, k), strict=True)]
-    known: dict[tuple[int, int, int], int | None] = {}
+    known: dict[tuple[object, ...], int | None] = {}
     channels = []
     rows, columns = parts_of(shape[1], n_rows), parts_of(shape[2], n_columns)
     for r in range(n_rows):
@@ -1014,7 +1010,7 @@ def _build(
                 start += 1
                 if start == len(choices):
                     return None
-            key = (start, int(kinds[0][r]), int(kinds[1][c]))
+            key = (start, *resources.cell_key(population.name, rows[r], columns[c]))
             if key not in known:
                 known[key] = _fewest_parts(
                     resources, population, rows[r], columns[c], choices[start:]
@@ -1056,8 +1052,7 @@ def _fits(
 ) -> bool:
     """Whether every channel part of a cell fits a core, output axons aside; counted exactly."""
     wires = resources.into(population.name)
-    forms = [w.form for w in wires if isinstance(w.form, WindowForm)]
-    keys = [_part_key(forms, a, part) for a, part in ((0, rows), (1, columns))]
+    keys = [*resources.cell_key(population.name, rows, columns)]
     theta = getattr(population, "theta", None)
     if theta is not None and theta.ndim > 1 and theta[0].size > 1:
         keys += [rows, columns]  # thresholds differ from place to place

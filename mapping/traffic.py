@@ -28,19 +28,27 @@ IO = -1
 
 @dataclass(frozen=True, kw_only=True)
 class Traffic:
-    """Messages between cores.
+    """Messages between cores, or between groups of cores that share a tile.
 
     Parameters
     ----------
     source, target
-        ``(n,)`` int64: indices of cores (`IO`: the I/O port).
+        ``(n,)`` int64: indices of groups (`IO`: the I/O port).
     messages
         ``(n,)`` float64.
+    group
+        Cores of a group: core ``i`` is in group ``i // group``.
+    deliveries, inter_core, inputs
+        Messages to all cores from neurons, those of them that leave their core, and from inputs.
     """
 
     source: NDArray[np.int64]
     target: NDArray[np.int64]
     messages: NDArray[np.float64]
+    group: int = 1
+    deliveries: float = 0.0
+    inter_core: float = 0.0
+    inputs: float = 0.0
 
 
 def rates_of(
@@ -100,6 +108,8 @@ def core_traffic(
     resources: Resources,
     cores: Sequence[Sequence[Block]],
     rates: MappingType[str, NDArray[np.float64]],
+    *,
+    group: int = 1,
 ) -> Traffic:
     """Count messages between cores: one per source neuron, message and target core.
 
@@ -111,37 +121,51 @@ def core_traffic(
         Blocks of each core.
     rates
         From `rates_of`.
+    group
+        Cores that will share a tile, and are counted as one.
     """
     network = resources.network
     homes = _Homes(cores)
+    n_groups = -(-len(cores) // group)
     sources, targets, messages = [], [], []
-    for index, blocks in enumerate(cores):
-        boxes: dict[str, list[Box]] = {}
-        for block in blocks:
-            for wire in resources.into(block.population):
-                boxes.setdefault(wire.projection.source, []).append(resources.reached(wire, block))
-        for name, found in boxes.items():
-            box = found[0] if len(found) == 1 else union(found)
-            rate = rates[name][slice(*box.channels), slice(*box.rows), slice(*box.columns)]
-            sent = rate * box.mask
-            if isinstance(network[name], Input):
-                homes_, amounts = np.array([IO]), np.array([sent.sum()])
-            else:
-                homes_, amounts = homes.split(name, box, sent)
-            keep = amounts > 0
-            sources.append(homes_[keep])
-            messages.append(amounts[keep])
-            targets.append(np.full(int(keep.sum()), index, np.int64))
-    if not sources:
-        empty = np.zeros(0, np.int64)
-        return Traffic(source=empty, target=empty, messages=np.zeros(0))
-    source, target = np.concatenate(sources), np.concatenate(targets)
-    amount = np.concatenate(messages).astype(np.float64)
-    # blocks of one population on one core: add up
-    key, inverse = np.unique((source + 1) * len(cores) + target, return_inverse=True)
-    total = np.zeros(len(key))
-    np.add.at(total, inverse.reshape(-1), amount)
-    return Traffic(source=key // len(cores) - 1, target=key % len(cores), messages=total)
+    deliveries = inter_core = inputs = 0.0
+    for first in range(0, len(cores), group):
+        into = np.zeros(n_groups + 1)  # the last one is the I/O port
+        for index in range(first, min(first + group, len(cores))):
+            boxes: dict[str, list[Box]] = {}
+            for block in cores[index]:
+                for wire in resources.into(block.population):
+                    boxes.setdefault(wire.projection.source, []).append(
+                        resources.reached(wire, block)
+                    )
+            for name, found in boxes.items():
+                box = found[0] if len(found) == 1 else union(found)
+                rate = rates[name][slice(*box.channels), slice(*box.rows), slice(*box.columns)]
+                sent = rate * box.mask
+                if isinstance(network[name], Input):
+                    amount = float(sent.sum())
+                    into[-1] += amount
+                    inputs += amount
+                    continue
+                home, amounts = homes.split(name, box, sent)
+                into += np.bincount(home // group, amounts, minlength=n_groups + 1)
+                total = float(amounts.sum())
+                deliveries += total
+                inter_core += total - float(amounts[home == index].sum())
+        some = np.flatnonzero(into)
+        sources.append(np.where(some == n_groups, IO, some))
+        messages.append(into[some])
+        targets.append(np.full(len(some), first // group, np.int64))
+    empty = [np.zeros(0, np.int64)]
+    return Traffic(
+        source=np.concatenate(sources or empty),
+        target=np.concatenate(targets or empty),
+        messages=np.concatenate(messages or empty).astype(np.float64),
+        group=group,
+        deliveries=deliveries,
+        inter_core=inter_core,
+        inputs=inputs,
+    )
 
 
 class _Homes:
