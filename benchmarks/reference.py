@@ -134,8 +134,11 @@ NETWORKS: dict[str, Callable[[], Network]] = {
 }
 
 
-def float_forward(network: Network, x: np.ndarray) -> Callable[[], object]:
-    """Float32 forward of the same layers in torch: Conv2d with bias, ReLU, AvgPool2d, Linear."""
+def float_forward(network: Network, x: np.ndarray, *, folded: bool) -> Callable[[], object]:
+    """Float32 forward of the same network in torch: Conv2d, BatchNorm2d, ReLU, AvgPool2d, Linear.
+
+    ``folded``: batch norm folded into the convolutions.
+    """
     import torch
     from torch import nn
     from torch.nn import functional
@@ -146,10 +149,12 @@ def float_forward(network: Network, x: np.ndarray) -> Callable[[], object]:
         if isinstance(q, Conv2d):
             c_out, c_in = q.weight.shape[0], q.weight.shape[1] * q.groups
             layer = nn.Conv2d(
-                c_in, c_out, q.weight.shape[2], q.stride[0], q.padding[0][0], groups=q.groups
-            )
+                c_in, c_out, q.weight.shape[2], q.stride[0], q.padding[0][0], groups=q.groups,
+                bias=folded,
+            )  # fmt: skip
             layer.weight.data = weight
-            layers[q.name] = layer
+            norm = nn.Identity() if folded else nn.BatchNorm2d(c_out)
+            layers[q.name] = nn.Sequential(layer, norm).eval()
         elif isinstance(q, Dense):
             layer = nn.Linear(q.weight.shape[1], q.weight.shape[0])
             layer.weight.data = weight
@@ -198,7 +203,8 @@ def main() -> None:
         network, x = build(), images(BATCH)
         seconds = interleaved(
             {
-                "torch": float_forward(network, x),
+                "torch": float_forward(network, x, folded=False),
+                "folded": float_forward(network, x, folded=True),
                 "integer": lambda network=network, x=x: reference.run(network, x, 1, record=()),
             },
             n_runs=5 if options.quick else 25,
@@ -216,6 +222,8 @@ def main() -> None:
                 "peak_mb": round(peak),
                 "integer_ms": 1000 * seconds["integer"],
                 "torch_ms": 1000 * seconds["torch"],
+                "torch_folded_ms": 1000 * seconds["folded"],
+                "ratio_vs_folded": seconds["integer"] / seconds["folded"],
                 "fired": 1 - float(np.mean(layers)),
             }
         )
@@ -225,9 +233,9 @@ def main() -> None:
         title="Reference: exact integers against float32",
         what=(
             f"Batch {BATCH} of 3x32x32 images, T = 1, random weights; `reference.run` (weights "
-            "int8, prepared anew in each call) against torch's float32 forward of the same layers "
-            "(convolution with bias, ReLU, average pooling; no batch norm, as it is folded), timed "
-            "in turn in one process, medians. `peak_mb`: resident memory of a process that only "
+            "int8, prepared anew in each call) against torch's float32 forward of the same network "
+            "(convolution, batch norm, ReLU, average pooling; `folded`: without batch norm, which "
+            "is folded into the convolutions), timed in turn in one process, medians. `peak_mb`: resident memory of a process that only "
             "builds and runs the integer network. `fired`: mean share of neurons that fired."
         ),
         rows=rows,

@@ -27,12 +27,6 @@ def _jit(function: _F) -> _F:
 
 
 @_jit
-def _floor_divide(u: Any, theta: Any) -> Any:
-    # exact in either float type: see `pmsm_hw.reference._advance`
-    return np.floor(u / theta)
-
-
-@_jit
 def _advance(
     drive: NDArray[Any],
     v: NDArray[Any],
@@ -48,64 +42,54 @@ def _advance(
     k: NDArray[Any],
     active: NDArray[np.bool_],
 ) -> int:
-    n_samples, n_steps, n_places, n_channels = k.shape
-    zero = v.dtype.type(0)
+    # several short loops over a row, of few arrays each: only then does the compiler vectorise them
+    n_samples, n_steps, n_rows, length = k.shape
     low, high = v.dtype.type(STATE_MIN), v.dtype.type(STATE_MAX)
     saturations = 0
     for i in range(n_samples):
         for t in range(n_steps):
             td = t if drive.shape[1] > 1 else 0
             steps = v.dtype.type(t0 + t + 1)
-            for j in range(n_places):
-                jt = j if theta.shape[0] > 1 else 0
-                jb = j if bias.shape[0] > 1 else 0
-                js = j if start.shape[0] > 1 else 0
+            for j in range(n_rows):
+                u = v[i, j]
+                inputs, active_ = drive[i, td, j], active[i, t, j]
+                theta_ = theta[j if theta.shape[0] > 1 else 0]
+                bias_ = bias[j if bias.shape[0] > 1 else 0]
+                start_ = start[j if start.shape[0] > 1 else 0]
+                if t0 + t == 0:
+                    for c in range(length):
+                        u[c] = start_[c]
+                for c in range(length):
+                    change = inputs[c] + bias_[c]
+                    u[c] += change
+                    active_[c] = change != 0
                 if saturate:
-                    for c in range(n_channels):
-                        u = v[i, j, c] + (drive[i, td, j, c] + bias[jb, c])
-                        if u < low or u > high:
+                    for c in range(length):
+                        if u[c] < low or u[c] > high:
                             saturations += 1
+                            u[c] = min(max(u[c], low), high)
                 if rule == READOUT:
-                    for c in range(n_channels):
-                        change = drive[i, td, j, c] + bias[jb, c]
-                        u = v[i, j, c] + change
-                        if saturate:
-                            u = min(max(u, low), high)
-                        active[i, t, j, c] = change != zero
-                        v[i, j, c] = u
-                elif rule == BOUNDED:
-                    for c in range(n_channels):
-                        change = drive[i, td, j, c] + bias[jb, c]
-                        u = v[i, j, c] + change
-                        if saturate:
-                            u = min(max(u, low), high)
-                        fired = _floor_divide(u, theta[jt, c])
-                        s = sent[i, j, c]
+                    continue
+                k_ = k[i, t, j]
+                if rule == BOUNDED:
+                    sent_ = sent[i, j]
+                    for c in range(length):
+                        s = sent_[c]
+                        fired = np.floor(u[c] / theta_[c])
                         fired = min(max(fired, -n * steps - s), p * steps - s)
-                        sent[i, j, c] = s + fired
-                        v[i, j, c] = u - fired * theta[jt, c]
-                        k[i, t, j, c] = fired
-                        active[i, t, j, c] = (change != zero) | (fired != zero)
-                elif rule == RESET:
-                    for c in range(n_channels):
-                        change = drive[i, td, j, c] + bias[jb, c]
-                        u = v[i, j, c] + change
-                        if saturate:
-                            u = min(max(u, low), high)
-                        fired = min(max(_floor_divide(u, theta[jt, c]), -n), p)
-                        v[i, j, c] = start[js, c]
-                        k[i, t, j, c] = fired
-                        active[i, t, j, c] = (change != zero) | (fired != zero)
+                        sent_[c] = s + fired
+                        u[c] -= fired * theta_[c]
+                        k_[c] = fired
                 else:
-                    for c in range(n_channels):
-                        change = drive[i, td, j, c] + bias[jb, c]
-                        u = v[i, j, c] + change
-                        if saturate:
-                            u = min(max(u, low), high)
-                        fired = min(max(_floor_divide(u, theta[jt, c]), -n), p)
-                        v[i, j, c] = u - fired * theta[jt, c]
-                        k[i, t, j, c] = fired
-                        active[i, t, j, c] = (change != zero) | (fired != zero)
+                    for c in range(length):
+                        fired = min(max(np.floor(u[c] / theta_[c]), -n), p)
+                        u[c] -= fired * theta_[c]
+                        k_[c] = fired
+                for c in range(length):
+                    active_[c] |= k_[c] != 0
+                if rule == RESET:
+                    for c in range(length):
+                        u[c] = start_[c]
     return saturations
 
 

@@ -13,6 +13,7 @@ from itertools import product
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from pmsm_hw.network import (
@@ -26,6 +27,7 @@ from pmsm_hw.network import (
     Shape,
     SumPool,
 )
+from pmsm_hw.workers import scratch
 
 __all__ = [
     "DenseForm",
@@ -221,13 +223,15 @@ class Operator:
             flat = rows.reshape(form.groups, len(rows) // form.groups, -1)
             self._matrices = [matrix.astype(self.dtype) for matrix in flat]
 
-    def __call__(self, payload: NDArray[Any]) -> NDArray[Any]:
+    def __call__(self, payload: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]:
         """Sum ``w * payload`` over each target neuron's synapses, exactly.
 
         Parameters
         ----------
         payload
             ``(n, height, width, channels)`` integers of any dtype, or integer-valued floats.
+        out
+            Where to put the result; a new array by default.
 
         Returns
         -------
@@ -235,28 +239,31 @@ class Operator:
             ``(n, height, width, channels)`` of the target, integer-valued, in ``self.dtype``.
         """
         c, h, w = self.target
+        if out is None:
+            out = np.empty((len(payload), h, w, c), self.dtype)
         busy = payload.reshape(len(payload), -1).any(axis=1)
         if not busy.all():  # frames without a spike add nothing
-            out = np.zeros((len(payload), h, w, c), self.dtype)
+            out[~busy] = 0
             if busy.any():
                 out[busy] = self(payload[busy])
-            return out
-        if isinstance(self.form, DenseForm):
-            return self._dense(payload, self.form.weight)
-        if self._depthwise:
-            return self._one_by_one(payload, self.form)
-        return self._windows(payload, self.form)
+        elif isinstance(self.form, DenseForm):
+            self._dense(payload, self.form.weight, out)
+        elif self._depthwise:
+            self._one_by_one(payload, self.form, out)
+        else:
+            self._windows(payload, self.form, out)
+        return out
 
-    def _dense(self, payload: NDArray[Any], weight: NDArray[np.int8]) -> NDArray[Any]:
+    def _dense(self, payload: NDArray[Any], weight: NDArray[np.int8], out: NDArray[Any]) -> None:
         c, h, w = self.target
         # weights are in C order of (channels, height, width), few enough at a time to be converted
         flat = payload.transpose(0, 3, 1, 2).reshape(len(payload), -1).astype(self.dtype)
-        out = np.empty((len(payload), c * h * w), self.dtype)
+        rows = np.empty((len(payload), c * h * w), self.dtype)
         n_rows = max(1, _BLOCK_VALUES // weight.shape[1])
         for i in range(0, len(weight), n_rows):
-            rows = weight[i : i + n_rows].astype(self.dtype)
-            np.matmul(flat, rows.T, out=out[:, i : i + n_rows])
-        return np.ascontiguousarray(out.reshape(-1, c, h, w).transpose(0, 2, 3, 1))
+            part = weight[i : i + n_rows].astype(self.dtype)
+            rows[:, i : i + n_rows] = flat @ part.T
+        out[...] = rows.reshape(-1, c, h, w).transpose(0, 2, 3, 1)
 
     def _padded(self, payload: NDArray[Any], form: WindowForm) -> NDArray[Any]:
         (top, bottom), (left, right) = form.padding
@@ -267,19 +274,18 @@ class Operator:
         x[:, top : top + h, left : left + w] = payload
         return x
 
-    def _tap(
-        self, x: NDArray[Any], form: WindowForm, i: int, j: int, rows: slice = slice(None)
-    ) -> NDArray[Any]:
-        """What weight ``(i, j)`` meets, for every position of the window in some target rows."""
-        first, last, _ = rows.indices(form.target[1])
-        (sy, sx), (dy, dx) = form.stride, form.dilation
-        y, z = i * dy + first * sy, j * dx
-        height, width = last - first, form.target[2]
-        return x[:, y : y + (height - 1) * sy + 1 : sy, z : z + (width - 1) * sx + 1 : sx]
+    @staticmethod
+    def _view(x: NDArray[Any], form: WindowForm) -> NDArray[Any]:
+        """Windows ``(n, height, width, kernel height, kernel width, channels)`` of padded input."""
+        n, *_, c = x.shape
+        _, h, w = form.target
+        kh, kw = form.weight.shape[2:]
+        sn, sy, sx, sc = x.strides
+        steps = (sn, sy * form.stride[0], sx * form.stride[1])
+        taps = (sy * form.dilation[0], sx * form.dilation[1], sc)
+        return as_strided(x, (n, h, w, kh, kw, c), (*steps, *taps), writeable=False)
 
-    def _one_by_one(self, payload: NDArray[Any], form: WindowForm) -> NDArray[Any]:
-        c, h, w = form.target
-        out = np.zeros((len(payload), h, w, c), self.dtype)
+    def _one_by_one(self, payload: NDArray[Any], form: WindowForm, out: NDArray[Any]) -> None:
         if self.compiled:
             from pmsm_hw import kernels
 
@@ -287,40 +293,35 @@ class Operator:
             kernels.depthwise(
                 np.ascontiguousarray(payload), self._taps, form.stride, before, form.dilation, out
             )
-            return out
-        x = self._padded(payload, form)
-        for i in range(self._taps.shape[0]):
-            for j in range(self._taps.shape[1]):
-                out += self._tap(x, form, i, j) * self._taps[i, j]
-        return out
+            return
+        windows = self._view(self._padded(payload, form), form)
+        out[...] = 0
+        for i, j in np.ndindex(self._taps.shape[:2]):
+            out += windows[:, :, :, i, j] * self._taps[i, j]
 
-    def _windows(self, payload: NDArray[Any], form: WindowForm) -> NDArray[Any]:
+    def _windows(self, payload: NDArray[Any], form: WindowForm, out: NDArray[Any]) -> None:
         c_out, h, w = form.target
         _, c_group, kh, kw = form.weight.shape
-        out = np.empty((len(payload), h, w, form.groups, c_out // form.groups), self.dtype)
-        x = self._padded(payload, form)
+        windows = self._view(self._padded(payload, form), form)
         # as many samples at a time, or rows of one, as keep the gathered windows small
         per_row = w * kh * kw * c_group
         n_rows = min(h, max(1, _BLOCK_VALUES // per_row))
-        n_block = min(len(x), max(1, _BLOCK_VALUES // (h * per_row)))
-        columns = np.empty((n_block, n_rows, w, kh, kw, c_group), self.dtype)
-        for first, top in product(range(0, len(x), n_block), range(0, h, n_rows)):
-            part, rows = x[first : first + n_block], slice(top, min(top + n_rows, h))
+        n_block = min(len(payload), max(1, _BLOCK_VALUES // (h * per_row)))
+        columns = scratch("columns", (n_block, n_rows, w, kh, kw, c_group), self.dtype)
+        for first, top in product(range(0, len(payload), n_block), range(0, h, n_rows)):
+            samples, rows = slice(first, first + n_block), slice(top, min(top + n_rows, h))
+            part = windows[samples, rows]
             block = columns[: len(part), : rows.stop - top]
+            flat, to = block.reshape(-1, kh * kw * c_group), out[samples, rows]
+            if form.groups == 1:
+                block[...] = part
+                # the target rows are one run of memory
+                np.matmul(flat, self._matrices[0].T, out=to.reshape(len(flat), c_out))
+                continue
             for g, matrix in enumerate(self._matrices):
-                channels = slice(g * c_group, (g + 1) * c_group)
-                for i in range(kh):
-                    for j in range(kw):
-                        block[:, :, :, i, j] = self._tap(part, form, i, j, rows)[..., channels]
-                flat, to = (
-                    block.reshape(-1, matrix.shape[1]),
-                    out[first : first + n_block, rows, :, g],
-                )
-                if form.groups == 1:  # the target rows are one run of memory
-                    np.matmul(flat, matrix.T, out=to.reshape(len(flat), c_out))
-                else:
-                    to[...] = (flat @ matrix.T).reshape(to.shape)
-        return out.reshape(len(payload), h, w, c_out)
+                block[...] = part[..., g * c_group : (g + 1) * c_group]
+                c_to = slice(g * len(matrix), (g + 1) * len(matrix))
+                to[..., c_to] = (flat @ matrix.T).reshape(*to.shape[:3], -1)
 
 
 _BLOCK_VALUES = 1 << 20

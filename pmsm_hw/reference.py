@@ -26,7 +26,7 @@ from pmsm_hw.network import (
     Readout,
 )
 from pmsm_hw.operators import Operator, chw, exact_dtype, lowered
-from pmsm_hw.workers import workers_for
+from pmsm_hw.workers import scratch, workers_for
 
 __all__ = [
     "Activity",
@@ -720,13 +720,28 @@ def _integer_type(lo: int, hi: int) -> type[np.signedinteger[Any]]:
     return np.int64
 
 
+def _rows(shape: tuple[int, int, int]) -> tuple[int, int]:
+    """Rows of neurons, channels last, to update at a time: their number and length.
+
+    Rows hold whole places, so that parameters per channel are the same in each; long rows are
+    worth more to compiled loops.
+    """
+    c, h, w = shape
+    places = max(n for n in range(1, h * w + 1) if h * w % n == 0 and (n == 1 or n * c <= 512))
+    return h * w // places, places * c
+
+
 def _parameter(values: NDArray[Any], population: Population, dtype: Any) -> NDArray[Any]:
-    """A parameter as ``(1 or height x width, channels)``."""
-    c, h, w = chw(population.shape)
+    """A parameter as ``(1 or rows, row length)``, see `_rows`."""
+    shape = chw(population.shape)
+    c, h, w = shape
+    n_rows, length = _rows(shape)
     if values.ndim and values.shape == population.shape:
-        full = values.reshape(c, h * w).T
-        return np.ascontiguousarray(full, dtype=dtype)
-    return np.ascontiguousarray(np.broadcast_to(values.reshape(1, -1), (1, c)), dtype=dtype)
+        rows = values.reshape(c, h * w).T.reshape(n_rows, length)
+    else:
+        channels = np.broadcast_to(values.reshape(-1), c)
+        rows = np.tile(channels, length // c).reshape(1, length)
+    return np.ascontiguousarray(rows, dtype=dtype)
 
 
 class _Layer:
@@ -771,7 +786,7 @@ class _Layer:
         return exact_dtype(drive_bound + largest - STATE_MIN)
 
     def drive(self, payloads: Sequence[NDArray[Any] | None]) -> NDArray[Any]:
-        """Summed input ``(batch, 1 or n_steps, height x width, channels)`` in ``self.dtype``.
+        """Summed input ``(batch, 1 or n_steps, rows, row length)`` in ``self.dtype``.
 
         Parameters
         ----------
@@ -779,19 +794,32 @@ class _Layer:
             ``(batch, 1 or n_steps, height, width, channels)`` per projection; None for nothing.
         """
         c, h, w = self.shape
+        given = [
+            (operator, projection.weight_exponent, payload)
+            for projection, operator, payload in zip(
+                self.projections, self.operators, payloads, strict=True
+            )
+            if payload is not None
+        ]
+        if not given:
+            return np.zeros((1, 1, *_rows(self.shape)), self.dtype)
+        steps = max(payload.shape[1] for _, _, payload in given)
         total: NDArray[Any] | None = None
-        for projection, operator, payload in zip(
-            self.projections, self.operators, payloads, strict=True
-        ):
-            if payload is None:
-                continue
-            batch, steps = payload.shape[:2]
-            part = operator(payload.reshape(batch * steps, *payload.shape[2:]))
-            part = part.reshape(batch, steps, h * w, c).astype(self.dtype, copy=False)
-            if projection.weight_exponent:
-                part *= 1 << projection.weight_exponent
-            total = part if total is None else total + part
-        return np.zeros((1, 1, h * w, c), self.dtype) if total is None else total
+        # those of all steps first: they can take the others in
+        for operator, exponent, payload in sorted(given, key=lambda x: -x[2].shape[1]):
+            shape = (len(payload), payload.shape[1], h, w, c)
+            # the drive is used up before the thread asks for the next
+            part = scratch("drive" if total is None else "part", shape, operator.dtype)
+            operator(payload.reshape(-1, *payload.shape[2:]), part.reshape(-1, h, w, c))
+            part = part.astype(self.dtype, copy=False)
+            if exponent:
+                part *= 1 << exponent
+            if total is None:
+                total = part
+            else:
+                total += part
+        assert total is not None
+        return total.reshape(-1, steps, *_rows(self.shape))
 
     def payload(self, spikes: NDArray[Any]) -> NDArray[Any]:
         """What spikes carry (nothing, for a readout)."""
@@ -810,7 +838,6 @@ class _Trace:
 
     def __init__(self, layer: _Layer, batch: int, n_steps: int) -> None:
         population, dtype = layer.population, layer.dtype
-        c, h, w = layer.shape
         self.layer = layer
         fires = isinstance(population, PolarityMultiSpike)
         zero, one = np.zeros((), np.int64), np.ones((), np.int64)
@@ -822,15 +849,16 @@ class _Trace:
                 population.start if fires else zero,
             )
         )
-        self.v = np.empty((batch, h * w, c), dtype)  # set at the first step
+        rows = _rows(layer.shape)
+        self.v = np.empty((batch, *rows), dtype)  # set at the first step
         bounded = fires and population.rule == "bounded"
         # running sum S, for rule "bounded"
         self.sent = np.zeros(self.v.shape if bounded else (0, 0, 0), dtype)
         self.rule = _RULES[population.rule if fires else "readout"]
         levels: tuple[int, int] = population.levels if fires else (0, 0)
         self.levels = levels
-        self._spikes = np.zeros((batch, n_steps, h * w, c), layer.spike_type)
-        self._active = np.empty((batch, n_steps, h * w, c), np.bool_)
+        self._spikes = np.zeros((batch, n_steps, *rows), layer.spike_type)
+        self._active = np.empty((batch, n_steps, *rows), np.bool_)
         self._saturations = np.zeros(batch, np.int64)
 
     @property
@@ -853,8 +881,6 @@ class _Trace:
         """
         steps = slice(None) if step is None else slice(step, step + 1)
         v = self.v[samples]
-        if not step:
-            v[...] = self.start
         spikes, active = self._spikes[samples, steps], self._active[samples, steps]
         if len(drive) == 1 != len(v):  # nothing comes in
             drive = np.broadcast_to(drive, (len(v), *drive.shape[1:]))
@@ -908,11 +934,12 @@ def _advance(
     Parameters
     ----------
     drive
-        ``(batch, 1 or n_steps, places, channels)``.
+        ``(batch, 1 or n_steps, rows, row length)``, see `_rows`.
     v, sent
-        ``(batch, places, channels)``, changed in place; ``sent`` is used by rule "bounded" only.
+        ``(batch, rows, row length)``, changed in place; ``v`` is set to ``start`` at the first
+        step, ``sent`` is used by rule "bounded" only.
     theta, bias, start
-        ``(1 or places, channels)``.
+        ``(1 or rows, row length)``.
     n, p
         Levels.
     rule
@@ -922,9 +949,11 @@ def _advance(
     t0
         Steps taken before.
     k, active
-        ``(batch, n_steps, places, channels)``, written (``k`` not by readouts).
+        ``(batch, n_steps, rows, row length)``, written (``k`` not by readouts).
     """
     saturations = 0
+    if t0 == 0:
+        v[...] = start
     for t in range(k.shape[1]):
         change = drive[:, t if drive.shape[1] > 1 else 0] + bias
         u = v + change

@@ -364,5 +364,5 @@ def test_evaluate_refuses_other_labels(labels, message):
 
 def test_predictions_of_an_unknown_readout_are_refused():
     result = reference.run(digits_network(), load_digits("test").images[:1])
-    with pytest.raises(InputError, match="readout 'nope' were asked for.*; name one of out"):
+    with pytest.raises(InputError, match="readout 'nope'"):
         result.predictions("nope")
