@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -52,6 +54,21 @@ def _answer(as_json: bool, values: dict[str, Any], text: str) -> None:
         print(json.dumps(values, indent=2, sort_keys=False, allow_nan=False))  # noqa: T201
     else:
         print(text)  # noqa: T201
+
+
+@contextmanager
+def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Draw steps done of steps to do on stderr, if that is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    console = Console(stderr=True)
+    with Progress(
+        *columns, console=console, transient=True, disable=not sys.stderr.isatty()
+    ) as progress:
+        task = progress.add_task(f"{what}, steps", total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 def _version(asked: bool) -> None:
@@ -221,7 +238,8 @@ def lava(
 
     network = io.load(file)
     samples = load_samples(data, n_steps=n_steps, limit=limit)
-    result = run(network, samples.x, n_steps, timeout_s=timeout_s)
+    with _bar("Lava") as progress:
+        result = run(network, samples.x, n_steps, timeout_s=timeout_s, progress=progress)
     expected = reference.run(network, samples.x, n_steps)
     values: dict[str, Any] = {
         "n_samples": len(samples.x),
