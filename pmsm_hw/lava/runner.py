@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -142,6 +143,14 @@ def run_many(
         As for `run`.
     """
     check_options(granularity, tag)
+    if sys.platform != "linux":
+        raise LavaError(
+            "lava",
+            f"runs on Linux, this is {sys.platform}",
+            remedy="use a Linux machine, container or WSL",
+            actual=sys.platform,
+            limit="linux",
+        )
     if not jobs:
         return []
     with tempfile.TemporaryDirectory(prefix=PREFIX) as name:
