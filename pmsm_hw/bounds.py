@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pmsm_hw.errors import NetworkError
 from pmsm_hw.network import (
     STATE_MAX,
     STATE_MIN,
@@ -28,6 +29,9 @@ from pmsm_hw.network import (
 from pmsm_hw.operators import DenseForm, chw, lowered
 
 __all__ = ["prove_bounds"]
+
+_LARGEST_SUM = 1 << 44
+"""Times 4,096 steps and 64 projections, this is still far from 2**63."""
 
 Interval = tuple[NDArray[np.int64], NDArray[np.int64]]
 
@@ -64,6 +68,7 @@ def prove_bounds(network: Network) -> dict[str, StateBound]:
             low, high = low + lo_in, high + hi_in
         bias = _chw_parameter(population.bias, population)  # type: ignore[attr-defined]
         low, high = low + bias, high + bias
+        _check_sum(population.subject, max(-int(low.min()), int(high.max())) >> 6)
         if isinstance(population, Readout):
             steps = network.max_steps
             u_min, u_max = int((low * steps).min()), int((high * steps).max())
@@ -117,6 +122,10 @@ def _drive(network: Network, projection: Projection, payload: Interval) -> Inter
     form = lowered(network, projection)
     source, target = network[projection.source], network[projection.target]
     lo, hi = payload
+    largest = max(abs(int(lo.min())), abs(int(hi.max())))
+    n_inputs = form.weight.size // len(form.weight)
+    weight_max = max(-int(form.weight.min()), int(form.weight.max()))
+    _check_sum(projection.subject, (n_inputs * weight_max * largest) << projection.weight_exponent)
     if isinstance(form, DenseForm):
         shape = chw(source.shape)
         lo_, hi_ = (np.broadcast_to(a, shape).reshape(-1).astype(np.float64) for a in (lo, hi))
@@ -142,6 +151,18 @@ def _drive(network: Network, projection: Projection, payload: Interval) -> Inter
         low = (positive_sum * lo_c + negative_sum * hi_c).sum(axis=1)[:, None, None]
         high = (positive_sum * hi_c + negative_sum * lo_c).sum(axis=1)[:, None, None]
     return low << projection.weight_exponent, high << projection.weight_exponent
+
+
+def _check_sum(subject: str, largest: int) -> None:
+    """Refuse sums that could leave the 64 bits this proof computes in."""
+    if largest >= _LARGEST_SUM:
+        raise NetworkError(
+            subject,
+            f"may add up to {largest:,} in a step, the proof ends at {_LARGEST_SUM:,}",
+            remedy="use smaller weights, levels or gains",
+            actual=largest,
+            limit=_LARGEST_SUM,
+        )
 
 
 def _row_blocks(n_rows: int, n_columns: int) -> list[slice]:
