@@ -55,7 +55,7 @@ def choose_theta(x: Tensor, quantizer: PolarityQuant, method: str, subject: str)
     Raises
     ------
     QuantizationError
-        If the activations are empty, not finite or constant zero.
+        If the activations are empty, not finite or all the same.
     """
     if method not in INITIALIZATIONS:
         raise QuantizationError(
@@ -76,6 +76,15 @@ def choose_theta(x: Tensor, quantizer: PolarityQuant, method: str, subject: str)
             actual=n_bad,
             limit=0,
         )
+    if values.numel() > 1 and bool(values.max() == values.min()) and bool(values.any()):
+        value = float(values.reshape(-1)[0])
+        raise QuantizationError(
+            subject,
+            f"all activations on the calibration batch are {value:.6g}, 2 values are needed",
+            remedy="calibrate with different inputs, or look for a dead layer before it",
+            actual=value,
+            limit="2 values",
+        )
     if quantizer.theta.ndim == 0:
         rows = values.reshape(1, -1)
     else:
@@ -84,10 +93,12 @@ def choose_theta(x: Tensor, quantizer: PolarityQuant, method: str, subject: str)
     if quantizer.theta.ndim == 0:
         theta = torch.tensor(shared)
     else:
-        # a channel that is silent on this batch gets the layer's step
+        # a channel that is constant on this batch tells nothing: it gets the layer's step
         theta = torch.tensor(
             [
-                _one_theta(_thinned(row), quantizer, method, subject) if bool(row.any()) else shared
+                _one_theta(_thinned(row), quantizer, method, subject)
+                if bool(row.max() > row.min())
+                else shared
                 for row in rows
             ]
         )
