@@ -21,7 +21,7 @@ def network(n, overflow):
 
 @pytest.mark.parametrize("overflow", ["error", "saturate"])
 def test_sums_beyond_the_proofs_integers_are_refused(overflow):
-    message = r"projection 'a->b': may add up to 20,890,717,782,016 in a step, the proof ends at"
+    message = r"projection 'a->b': may add up to 20,890,718,437,376 in a step, the proof ends at"
     with pytest.raises(NetworkError, match=message):
         network(304, overflow)
 
