@@ -8,6 +8,12 @@ zeros and spike ranges only.
 
 from __future__ import annotations
 
+import math
+import multiprocessing
+import resource
+import time
+
+import harness
 import numpy as np
 
 from pmsm_hw import (
@@ -20,6 +26,14 @@ from pmsm_hw import (
     Readout,
     SumPool,
 )
+from pmsm_hw.errors import PmsmHwError
+from pmsm_hw.mapping import Block, load_chip, map_network, split_fan_in
+from pmsm_hw.mapping.mapper import capacity, count_usage, measure
+from pmsm_hw.mapping.placement import curve_order, region
+from pmsm_hw.mapping.resources import Resources
+from pmsm_hw.mapping.tiling import parts_of
+from pmsm_hw.mapping.traffic import core_traffic, rates_of
+from pmsm_hw.operators import chw
 
 LEVELS = (0, 3)
 """Negative and positive spikes per step of every population."""
@@ -36,9 +50,7 @@ class Builder:
         self.last = self.populations[0]
 
     def _weight(self, *shape: int) -> np.ndarray:
-        weight = self.rng.integers(-127, 128, shape, dtype=np.int8)
-        # as a converted network has them, some weights are zero
-        return weight
+        return self.rng.integers(-127, 128, shape, dtype=np.int8)
 
     def _add(self, name: str, projections: list, theta: int) -> PolarityMultiSpike:
         sizes = {p.name: p.shape for p in self.populations}
@@ -52,6 +64,7 @@ class Builder:
         return population
 
     def conv(self, channels, kernel=3, stride=1, padding=None, groups=1, *, skip=None, source=None):
+        """Append a convolution (batch norm is folded), and an identity from `skip`."""
         source = self.last if source is None else source
         name = f"conv{len(self.populations)}"
         padding = kernel // 2 if padding is None else padding
@@ -65,6 +78,7 @@ class Builder:
         return self._add(name, projections, 127 * int(np.sqrt(weight[0].size)))
 
     def pool(self, kernel=2):
+        """Append sum pooling: a population that relays sums."""
         name = f"pool{len(self.populations)}"
         k = (kernel, kernel)
         return self._add(
@@ -72,6 +86,7 @@ class Builder:
         )
 
     def dense(self, n):
+        """Append a fully connected layer."""
         name = f"fc{len(self.populations)}"
         weight = self._weight(n, self.last.n_neurons)
         return self._add(
@@ -81,6 +96,7 @@ class Builder:
         )
 
     def build(self, n_classes: int) -> Network:
+        """Append the readout, and validate."""
         weight = self._weight(n_classes, self.last.n_neurons)
         self.projections.append(Dense(source=self.last.name, target="readout", weight=weight))
         self.populations.append(Readout(name="readout", shape=(n_classes,), overflow="saturate"))
@@ -169,3 +185,245 @@ NETWORKS = {
     ),
     "vgg-16-224": lambda: vgg("vgg-16-224", VGG16, 224, (4096, 4096), 1000),
 }
+
+
+# -- rivals ---------------------------------------------------------------------------------------
+
+
+def equal_slices(resources: Resources) -> list[list[Block]]:
+    """As nengo-loihi: equal slices, as many as the largest of the ratios of need to limit."""
+    limits = capacity(resources.chip)
+    cores = []
+    for p in resources.placed:
+        c, h, w = chw(p.shape)
+        whole = Block(population=p.name, channels=(0, c), rows=(0, h), columns=(0, w), core=-1)
+        need = (p.n_neurons, resources.input_axons([whole]), 0, resources.synapse_bits([whole]))
+        n = max(math.ceil(a / b) for a, b in zip(need, limits, strict=True))
+        rows = math.ceil(n / c) if n > c else 1
+        for channels in parts_of(c, min(n, c)):
+            cores += [
+                [Block(population=p.name, channels=channels, rows=ys, columns=(0, w), core=-1)]
+                for ys in parts_of(h, min(rows, h))
+            ]
+    return cores
+
+
+def first_fit(resources: Resources) -> list[list[Block]]:
+    """Greedy first fit, pixel by pixel with all its channels, into the current core.
+
+    Looks at neurons, input axons and memory as it goes; output axons turn out later.
+    """
+    limits = np.array(capacity(resources.chip))
+
+    def needs(block: Block) -> np.ndarray:
+        axons, bits = resources.input_axons([block]), resources.synapse_bits([block])
+        return np.array([block.n_neurons, axons, 0, bits])
+
+    cores: list[list[Block]] = [[]]
+    room = limits.copy()
+    for p in resources.placed:
+        c, h, w = chw(p.shape)
+
+        def run(part, y, x0, x1, name=p.name):
+            return Block(population=name, channels=part, rows=(y, y + 1), columns=(x0, x1), core=-1)
+
+        channels = c
+        while channels > 1 and (needs(run((0, channels), 0, 0, 1)) > limits).any():
+            channels = -(-channels // 2)
+        for first in range(0, c, channels):
+            part = (first, min(first + channels, c))
+            for y in range(h):
+                x = 0
+                while x < w:
+                    low, high = x, w
+                    while low < high:  # as many pixels of the row as the core has room for
+                        middle = (low + high + 1) // 2
+                        fits = (needs(run(part, y, x, middle)) <= room).all()
+                        low, high = (middle, high) if fits else (low, middle - 1)
+                    if low == x:
+                        cores.append([])
+                        room = limits.copy()
+                        continue
+                    cores[-1].append(run(part, y, x, low))
+                    room = room - needs(cores[-1][-1])
+                    x = low
+    return cores
+
+
+def figures(resources: Resources, cores: list[list[Block]], places: np.ndarray) -> dict:
+    """Metrics of any assignment, and how many cores exceed a limit."""
+    between = core_traffic(resources, cores, rates_of(resources.network, None))
+    chip = resources.chip
+    if len(cores) > chip.n_cores:
+        chip = chip.on_board(-(-len(cores) * chip.n_chips // chip.n_cores))
+    _, metrics = measure(chip, places, between)
+    usage = count_usage(resources, cores)
+    return {
+        "n_cores": len(cores),
+        "deliveries": int(metrics["deliveries"]),
+        "mean_hops": metrics["mean_hops"],
+        "max_link_load": int(metrics["max_link_load"]),
+        "n_over_limit": int((usage > np.array(capacity(chip))).any(axis=1).sum()),
+    }
+
+
+def along_curve(chip, n: int, shuffled: bool = False) -> np.ndarray:
+    """Places of a board, along the Hilbert curve or shuffled."""
+    slots = curve_order(chip, region(chip, n))
+    return np.random.default_rng(0).permutation(slots)[:n] if shuffled else slots[:n]
+
+
+def board_for(chip, n: int):
+    """A board of the chip with room for so many cores."""
+    per_chip = chip.n_cores // chip.n_chips
+    return chip.on_board(max(1, -(-n // per_chip)))
+
+
+def compare(name: str, chip_name: str, rivals: bool) -> list[dict]:
+    """All rows of one network on one chip."""
+    chip = load_chip(chip_name)
+    base = {"network": name, "chip": chip_name}
+    network = NETWORKS[name]()
+    try:
+        network = split_fan_in(network, chip)
+    except PmsmHwError as error:
+        return [{**base, "method": "ours", "problem": str(error)}]
+    base["neurons"] = network.n_neurons
+    network.fingerprint  # noqa: B018 - computed once, not part of mapping
+    board = board_for(chip, 1_000_000)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    start, start_cpu = time.perf_counter(), time.process_time()
+    try:
+        mapping = map_network(network, board, objective="cores")
+    except PmsmHwError as error:
+        return [{**base, "method": "ours", "problem": str(error)}]
+    seconds, cpu = time.perf_counter() - start, time.process_time() - start_cpu
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    ours = {
+        **base,
+        "method": "ours",
+        "n_cores": int(mapping.metrics["n_cores"]),
+        "lower_bound": int(mapping.metrics["lower_bound"]),
+        "cores_over_bound": mapping.metrics["n_cores"] / mapping.metrics["lower_bound"],
+        "deliveries": int(mapping.metrics["deliveries"]),
+        "mean_hops": mapping.metrics["mean_hops"],
+        "max_link_load": int(mapping.metrics["max_link_load"]),
+        "seconds": seconds,
+        "cpu_seconds": cpu,
+        "peak_mb": peak,
+        "of_which_network_mb": before,
+        "n_over_limit": 0,
+    }
+    rows = [ours]
+    resources = Resources(network, board)
+    # in the order of the network
+    packed = [list(mapping.blocks_of(c)) for c in dict.fromkeys(b.core for b in mapping.blocks)]
+    for method, shuffled in (("random placement", True), ("Hilbert order", False)):
+        places = along_curve(board, len(packed), shuffled)
+        rows.append({**base, "method": method, **figures(resources, packed, places)})
+    rows[0]["hops_over_random"] = ours["mean_hops"] / max(rows[1]["mean_hops"], 1e-9)
+    if rivals:
+        for method, function in (("equal slices", equal_slices), ("first fit", first_fit)):
+            start = time.perf_counter()
+            cores = function(resources)
+            took = time.perf_counter() - start
+            wide = board_for(chip, len(cores))
+            rivalling = Resources(network, wide)
+            row = figures(rivalling, cores, along_curve(wide, len(cores)))
+            rows.append({**base, "method": method, **row, "seconds": took})
+    return rows
+
+
+def _work(pipe, function, arguments) -> None:
+    pipe.send(function(*arguments))
+    pipe.close()
+
+
+def isolated(function, *arguments):
+    """Run in a process of its own, so that its peak memory is its own."""
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+    child = context.Process(target=_work, args=(theirs, function, arguments))
+    child.start()
+    theirs.close()
+    try:
+        return ours.recv()
+    except EOFError:
+        return [{"network": arguments[0], "chip": arguments[1], "problem": "the process died"}]
+    finally:
+        child.join()
+
+
+def scaled(side: int) -> Network:
+    """Four convolutions and a readout; neurons grow with the square of the side."""
+    b = Builder(f"scaled-{side}", (3, side, side))
+    for channels, stride in ((16, 1), (16, 1), (32, 2), (32, 1)):
+        b.conv(channels, 3, stride)
+    b.pool(min(8, b.last.shape[-1]))
+    return b.build(10)
+
+
+def growth(sides: tuple[int, ...]) -> list[tuple[int, float]]:
+    """Neurons and processor seconds of mapping, over a family of networks."""
+    chip = load_chip("loihi1").on_board(200)
+    found = []
+    for i, side in enumerate((sides[0], *sides)):
+        network = scaled(side)
+        network.fingerprint  # noqa: B018
+        start = time.process_time()
+        map_network(network, chip)
+        if i:  # the first one only loads and compiles
+            found.append((network.n_neurons, time.process_time() - start))
+    return found
+
+
+WHAT = (
+    "Networks of the published shapes with random int8 weights and spikes of 0 to 3 a step (one "
+    "sign), objective 'cores', on boards of the chip with room enough. `lower_bound`: no cut of "
+    "the kind that is searched can do with fewer cores (Lagrangian bound). Every neuron sends one "
+    "message. `n_over_limit`: cores that exceed a limit: the mapping could not be loaded. "
+    "Rivals: equal slices by the largest ratio (as nengo-loihi), greedy first fit of pixels, and our "
+    "own blocks placed at random or along a Hilbert curve. Seconds are of map_network alone, on a "
+    "machine that other work shares; cpu_seconds do not count that."
+)
+
+
+def main() -> None:
+    options = harness.arguments(__doc__.splitlines()[0])
+    if options.quick:
+        cases = [(n, c, True) for n in ("digits-cnn", "lenet-5", "resnet-20") for c in CHIPS]
+        cases.append(("mobilenet-like", "loihi2", False))
+        sides: tuple[int, ...] = (8, 32, 128)
+    else:
+        cases = [
+            (n, c, n not in ("resnet-18-224", "vgg-16-224", "vgg-16-cifar"))
+            for n in NETWORKS
+            for c in CHIPS
+        ]
+        sides = (8, 16, 32, 64, 128, 256)
+    map_network(digits_cnn(), load_chip("loihi1"))  # loads and compiles, before the forks
+    points = isolated(growth, sides)
+    sizes, seconds = np.log([n for n, _ in points]), np.log([s for _, s in points])
+    exponent = float(np.polyfit(sizes, seconds, 1)[0])
+    rows: list[dict] = []
+    for case in cases:
+        rows += isolated(compare, *case)
+        print(rows[-1]["network"], rows[-1]["chip"], flush=True)
+        harness.write(
+            options.json,
+            title="Mapping",
+            what=WHAT,
+            rows=rows,
+            quick=options.quick,
+            extra={
+                "growth_exponent": exponent,
+                "growth": [{"neurons": n, "cpu_seconds": round(s, 4)} for n, s in points],
+            },
+        )
+    print(f"growth exponent {exponent:.3f} over {points[0][0]:,} to {points[-1][0]:,} neurons")
+
+
+CHIPS = ("loihi1", "loihi2")
+
+if __name__ == "__main__":
+    main()
