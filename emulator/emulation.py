@@ -406,13 +406,15 @@ def _count(
     n_samples, size = len(spikes), layout.network[activity.name].n_neurons
     workers = workers_for(spikes.size >= _THREADED_UPDATES)
     each = -(-n_samples // workers.n)
+    # two compiled forms are enough
+    dtype = np.int8 if spikes.dtype == np.int8 else np.int32
 
     def count(begin: int) -> NDArray[np.int64]:
         some = slice(begin, begin + each)
         load = np.zeros_like(arrays["link_load"])
         count_population(
             layout.plan, tally, costs, blocks,
-            np.ascontiguousarray(spikes[some]).reshape(-1, size),
+            np.ascontiguousarray(spikes[some], dtype).reshape(-1, size),
             np.ascontiguousarray(active[some]).reshape(-1, size),
             first + begin, n_steps, generate_ps, receive_ps, load,
         )  # fmt: skip
