@@ -150,7 +150,7 @@ def test_saturation_is_counted_like_in_the_reference(lava_python: None) -> None:
             p.Input(name="x", shape=(4,), levels=(0, 15)),
             p.PolarityMultiSpike(
                 name="n", shape=(3,), theta=np.array(50), levels=(1, 1),
-                bias=np.array([2**22, 5, -(2**22)]), overflow="saturate",
+                bias=np.array([2**23 - 1, 5, -(2**23)]), overflow="saturate",
             ),
             p.Readout(name="out", shape=(3,), bias=np.array(2**22), overflow="saturate"),
         ),
