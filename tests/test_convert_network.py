@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,21 @@ def test_weights_keep_within_their_bits(residual: Any, bits: int, per_channel: b
     for name in ("act1", "act2", "output"):
         largest = max(int(np.abs(q.weight).max()) for q in network.into(name))
         assert largest == 2 ** (bits - 1) - 1
+
+
+def test_report_is_the_same_in_parts(residual: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pmsm_hw.convert import report as module
+
+    x = torch.rand(23, 2, 4, 6)
+    integer = integer_model(residual, x)
+    whole = convert(integer).report
+    monkeypatch.setattr(module, "_CHUNK_BYTES", 1 << 13)
+    parts = convert(integer).report
+    for a, b in zip(whole.populations, parts.populations, strict=True):
+        # sums of floats may depend on the batch, integers do not
+        assert replace(a, differing_spikes=None) == replace(b, differing_spikes=None)
+        assert a.differing_spikes == pytest.approx(b.differing_spikes, abs=0.01)
+    assert (whole.n_calibration, parts.n_calibration) == (23, 23)
 
 
 def test_zero_weights_are_no_synapses(residual: Any) -> None:
@@ -316,7 +332,9 @@ def test_several_inputs_and_outputs() -> None:
     xs = (torch.rand(16, 3), torch.rand(16, 5) - 0.5)
     quantized = pnn.quantize(Two(), (0, 4), calibration=xs)
     integer = integer_model(quantized, xs)
-    network, _ = convert(integer)
+    network, report = convert(integer)
+    assert report.differing_predictions is None
+    assert "samples" in str(report)
     assert [p.name for p in network.inputs] == ["first", "second"]
     assert {p.name for p in network.readouts} == {"class", "pose"}
     units = {n: x.numpy() for n, x in zip(("first", "second"), xs, strict=True)}

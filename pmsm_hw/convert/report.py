@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,10 +15,10 @@ from pmsm_hw.convert.expressions import Channelwise, Map, Pool
 from pmsm_hw.convert.integer import IntegerModel
 from pmsm_hw.convert.lowering import NeuronPlan, ReadoutPlan
 from pmsm_hw.convert.rounding import RoundedNeurons, RoundedReadout
-from pmsm_hw.network import Network, PolarityMultiSpike, Readout
+from pmsm_hw.network import Input, Network, PolarityMultiSpike, Readout
 from pmsm_hw.nn.evaluation import evaluating
 from pmsm_hw.nn.quantization import recorded
-from pmsm_hw.reference import simulate, units_of
+from pmsm_hw.reference import bytes_per_sample, simulate, units_of
 from pmsm_hw.tables import table
 
 __all__ = ["ConversionReport", "PopulationReport", "report_on"]
@@ -86,7 +87,8 @@ class ConversionReport:
     n_neurons, n_synapses
         Of the network.
     differing_predictions
-        Share of calibration samples whose prediction differs from the quantized model's.
+        Share of calibration samples whose prediction differs from the quantized model's; None where
+        the model has several outputs.
     populations
         All but inputs, in topological order.
     """
@@ -99,7 +101,7 @@ class ConversionReport:
     n_calibration: int
     n_neurons: int
     n_synapses: int
-    differing_predictions: float
+    differing_predictions: float | None
     populations: tuple[PopulationReport, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -134,14 +136,46 @@ class ConversionReport:
         title = (
             f"{self.network_name}: {self.weight_bits}-bit weights, rule {self.rule}, up to "
             f"{self.max_steps} steps, {self.n_neurons:,} neurons, {self.n_synapses:,} synapses; "
-            f"{self.differing_predictions:.2%} of predictions on {self.n_calibration:,} samples "
-            "differ from the model with real-valued weights"
+            f"{self.n_calibration:,} samples"
         )
+        if self.differing_predictions is not None:
+            title += (
+                f", {self.differing_predictions:.2%} of predictions differ from the model with "
+                "real-valued weights"
+            )
         return table(header, rows, title=title)
 
 
 def _percent(share: float | None) -> str:
     return "" if share is None else f"{share:.3%}"
+
+
+_CHUNK_BYTES = 256 << 20
+"""Memory that the comparison may take beside the model: larger batches are taken in parts."""
+
+
+class _Tally:
+    """Counts of one population, over parts of the batch."""
+
+    def __init__(self, n_channels: int) -> None:
+        self.n_spikes = 0
+        self.n_differing = 0
+        self.histogram: Counter[int] = Counter()
+        self.alive = np.zeros(n_channels, np.bool_)
+
+    def add(self, spikes: NDArray[np.int32], wanted: NDArray[Any]) -> None:
+        """Count ``(batch, channels, ...)`` spikes beside those of the quantized model."""
+        self.n_spikes += spikes.size
+        self.n_differing += int(np.count_nonzero(spikes != wanted.reshape(spikes.shape)))
+        values, counts = np.unique(spikes, return_counts=True)
+        self.histogram.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
+        self.alive |= np.moveaxis(spikes, 1, 0).reshape(spikes.shape[1], -1).any(axis=1)
+
+    @property
+    def entropy_bits(self) -> float:
+        """Entropy of the histogram."""
+        share = np.array(list(self.histogram.values())) / self.n_spikes
+        return float(abs((share * np.log2(share)).sum()))
 
 
 def report_on(integer: IntegerModel, network: Network) -> ConversionReport:
@@ -156,88 +190,86 @@ def report_on(integer: IntegerModel, network: Network) -> ConversionReport:
     """
     with evaluating(integer), torch.no_grad():
         rounded, output = integer.rounded()
-        with recorded(integer.model) as float_spikes:
-            wanted = integer.model(*integer.examples)
-    float_shapes = {name: k.cpu().numpy() for name, k in float_spikes.items()}
-    inputs = {
-        p.name: x.detach().cpu().numpy()
-        for p, x in zip(network.inputs, integer.examples, strict=True)
-    }
-    differing_predictions = 0.0
-    entries: list[PopulationReport] = []
-    for activity in simulate(network, units_of(network, inputs, 1), 1):
-        population = network[activity.name]
-        plan = rounded[activity.name]
-        bound = network.bounds[activity.name]
-        spikes = activity.spikes[:, 0]
-        if isinstance(population, Readout):
-            assert isinstance(plan, RoundedReadout)
-            logits = activity.state * population.scale
-            if isinstance(output, str):
-                differing_predictions = _differing_predictions(logits, wanted)
-        elif not isinstance(population, PolarityMultiSpike):
-            continue
-        is_neurons = isinstance(plan, RoundedNeurons) and isinstance(plan.plan, NeuronPlan)
-        levels = population.levels if isinstance(population, PolarityMultiSpike) else None
-        counted = isinstance(population, PolarityMultiSpike) and is_neurons
-        entries.append(
-            PopulationReport(
-                name=activity.name,
-                kind=population.kind if is_neurons or isinstance(plan, RoundedReadout) else "relay",
-                n_neurons=population.n_neurons,
-                fractional_bits=integer.exponents.get(activity.name, 0)
-                if not isinstance(plan, RoundedNeurons) or is_neurons
-                else 0,
-                weight_error=_weight_error(plan),
-                theta_error=_theta_error(plan),
-                u_min=bound.u_min,
-                u_max=bound.u_max,
-                saturates=activity.name in integer.saturated,
-                n_dead_channels=_dead_channels(spikes) if counted else None,
-                entropy_bits=_entropy_bits(spikes) if counted else None,
-                max_entropy_bits=float(np.log2(sum(levels) + 1)) if counted and levels else None,
-                differing_spikes=_differing(spikes, float_shapes.get(activity.name))
-                if counted
-                else None,
-            )
-        )
+        tallies = {
+            name: _Tally(plan.plan.shape[0])
+            for name, plan in rounded.items()
+            if isinstance(plan, RoundedNeurons) and isinstance(plan.plan, NeuronPlan)
+        }
+        n_samples = len(integer.examples[0])
+        # spikes of the quantized model (float32) and of the population at work
+        n_bytes = 4 * network.n_neurons + bytes_per_sample(network, 1)
+        n_chunk = max(1, _CHUNK_BYTES // n_bytes)
+        n_differing = 0
+        for start in range(0, n_samples, n_chunk):
+            part = tuple(x[start : start + n_chunk] for x in integer.examples)
+            n_differing += _compare(integer, network, part, output, tallies)
     return ConversionReport(
         network_name=network.name,
         weight_bits=integer.settings.weight_bits,
         per_channel=integer.settings.per_channel,
         max_steps=integer.settings.max_steps,
         rule=integer.settings.rule,
-        n_calibration=len(integer.examples[0]),
+        n_calibration=n_samples,
         n_neurons=network.n_neurons,
         n_synapses=network.n_synapses,
-        differing_predictions=differing_predictions,
-        populations=tuple(entries),
+        differing_predictions=n_differing / n_samples if isinstance(output, str) else None,
+        populations=tuple(
+            _entry(integer, network, p.name, rounded[p.name], tallies.get(p.name))
+            for p in network.topological
+            if not isinstance(p, Input)
+        ),
     )
 
 
-def _differing_predictions(logits: NDArray[np.float64], wanted: Any) -> float:
-    if not isinstance(wanted, Tensor):
-        return 0.0
-    ours = logits.reshape(len(logits), -1).argmax(1)
-    theirs = wanted.detach().cpu().numpy().reshape(len(logits), -1).argmax(1)
-    return float((ours != theirs).mean())
+def _compare(
+    integer: IntegerModel,
+    network: Network,
+    examples: tuple[Tensor, ...],
+    output: Any,
+    tallies: dict[str, _Tally],
+) -> int:
+    """Count the spikes of a part of the batch; return how many predictions differ."""
+    with recorded(integer.model) as recording:
+        wanted = integer.model(*examples)
+    inputs = {
+        p.name: x.detach().cpu().numpy() for p, x in zip(network.inputs, examples, strict=True)
+    }
+    n_differing = 0
+    for activity in simulate(network, units_of(network, inputs, 1), 1):
+        population = network[activity.name]
+        if activity.name in tallies:
+            theirs = recording[activity.name].cpu().numpy()
+            tallies[activity.name].add(activity.spikes[:, 0], theirs)
+        elif isinstance(population, Readout) and isinstance(output, str):
+            logits = (activity.state * population.scale).reshape(len(activity.state), -1)
+            best = wanted.detach().cpu().numpy().reshape(len(logits), -1).argmax(1)
+            n_differing += int(np.count_nonzero(logits.argmax(1) != best))
+    return n_differing
 
 
-def _differing(spikes: NDArray[np.int32], wanted: NDArray[Any] | None) -> float | None:
-    if wanted is None:
-        return None
-    return float((spikes != wanted.reshape(spikes.shape)).mean())
-
-
-def _dead_channels(spikes: NDArray[np.int32]) -> int:
-    channels = np.moveaxis(spikes, 1, 0).reshape(spikes.shape[1], -1)
-    return int((~channels.any(axis=1)).sum())
-
-
-def _entropy_bits(spikes: NDArray[np.int32]) -> float:
-    _, counts = np.unique(spikes, return_counts=True)
-    share = counts / counts.sum()
-    return float(abs((share * np.log2(share)).sum()))
+def _entry(
+    integer: IntegerModel, network: Network, name: str, plan: Any, tally: _Tally | None
+) -> PopulationReport:
+    population, bound = network[name], network.bounds[name]
+    is_relay = isinstance(population, PolarityMultiSpike) and tally is None
+    top = None
+    if isinstance(population, PolarityMultiSpike) and tally is not None:
+        top = float(np.log2(sum(population.levels) + 1))
+    return PopulationReport(
+        name=name,
+        kind="relay" if is_relay else population.kind,
+        n_neurons=population.n_neurons,
+        fractional_bits=0 if is_relay else integer.exponents.get(name, 0),
+        weight_error=_weight_error(plan),
+        theta_error=_theta_error(plan),
+        u_min=bound.u_min,
+        u_max=bound.u_max,
+        saturates=name in integer.saturated,
+        n_dead_channels=None if tally is None else int((~tally.alive).sum()),
+        entropy_bits=None if tally is None else tally.entropy_bits,
+        max_entropy_bits=top,
+        differing_spikes=None if tally is None else tally.n_differing / tally.n_spikes,
+    )
 
 
 def _numbers(map_: Map) -> Tensor:
