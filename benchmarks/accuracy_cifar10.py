@@ -310,7 +310,10 @@ class Table:
         from pmsm_hw.convert import convert
 
         def compute() -> dict[str, Any]:
-            model = load_weights(self.work / f"{key}.pt", self.quantized(variant, ann))
+            path = self.work / f"{key}.pt"
+            if not path.exists():
+                raise SystemExit(f"no weights {path}; remove the cell '{key}' to train them again")
+            model = load_weights(path, self.quantized(variant, ann))
             example = as_input(self.images[: self.recipe.n_calibration])
             network, _ = convert(model, example, name="cifar10", weight_bits=8, max_steps=1)
             name = network.inputs[0].name
