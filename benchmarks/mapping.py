@@ -228,7 +228,9 @@ def first_fit(resources: Resources) -> list[list[Block]]:
             return Block(population=name, channels=part, rows=(y, y + 1), columns=(x0, x1), core=-1)
 
         channels = c
-        while channels > 1 and (needs(run((0, channels), 0, 0, 1)) > limits).any():
+        while (
+            channels > 1 and (needs(run((0, channels), h // 2, w // 2, w // 2 + 1)) > limits).any()
+        ):
             channels = -(-channels // 2)
         for first in range(0, c, channels):
             part = (first, min(first + channels, c))
@@ -240,6 +242,8 @@ def first_fit(resources: Resources) -> list[list[Block]]:
                         middle = (low + high + 1) // 2
                         fits = (needs(run(part, y, x, middle)) <= room).all()
                         low, high = (middle, high) if fits else (low, middle - 1)
+                    if low == x and not cores[-1]:
+                        raise RuntimeError(f"a pixel of {p.name} does not fit an empty core")
                     if low == x:
                         cores.append([])
                         room = limits.copy()
@@ -382,9 +386,9 @@ WHAT = (
     "sign), objective 'cores', on boards of the chip with room enough. `lower_bound`: no cut of "
     "the kind that is searched can do with fewer cores (Lagrangian bound). Every neuron sends one "
     "message. `n_over_limit`: cores that exceed a limit: the mapping could not be loaded. "
-    "Rivals: equal slices by the largest ratio (as nengo-loihi), greedy first fit of pixels, and our "
-    "own blocks placed at random or along a Hilbert curve. Seconds are of map_network alone, on a "
-    "machine that other work shares; cpu_seconds do not count that."
+    "Rivals: equal slices by the largest ratio (as nengo-loihi), greedy first fit of pixels, and "
+    "our own blocks placed at random or along a Hilbert curve. Seconds are of map_network alone, "
+    "on a machine that other work shares; cpu_seconds do not count that."
 )
 
 

@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from pmsm_hw.mapping.connectivity import fan_out
     from pmsm_hw.mapping.fan_in import split_fan_in
     from pmsm_hw.mapping.mapper import map_network
+    from pmsm_hw.mapping.plots import plot_mapping
     from pmsm_hw.mapping.resources import list_kind
     from pmsm_hw.mapping.routing import Link, xy_route
+    from pmsm_hw.mapping.traffic import measured_traffic
 
 _HOMES = {
     "RESOURCES": "assignment",
@@ -29,6 +31,8 @@ _HOMES = {
     "list_kind": "resources",
     "load_chip": "chip",
     "map_network": "mapper",
+    "measured_traffic": "traffic",
+    "plot_mapping": "plots",
     "split_fan_in": "fan_in",
     "xy_route": "routing",
 }
@@ -44,6 +48,8 @@ __all__ = [
     "list_kind",
     "load_chip",
     "map_network",
+    "measured_traffic",
+    "plot_mapping",
     "split_fan_in",
     "xy_route",
 ]

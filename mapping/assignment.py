@@ -221,9 +221,11 @@ class Mapping:
             for k, v in sorted(self.metrics.items())
             if "utilisation" not in k
         ]
+        bound = self.metrics.get("lower_bound")
         title = (
             f"{self.network_name} on {self.chip.name}: {len(self.cores):,} of "
-            f"{self.chip.n_cores:,} cores, objective {self.objective}, seed {self.seed}"
+            f"{self.chip.n_cores:,} cores"
+            f"{f' (no cut needs fewer than {int(bound):,})' if bound else ''}, objective {self.objective}, seed {self.seed}"
         )
         return "\n\n".join(
             (

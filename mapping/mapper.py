@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Sequence
 from collections.abc import Mapping as MappingType
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,8 @@ def map_network(
     objective: Objective = "latency",
     traffic: MappingType[str, ArrayLike] | None = None,
     seed: int = 0,
+    time_limit_s: float | None = None,
+    progress: Callable[[str], None] | None = None,
 ) -> Mapping:
     """Place a network on a chip.
 
@@ -55,7 +58,12 @@ def map_network(
         Messages of each neuron by population, from a profile run; one each by default
         (`traffic.rates_of`).
     seed
-        The same seed gives the same mapping.
+        The same seed gives the same mapping, where no time limit cuts the search short.
+    time_limit_s
+        Seconds after which the best mapping found so far is taken. A first one is always made, and
+        counted exactly, however long that takes.
+    progress
+        Called with a line about each stage.
 
     Returns
     -------
@@ -80,7 +88,10 @@ def map_network(
     rates = rates_of(network, traffic)
     resources = Resources(network, chip)
     check_formats(resources)
-    cut = cut_network(resources, objective=objective)
+    deadline = _deadline(time_limit_s)
+    cut = cut_network(resources, objective=objective, progress=progress, deadline=deadline)
+    if progress is not None:
+        progress(f"packing {sum(map(len, cut.blocks.values())):,} blocks")
     cores = pack(resources, cut.blocks, cut.entries)
     if len(cores) > chip.n_cores:
         raise too_many_cores(resources, cores)
@@ -88,11 +99,35 @@ def map_network(
     group = per_tile if len(cores) > _PLACED_ONE_BY_ONE else 1
     between = core_traffic(resources, cores, rates, group=group)
     places = place(
-        chip, links_of(between, -(-len(cores) // group)), per_tile=per_tile // group, seed=seed
+        chip,
+        links_of(between, -(-len(cores) // group)),
+        per_tile=per_tile // group,
+        seed=seed,
+        progress=progress,
+        deadline=deadline,
     )
     if group > 1:  # groups have tiles: their cores fill them in order
         places = (places[:, None] * per_tile + np.arange(per_tile)).reshape(-1)[: len(cores)]
-    return build_mapping(resources, cores, places, between, objective=objective, seed=seed)
+    if progress is not None:
+        progress("counting and checking every core")
+    return build_mapping(
+        resources, cores, places, between, objective=objective, seed=seed, bound=cut.bound.cores
+    )
+
+
+def _deadline(time_limit_s: float | None) -> Callable[[], bool] | None:
+    if time_limit_s is None:
+        return None
+    if not np.isfinite(time_limit_s) or time_limit_s <= 0:
+        raise MappingError(
+            "time limit",
+            f"{time_limit_s!r} s is not a positive number",
+            remedy="give seconds, or None for no limit",
+            actual=time_limit_s,
+            limit="> 0",
+        )
+    end = time.monotonic() + time_limit_s
+    return lambda: time.monotonic() > end
 
 
 def too_many_cores(resources: Resources, cores: Sequence[Sequence[Block]]) -> CapacityError:
@@ -120,6 +155,7 @@ def build_mapping(
     *,
     objective: Objective,
     seed: int,
+    bound: int | None = None,
 ) -> Mapping:
     """Put together a `Mapping` from packed cores and their places, and check it."""
     network, chip = resources.network, resources.chip
@@ -128,6 +164,8 @@ def build_mapping(
     loads, metrics = measure(chip, places, between)
     limits = capacity(chip)
     metrics["n_cores"] = float(len(cores))
+    if bound is not None:
+        metrics["lower_bound"] = float(bound)
     metrics["n_tiles"] = float(len({chip.tile_of(int(p)) for p in places}))
     metrics["n_chips"] = float(len({chip.chip_of(*chip.tile_of(int(p))) for p in places}))
     for i, name in enumerate(RESOURCES):

@@ -181,6 +181,7 @@ class Resources:
         self._bits: dict[tuple[object, ...], tuple[int, SynapticKind]] = {}
         self._signatures: dict[tuple[str, int, Range], NDArray[np.bool_]] = {}
         self._distinct_rows: dict[tuple[str, int, Range], tuple[NDArray[np.bool_], bytes]] = {}
+        self._prefix: dict[str, NDArray[np.int32]] = {}
         self.fitting: dict[tuple[object, ...], bool] = {}
         """Cells and channel cuts that were found to fit, or not (`tiling`)."""
         self._taps: dict[tuple[str, Range], tuple[NDArray[np.int64], bool]] = {}
@@ -329,9 +330,23 @@ class Resources:
         key = (wire.projection.name, channels)
         if key not in self._taps:
             assert isinstance(wire.form, WindowForm)
-            taps = tap_counts(wire.form, channels)
+            if wire.form.groups == 1:
+                below = self._below(wire)
+                taps = (below[channels[1]] - below[channels[0]]).astype(np.int64)
+            else:
+                taps = tap_counts(wire.form, channels)
             self._taps[key] = (taps, bool(np.all(taps > 0)))
         return self._taps[key]
+
+    def _below(self, wire: Wire) -> NDArray[np.int32]:
+        """Weights other than zero in the target channels below each, ``(c_out + 1, c_in, kh, kw)``."""
+        name = wire.projection.name
+        if name not in self._prefix:
+            weight = wire.form.weight
+            prefix = np.zeros((len(weight) + 1, *weight.shape[1:]), np.int32)
+            np.cumsum(weight != 0, axis=0, out=prefix[1:])
+            self._prefix[name] = prefix
+        return self._prefix[name]
 
     def at_most(
         self, wire: Wire, rows: Range, columns: Range, n_channels: int, n_neurons: int
@@ -552,8 +567,9 @@ def reach_mask(
     c, kh, kw = taps.shape
     pairs = (y[:, None, :, None] & x[None, :, None, :]).reshape(-1, kh * kw)
     # counts below 2**24 are exact in float32
-    hits = (taps.reshape(c, -1) > 0).astype(np.float32) @ pairs.T.astype(np.float32)
-    return (hits > 0).reshape(c, len(y), len(x))
+    some = np.greater(taps.reshape(c, -1), 0).astype(np.float32)
+    hits: NDArray[np.bool_] = (some @ pairs.T.astype(np.float32)) > 0
+    return hits.reshape(c, len(y), len(x))
 
 
 def part_key(forms: Sequence[WindowForm], axis: int, part: Range) -> tuple[int, ...]:

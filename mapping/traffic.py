@@ -17,10 +17,11 @@ from pmsm_hw.operators import chw
 
 if TYPE_CHECKING:
     from pmsm_hw.mapping.assignment import Block
+    from pmsm_hw.mapping.chip import Chip
     from pmsm_hw.mapping.resources import Resources
     from pmsm_hw.network import Network
 
-__all__ = ["IO", "Traffic", "core_traffic", "rates_of"]
+__all__ = ["IO", "Traffic", "core_traffic", "measured_traffic", "rates_of"]
 
 IO = -1
 """Source index of messages that enter through the I/O port."""
@@ -207,3 +208,36 @@ class _Homes:
             starts = np.maximum(edge[first:last], bounds[0]) - bounds[0]
             sent = np.add.reduceat(sent, starts, axis=axis)
         return home[tuple(at)].reshape(-1), sent.reshape(-1)
+
+
+def measured_traffic(
+    network: Network, x: ArrayLike | MappingType[str, ArrayLike], n_steps: int, chip: Chip
+) -> dict[str, NDArray[np.float64]]:
+    """Messages of each neuron per sample, from a run of the reference.
+
+    Parameters
+    ----------
+    network
+        What to run.
+    x, n_steps
+        Inputs and steps, as for `reference.run`.
+    chip
+        Says how spikes travel: one message per spike, or one per unit.
+
+    Returns
+    -------
+    dict
+        By population, ``(n_neurons,)`` float64: what `map_network` takes as ``traffic``.
+    """
+    from pmsm_hw import reference
+    from pmsm_hw.mapping.resources import spike_mode
+
+    units = reference.units_of(network, x, n_steps)
+    traffic = {}
+    for activity in reference.simulate(network, units, n_steps):
+        population = network[activity.name]
+        sent = np.abs(activity.spikes)
+        if spike_mode(population, chip) == "graded":
+            sent = np.minimum(sent, 1)
+        traffic[activity.name] = sent.sum(axis=1).mean(axis=0).reshape(-1).astype(np.float64)
+    return traffic

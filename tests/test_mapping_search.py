@@ -1,0 +1,254 @@
+"""Objectives, placement, traffic, bounds, time limits and pictures of mappings."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pmsm_hw import Conv2d, Dense, Input, Network, PolarityMultiSpike, Readout, reference
+from pmsm_hw.errors import MappingError
+from pmsm_hw.mapping import load_chip, map_network, measured_traffic, xy_route
+from pmsm_hw.mapping.mapper import measure
+from pmsm_hw.mapping.placement import (
+    curve_order,
+    hilbert_index,
+    links_of,
+    place,
+    region,
+    total_hops,
+)
+from pmsm_hw.mapping.plots import plot_mapping, tile_link_load, tile_utilisation
+from pmsm_hw.mapping.resources import Resources
+from pmsm_hw.mapping.routing import link_loads, tree_links
+from pmsm_hw.mapping.tiling import cut_network, grid_entries, lower_bound
+from pmsm_hw.mapping.traffic import IO, Traffic, core_traffic, rates_of
+
+
+@pytest.fixture(scope="module")
+def network():
+    rng = np.random.default_rng(3)
+
+    def weight(*shape):
+        return rng.integers(-100, 101, shape).astype(np.int8)
+
+    def spiking(name, *shape):
+        return PolarityMultiSpike(
+            name=name, shape=shape, theta=np.array(900), levels=(1, 2), overflow="saturate"
+        )
+
+    return Network(
+        name="small-cnn",
+        populations=(
+            Input(name="in", shape=(2, 16, 16), levels=(0, 15)),
+            spiking("c1", 12, 16, 16),
+            spiking("c2", 24, 8, 8),
+            spiking("f", 100),
+            Readout(name="out", shape=(10,), overflow="saturate"),
+        ),
+        projections=(
+            Conv2d(source="in", target="c1", weight=weight(12, 2, 3, 3), padding=1),
+            Conv2d(source="c1", target="c2", weight=weight(24, 12, 3, 3), padding=1, stride=2),
+            Dense(source="c2", target="f", weight=weight(100, 1536)),
+            Dense(source="f", target="out", weight=weight(10, 100)),
+        ),
+        max_steps=2,
+    )
+
+
+def test_no_mapping_beats_the_bound_and_all_objectives_hold(network):
+    chip = load_chip("loihi1")
+    mappings = {o: map_network(network, chip, objective=o) for o in ("cores", "latency", "energy")}
+    for mapping in mappings.values():
+        mapping.check(network)
+        assert mapping.metrics["lower_bound"] <= mapping.metrics["n_cores"] == len(mapping.cores)
+    assert len(mappings["cores"].cores) <= len(mappings["energy"].cores)
+    assert mappings["energy"].metrics["deliveries"] <= mappings["cores"].metrics["deliveries"]
+
+
+def test_bound_on_neurons_alone_is_their_ratio():
+    network = Network(
+        populations=(
+            Input(name="in", shape=(1,), levels=(0, 1)), Readout(name="out", shape=(5000,)),
+        ),
+        projections=(Dense(source="in", target="out", weight=np.ones((5000, 1), np.int8)),),
+    )  # fmt: skip
+    resources = Resources(network, load_chip("loihi1"))
+    assert cut_network(resources).bound.cores == 5  # 5000 / 1024
+    assert lower_bound is not None
+
+
+def test_same_seed_same_mapping(network):
+    chip = load_chip("loihi1")
+    assert map_network(network, chip, seed=5) == map_network(network, chip, seed=5)
+
+
+def test_entries_of_grids_equal_the_general_count(network):
+    resources = Resources(network, load_chip("toy"))
+    cut = cut_network(resources)
+    for name in cut.blocks:
+        alone = [[block] for blocks in cut.blocks.values() for block in blocks]
+        assert np.array_equal(cut.entries[name], resources.output_entries(name, alone))
+    assert grid_entries(resources, "out", {}).sum() == 0
+
+
+def test_traffic_equals_a_count_neuron_by_neuron(network):
+    chip = load_chip("loihi1")
+    mapping = map_network(network, chip)
+    resources = Resources(network, chip)
+    cores = [mapping.blocks_of(core) for core in mapping.cores]
+    rng = np.random.default_rng(0)
+    rates = rates_of(network, {p.name: rng.random(p.n_neurons) for p in network})
+    traffic = core_traffic(resources, cores, rates)
+    want = {}
+    for target, blocks in enumerate(cores):
+        for q in network.projections:
+            reached = np.zeros(network[q.source].n_neurons, bool)
+            for block in blocks:
+                if block.population == q.target:
+                    from pmsm_hw.mapping import fan_out
+
+                    reached |= fan_out(network, q, block) > 0
+            home = (
+                np.full(reached.size, IO)
+                if q.source == "in"
+                else np.searchsorted(mapping.cores, mapping.core_of(network, q.source))
+            )
+            for n in np.flatnonzero(reached):
+                key = (int(home[n]), target)
+                want[key] = want.get(key, 0.0) + rates[q.source].reshape(-1)[n]
+    got = {
+        (int(a), int(b)): m
+        for a, b, m in zip(traffic.source, traffic.target, traffic.messages, strict=True)
+    }
+    assert got.keys() == want.keys()
+    assert np.allclose([got[k] for k in want], list(want.values()))
+    grouped = core_traffic(resources, cores, rates, group=4)
+    assert grouped.messages.sum() == pytest.approx(traffic.messages.sum())
+    assert grouped.inter_core == pytest.approx(traffic.inter_core)
+    assert traffic.deliveries == pytest.approx(sum(m for (a, _), m in want.items() if a != IO))
+    assert traffic.inter_core == pytest.approx(
+        sum(m for (a, b), m in want.items() if a not in (IO, b))
+    )
+
+
+def test_measured_traffic_counts_messages_of_the_reference(network):
+    rng = np.random.default_rng(1)
+    x = rng.integers(0, 16, (3, 2, 16, 16))
+    result = reference.run(network, x, 2)
+    unit = measured_traffic(network, x, 2, load_chip("loihi1"))
+    graded = measured_traffic(network, x, 2, load_chip("toy"))
+    spikes = result.spikes["c1"].reshape(3, 2, -1)
+    assert np.allclose(unit["c1"], np.abs(spikes).sum(axis=1).mean(axis=0))
+    assert np.allclose(graded["c1"], (spikes != 0).sum(axis=1).mean(axis=0))
+    mapping = map_network(network, load_chip("loihi1"), traffic=unit)
+    assert mapping.metrics["deliveries"] != map_network(
+        network, load_chip("loihi1")
+    ).metrics["deliveries"]  # fmt: skip
+
+
+def ring(n):
+    """Cores that talk to the next one only."""
+    source = np.arange(n)
+    return Traffic(source=source, target=(source + 1) % n, messages=np.ones(n))
+
+
+def test_placement_is_a_permutation_much_better_than_chance_and_seeded():
+    chip = load_chip("loihi1").on_board(2)
+    n = 200
+    links = links_of(ring(n), n)
+    places = place(chip, links, seed=1)
+    assert len(np.unique(places)) == n
+    assert 0 <= places.min() <= places.max() < chip.n_cores
+    assert np.array_equal(places, place(chip, links, seed=1))
+    slots = curve_order(chip, region(chip, n))
+    chance = np.random.default_rng(0).permutation(slots)[:n]
+    assert total_hops(chip, links, places) < 0.2 * total_hops(chip, links, chance)
+    # 50 tiles of 4 cores in a ring: at least one hop between neighbouring tiles
+    assert total_hops(chip, links, places) >= 50
+
+
+def test_placement_fills_as_few_tiles_as_can_be(network):
+    mapping = map_network(network, load_chip("loihi1"))
+    assert mapping.metrics["n_tiles"] == -(-len(mapping.cores) // 4)
+
+
+def test_region_fills_whole_chips_first():
+    chip = load_chip("nahuku")
+    tiles = region(chip, 256)
+    chips = {chip.chip_of(int(t) % chip.columns, int(t) // chip.columns) for t in tiles}
+    assert len(chips) == 2
+
+
+def test_hilbert_curve_visits_neighbours():
+    xy = np.array([(x, y) for y in range(8) for x in range(8)])
+    order = np.argsort(hilbert_index(8, xy[:, 0], xy[:, 1]))
+    steps = np.abs(np.diff(xy[order], axis=0)).sum(axis=1)
+    assert (steps == 1).all()
+
+
+def test_routes_go_along_x_first_and_loads_add_up():
+    route = xy_route((1, 2), (3, 1))
+    assert [(link.x, link.y, link.direction) for link in route] == [(1, 2, 0), (2, 2, 0), (3, 2, 3)]
+    assert xy_route((2, 2), (2, 2)) == ()
+    rng = np.random.default_rng(0)
+    source, target = rng.integers(0, 5, (2, 100, 2))
+    weight = rng.random(100)
+    loads = link_loads(5, 5, source, target, weight)
+    want = np.zeros((5, 5, 4))
+    for s, t, w in zip(source.tolist(), target.tolist(), weight, strict=True):
+        for link in xy_route(tuple(s), tuple(t)):
+            want[link.y, link.x, link.direction] += w
+    assert np.allclose(loads, want)
+
+
+def test_multicast_tree_shares_links():
+    tree = tree_links((0, 0), [(2, 0), (2, 2), (2, 1)])
+    assert len(tree) == 4  # two east, two north
+    assert len(set(tree)) == 4
+    reached = {link.end for link in tree}
+    assert {(2, 0), (2, 1), (2, 2)} <= reached
+
+
+def test_metrics_follow_from_places():
+    chip = load_chip("loihi1")
+    traffic = Traffic(
+        source=np.array([0, 1, IO]), target=np.array([1, 0, 1]), messages=np.array([3.0, 1.0, 2.0]),
+        deliveries=4.0, inter_core=4.0, inputs=2.0,
+    )  # fmt: skip
+    places = np.array([0, 4 * 9])  # tiles (0, 0) and (1, 1)
+    loads, metrics = measure(chip, places, traffic)
+    assert metrics["mean_hops"] == 2.0
+    assert metrics["total_hops"] == 2 * 3 + 2 * 1 + 2 * 2
+    assert metrics["max_link_load"] == 5.0
+    assert loads[0, 0, 0] == 5.0  # east from (0, 0): 3 + 2 inputs
+    assert loads[0, 1, 2] == 5.0  # then north
+
+
+def test_time_limit_gives_a_valid_mapping(network):
+    mapping = map_network(network, load_chip("loihi1"), time_limit_s=1e-6)
+    mapping.check(network)
+    for bad in (0, -1, float("nan"), float("inf")):
+        with pytest.raises(MappingError, match="time limit"):
+            map_network(network, load_chip("loihi1"), time_limit_s=bad)
+
+
+def test_progress_names_the_stages(network):
+    lines = []
+    map_network(network, load_chip("loihi1"), progress=lines.append)
+    text = "\n".join(lines)
+    for stage in ("counting c1", "cutting", "packing", "placing", "checking"):
+        assert stage in text
+
+
+def test_heat_maps_show_usage_and_loads(network, tmp_path):
+    pytest.importorskip("matplotlib", reason="plots need matplotlib (extra 'plot')")
+    mapping = map_network(network, load_chip("loihi1"))
+    share = tile_utilisation(mapping, "neurons")
+    assert share.shape == (4, 8)
+    assert share.sum() * 4 * 1024 == pytest.approx(network.n_neurons)
+    assert tile_link_load(mapping).max() == mapping.metrics["max_link_load"]
+    plot_mapping(mapping, tmp_path / "mesh.png")
+    assert (tmp_path / "mesh.png").read_bytes()[:4] == b"\x89PNG"
+    assert [p.name for p in tmp_path.iterdir()] == ["mesh.png"]
+    with pytest.raises(MappingError, match="'watts' is not one of neurons"):
+        tile_utilisation(mapping, "watts")
