@@ -30,7 +30,7 @@ $(UV):
 .setup/venv-lava: pyproject.toml $(UV)
 	@mkdir -p .setup
 	$(if $(PYENV_310),PYENV_VERSION=$(PYENV_310)) $(UV) venv --quiet --allow-existing --python 3.10 .venv-lava
-	$(UV) pip install --quiet --python .venv-lava/bin/python -e '.[lava,nir,dev]'
+	$(UV) pip install --quiet --python .venv-lava/bin/python -e '.[lava,nir,plot,dev]'
 	@touch $@
 
 demo: setup
