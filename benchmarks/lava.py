@@ -235,7 +235,9 @@ def main() -> None:
     if options.quick:
         blocks = {name: {k: n // 3 for k, n in b.items()} for name, b in blocks.items()}
     n_images = 50 if options.quick else 200
-    rows, extra = [], {}
+    rows: list[dict[str, Any]] = []
+    # waiting processes: what else the machine did meanwhile
+    extra: dict[str, Any] = {"load average before": os.getloadavg()[0]}
     for name in SHAPES:
         times = measure(name, n_starts, n_blocks, blocks[name])
         run_s = end_to_end(name, n_images)
