@@ -47,6 +47,23 @@ def test_modes_and_reference_agree(seed: int, n_steps: int, n_samples: int) -> N
     cycled = emulate(network, mapping, x, n_steps, mode="cycle")
     assert_equal(network, counted, cycled, result)
     check_times(cycled)
+    check_bounds(counted, cycled)
+
+
+def check_bounds(counted: Report, cycled: Report) -> None:
+    """No step ends before its busiest core, nor later than if everything came after everything."""
+    assert (cycled.timing.step_ps >= counted.timing.step_ps).all()
+    profile = cycled.mapping.chip.profile(cycled.profile)
+    hops = cycled.counts.hops.sum(axis=(0, 1))
+    serial = sum(
+        int(n) * round(getattr(profile.time, f"hop_{d}").value * 1000)
+        for n, d in zip(hops, ("east", "west", "north", "south"), strict=True)
+    )
+    assert profile.time.within_tile is not None
+    serial += int(cycled.counts.messages_in.sum()) * round(profile.time.within_tile.value * 1000)
+    cores = counted.timing.cores
+    serial += round(1000 * float((cores.update_ns + cores.receive_ns).sum()))
+    assert round(1000 * cycled.timing.cores.work_ns) <= serial
 
 
 def check_times(cycled: Report) -> None:

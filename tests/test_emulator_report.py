@@ -223,6 +223,14 @@ def test_windowed_macs_leave_padding_out() -> None:
         assert dense_macs(network) == expected
 
 
+def test_importing_the_front_door_is_light() -> None:
+    code = (
+        "import sys, pmsm_hw.emulator; "
+        "assert not {'numba', 'scipy', 'pydantic', 'torch', 'rich'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 # -- the same bytes everywhere -----------------------------------------------------------------
 
 SCRIPT = """
