@@ -54,6 +54,7 @@ def workers_for(large: bool) -> Workers:
 
 @lru_cache(maxsize=1)
 def _controller() -> ThreadpoolController:
+    from scipy.linalg import blas  # noqa: F401 - its library is one of those to be limited
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()
