@@ -79,3 +79,29 @@ def test_a_constant_channel_gets_the_step_of_its_layer(value: float) -> None:
     shared = pnn.choose_theta(x, PolarityQuant((0, 4)), "mse", "here")
     alone = pnn.choose_theta(x[:, :1], PolarityQuant((0, 4)), "mse", "here")
     assert each.tolist() == [alone.item(), shared.item()]
+
+
+def test_mixed_precision_trains_alike_and_leaves_float32_weights() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(256, 1, 4, 4, generator=generator)
+    y = (x.sum((1, 2, 3)) > 0).long()
+    seen: list[torch.dtype] = []
+    models = []
+    for mixed in (False, True):
+        torch.manual_seed(0)
+        model = nn.Sequential(
+            nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(32, 2)
+        )
+        quantized = pnn.quantize(model, levels=(2, 4), gains=(4, 1), calibration=x)
+        hook = quantized.get_submodule("0").register_forward_hook(
+            lambda m, a, out: seen.append(out.dtype)
+        )
+        data = pnn.loader(x, y, batch_size=32)
+        pnn.finetune(quantized, data, epochs=4, learning_rate=0.02, mixed_precision=mixed)
+        hook.remove()
+        assert all(p.dtype == torch.float32 for p in quantized.parameters())
+        models.append(quantized)
+    assert set(seen[: len(seen) // 2]) == {torch.float32}
+    assert set(seen[len(seen) // 2 :]) == {torch.bfloat16}
+    plain, mixed_model = (pnn.accuracy(m, x, y) for m in models)
+    assert min(plain, mixed_model) > 0.85
