@@ -124,6 +124,18 @@ def test_forms_of_a_residual_network(residual: Any) -> None:
     assert all(0 <= p["weight_error"] < 0.02 for p in data["populations"] if p["weight_error"])
 
 
+def test_pooling_is_relayed_where_spikes_are_graded(residual: Any) -> None:
+    x = torch.rand(4, 2, 4, 6)
+    graded, _ = convert(residual, x)
+    unit, _ = convert(residual, x, target_spikes="unit")
+    assert "act2.pool" in graded
+    assert "act2.pool" not in unit
+    first, second = (reference.run(n, x.numpy()) for n in (graded, unit))
+    np.testing.assert_array_equal(first.spikes["act2"], second.spikes["act2"])
+    with pytest.raises(ConversionError, match="target_spikes"):
+        convert(residual, x, target_spikes="rate")  # type: ignore[arg-type]
+
+
 def test_small_residual_branch_is_rounded_finer(residual: Any) -> None:
     with torch.no_grad():
         residual.conv2.weight *= 0.02  # the identity's weights set the scale

@@ -46,6 +46,7 @@ def convert(
     max_steps: int = 8,
     rule: str = "carry",
     pooling: Pooling = "auto",
+    target_spikes: Literal["graded", "unit"] = "graded",
     overflow: Literal["error", "saturate"] = "error",
     input_scale: float | None = None,
     input_levels: Sequence[int] | None = None,
@@ -62,7 +63,9 @@ def convert(
         batch of the report. By default the batch that `quantize` or `integer_model` was given.
     name
         Of the network.
-    weight_bits, per_channel, max_steps, rule, pooling, overflow, input_scale, input_levels
+    weight_bits, per_channel, max_steps, rule, pooling, target_spikes, overflow
+        See `integer_model`.
+    input_scale, input_levels
         See `integer_model`.
 
     Returns
@@ -81,7 +84,8 @@ def convert(
             example_input = getattr(model, "examples", ())
         integer = integer_model(
             model, example_input, weight_bits=weight_bits, per_channel=per_channel,
-            max_steps=max_steps, rule=rule, pooling=pooling, overflow=overflow,
+            max_steps=max_steps, rule=rule, pooling=pooling, target_spikes=target_spikes,
+            overflow=overflow,
             input_scale=input_scale, input_levels=input_levels, spare_bits=0,
         )  # fmt: skip
     network = integer.network(name)

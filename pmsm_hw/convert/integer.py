@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias, cast
+from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -122,6 +122,7 @@ def integer_model(
     max_steps: int = 8,
     rule: str = "carry",
     pooling: Pooling = "auto",
+    target_spikes: Literal["graded", "unit"] = "graded",
     overflow: str = "error",
     input_scale: float | None = None,
     input_levels: Sequence[int] | None = None,
@@ -148,7 +149,12 @@ def integer_model(
     rule
         ``"carry"``, ``"reset"`` or ``"bounded"``.
     pooling
-        ``"fold"``, ``"relay"`` or ``"auto"``.
+        Average pooling: ``"fold"`` it into the next projection (larger kernels), let a
+        ``"relay"`` population send the sums (more neurons), or ``"auto"``: what takes fewer
+        synaptic operations.
+    target_spikes
+        How the chip in mind sends spikes, for ``"auto"``: a spike k as one ``"graded"`` message,
+        or as |k| ``"unit"`` ones, in which relayed sums are dear.
     overflow
         ``"error"``, or ``"saturate"`` where the proof fails.
     input_scale, input_levels
@@ -177,6 +183,14 @@ def integer_model(
             actual=weight_bits,
             limit=(2, 8),
         )
+    if target_spikes not in ("graded", "unit"):
+        raise ConversionError(
+            "target_spikes",
+            f"{target_spikes!r} is not one of graded, unit",
+            remedy="choose one of them",
+            actual=target_spikes,
+            limit=("graded", "unit"),
+        )
     if overflow not in ("error", "saturate"):
         raise ConversionError(
             "overflow",
@@ -196,7 +210,8 @@ def integer_model(
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     examples = tuple(x.to(device) for x in as_tensors(example_input))
     lowering = Lowering(
-        model, examples, pooling=pooling, input_scale=input_scale, input_levels=levels,
+        model, examples, pooling=pooling, unit_spikes=target_spikes == "unit",
+        input_scale=input_scale, input_levels=levels,
         relay_reach=lambda source: _payload_range(source, settings),
     )  # fmt: skip
     return IntegerModel(model, lowering, settings, examples, spare_bits)
@@ -250,6 +265,7 @@ class IntegerModel(nn.Module):
                 "max_steps": settings.max_steps,
                 "rule": settings.rule,
                 "pooling": lowering.pooling,
+                "target_spikes": "unit" if lowering.unit_spikes else "graded",
                 "overflow": "saturate" if settings.saturate else "error",
             }
         }

@@ -133,7 +133,9 @@ class Lowering:
         One batch per input; gives the shapes.
     pooling
         ``"fold"`` average pooling into the next projection, ``"relay"`` it through a population, or
-        take the one with fewer synapses plus neurons (``"auto"``).
+        take the one with fewer synaptic operations plus neurons (``"auto"``).
+    unit_spikes
+        Whether ``"auto"`` counts a spike k as |k| messages, or as one.
     input_scale, input_levels
         For inputs that no `InputQuant` quantizes.
     relay_reach
@@ -151,6 +153,7 @@ class Lowering:
         examples: tuple[Tensor, ...],
         *,
         pooling: Pooling = "auto",
+        unit_spikes: bool = False,
         input_scale: float | None = None,
         input_levels: tuple[int, int] | None = None,
         relay_reach: Callable[[Any], tuple[int, int]] = lambda source: (0, 0),
@@ -158,6 +161,7 @@ class Lowering:
         self.model = model
         self.relay_reach = relay_reach
         self.pooling = pooling
+        self.unit_spikes = unit_spikes
         self.input_scale, self.input_levels = input_scale, input_levels
         if pooling not in ("auto", "fold", "relay"):
             raise ConversionError(
@@ -678,26 +682,34 @@ class Lowering:
     def _prefers_fold(
         self, builder: _Builder, part: Expression, layer: Window | Matrix, relay: RelayPlan
     ) -> bool:
-        """Whether folding a pooled term takes no more synapses and neurons than a relay."""
+        """Whether folding a pooled term takes no more synaptic operations and neurons than a relay.
+
+        Counted with every neuron sending one spike. Graded, a relay sends one message for a whole
+        window. In unit spikes it sends the payloads of all, so nothing is saved, and a gain costs.
+        """
         if self.pooling != "auto":
             return self.pooling == "fold"
+        source = builder.populations[relay.source]
+        n_source, n_relay = math.prod(source.shape), math.prod(relay.shape)
         taps = math.prod(relay.pool.kernel)
-        cost = 0
-        if relay.name not in builder.populations:
-            cost = math.prod(relay.shape) * (1 + taps)
         if isinstance(layer, Matrix):
-            n_source = math.prod(builder.populations[relay.source].shape)
-            return len(layer.weight) * (n_source - math.prod(relay.shape)) <= cost
-        kernel = layer.weight.shape[2:]
-        reach = math.prod(
-            (k - 1) * d * s + t
-            for k, d, s, t in zip(
-                kernel, layer.dilation, relay.pool.stride, relay.pool.kernel, strict=True
+            folded, relayed = len(layer.weight) * n_source, len(layer.weight) * n_relay
+        else:
+            kernel = layer.weight.shape[2:]
+            reach = math.prod(
+                (k - 1) * d * s + t
+                for k, d, s, t in zip(
+                    kernel, layer.dilation, relay.pool.stride, relay.pool.kernel, strict=True
+                )
             )
-        )
-        n_windows = math.prod(part.windowed_shape(layer)[1:])
-        per_tap = layer.weight.numel() // math.prod(kernel) * n_windows
-        return per_tap * (reach - math.prod(kernel)) <= cost
+            n_windows = math.prod(part.windowed_shape(layer)[1:])
+            relayed = layer.weight.numel() * n_windows
+            folded = relayed // math.prod(kernel) * reach
+        if self.unit_spikes and isinstance(source, NeuronPlan):
+            relayed *= taps * max(abs(gain) for gain in source.quantizer.gains)
+        if relay.name not in builder.populations:
+            relayed += n_relay * (1 + taps)
+        return folded <= relayed
 
     def _relayed(self, builder: _Builder, part: Expression) -> tuple[RelayPlan, Expression] | None:
         """The relay population that could send a pooled term, and what it sends."""
