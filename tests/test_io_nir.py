@@ -580,6 +580,26 @@ def test_hostile_files_are_refused(tmp_path, change, message):
     assert message in refusal(path)
 
 
+def test_damaged_heaps_of_texts_are_refused(tmp_path):
+    # HDF5 itself loops for ever on the first of these
+    path = tmp_path / "g.nir"
+    plain_file(path)
+    sound = path.read_bytes()
+    heap = sound.index(b"GCOL")
+    for start, damage in (
+        (16, bytes(16)),  # free space of size 0
+        (16 + 8, b"\xff" * 8),  # an object larger than the file
+        (8, b"\xff" * 8),  # a heap larger than the file
+        (8, bytes(8)),
+        (0, b"XXXX"),
+        (4, b"\x02"),
+    ):
+        data = bytearray(sound)
+        data[heap + start : heap + start + len(damage)] = damage
+        path.write_bytes(data)
+        refusal(path)
+
+
 def test_other_files_are_refused(tmp_path):
     path = tmp_path / "g.nir"
     assert "is not an existing file" in refusal(path)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ MAX_ARRAY_BYTES = 1 << 34
 MAX_TEXTS = 4 * MAX_ITEMS
 """Most texts of one dataset."""
 
+_HEAP_REFERENCE = np.dtype([("length", "<u4"), ("address", "<u8"), ("index", "<u4")])
 _MAX_CHUNK_BYTES = 1 << 24
 _MAX_DEFLATE = 1032  # deflate cannot shrink anything further
 
@@ -36,6 +37,8 @@ class Reader:
     file: h5py.File
     n_bytes: int
     left: int = field(init=False)
+    heaps: dict[int, dict[int, bytes]] = field(init=False, default_factory=dict)
+    heap_bytes: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         self.left = min(self.n_bytes * _MAX_DEFLATE, MAX_ARRAY_BYTES)
@@ -144,19 +147,76 @@ class Reader:
                 MAX_TEXTS,
             )
 
+        import h5py
+
+        if dataset.size == 0:
+            return []
+        info = h5py.check_string_dtype(dataset.dtype)
+        if info.length is None:
+            flat = self._heap_texts(dataset)
+        else:
+            flat = self.values(dataset, 2).reshape(-1).tolist()
+        texts = [self._text(dataset, value) for value in flat]
         if dataset.shape == ():
-            return self._text(dataset, dataset[()])
-        # each text may claim as much as the file holds: few at a time if that is much
-        row = max(1, dataset.size // max(dataset.shape[0], 1))
-        n_rows = max(1, _MAX_CHUNK_BYTES // self.n_bytes // row)
-        found: list[Any] = []
-        for first in range(0, dataset.shape[0], n_rows):
-            for values in dataset[first : first + n_rows]:
-                if isinstance(values, np.ndarray):
-                    found.append([self._text(dataset, value) for value in values])
-                else:
-                    found.append(self._text(dataset, values))
+            return texts[0]
+        if len(dataset.shape) == 1:
+            return texts
+        n_columns = dataset.shape[1]
+        return [texts[i : i + n_columns] for i in range(0, len(texts), n_columns)]
+
+    def _heap_texts(self, dataset: h5py.Dataset) -> list[bytes]:
+        """Texts of variable length, from the file's global heap.
+
+        HDF5 1.10 to 2.0 loop for ever on some damaged heaps, so they are walked here.
+        """
+        offset = dataset.id.get_offset()
+        stored = dataset.id.get_storage_size()
+        if offset is None or self.file.userblock_size or stored != 16 * dataset.size:
+            self.refuse(
+                f"dataset '{dataset.name}' holds texts of variable length in a layout that is not "
+                "read, only plain contiguous ones are",
+                "layout",
+            )
+        with open(self.file.filename, "rb") as file:
+            file.seek(offset)
+            raw = file.read(16 * dataset.size)
+            if len(raw) != 16 * dataset.size:
+                self.refuse(f"dataset '{dataset.name}' reaches beyond the end of the file")
+            found = []
+            for length, address, index in np.frombuffer(raw, _HEAP_REFERENCE).tolist():
+                objects = self._heap(file, address) if length else {}
+                text = objects.get(index, b"") if length else b""
+                if len(text) < length:
+                    self.refuse(f"dataset '{dataset.name}' refers to a text that is not there")
+                found.append(text[:length])
         return found
+
+    def _heap(self, file: BinaryIO, address: int) -> dict[int, bytes]:
+        """Objects of one collection of the global heap, by index."""
+        if address in self.heaps:
+            return self.heaps[address]
+        file.seek(min(address, self.n_bytes))
+        header = file.read(16)
+        size = int.from_bytes(header[8:], "little")
+        self.heap_bytes += size
+        if header[:5] != b"GCOL\x01" or not 16 <= size <= self.n_bytes - address:
+            self.refuse(f"has no sound heap of texts at byte {address:,}", address)
+        if self.heap_bytes > self.n_bytes:
+            self.refuse("has heaps of texts that overlap", self.heap_bytes, self.n_bytes)
+        data = header + file.read(size - 16)
+        objects: dict[int, bytes] = {}
+        at = 16
+        while at + 16 <= size:
+            index = int.from_bytes(data[at : at + 2], "little")
+            length = int.from_bytes(data[at + 8 : at + 16], "little")
+            if index == 0:  # the rest is free
+                break
+            if at + 16 + length > size:
+                self.refuse(f"has no sound heap of texts at byte {address:,}", address)
+            objects[index] = data[at + 16 : at + 16 + length]
+            at += 16 + -(-length // 8) * 8
+        self.heaps[address] = objects
+        return objects
 
     def _text(self, dataset: h5py.Dataset, value: object) -> str:
         if not isinstance(value, bytes) or len(value) > MAX_TEXT_BYTES:
