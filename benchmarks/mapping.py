@@ -256,8 +256,9 @@ def first_fit(resources: Resources) -> list[list[Block]]:
 
 def figures(resources: Resources, cores: list[list[Block]], places: np.ndarray) -> dict:
     """Metrics of any assignment, and how many cores exceed a limit."""
-    between = core_traffic(resources, cores, rates_of(resources.network, None))
     chip = resources.chip
+    rates = rates_of(resources.network, None)
+    between = core_traffic(resources, cores, rates, group=tiled(chip, len(cores)))
     if len(cores) > chip.n_cores:
         chip = chip.on_board(-(-len(cores) * chip.n_chips // chip.n_cores))
     _, metrics = measure(chip, places, between)
@@ -271,10 +272,17 @@ def figures(resources: Resources, cores: list[list[Block]], places: np.ndarray) 
     }
 
 
+def tiled(chip, n: int) -> int:
+    """Cores that stay together: those of a tile, in large mappings."""
+    return chip.mesh.cores_per_tile.value if n > 2048 else 1
+
+
 def along_curve(chip, n: int, shuffled: bool = False) -> np.ndarray:
     """Places of a board, along the Hilbert curve or shuffled."""
-    slots = curve_order(chip, region(chip, n))
-    return np.random.default_rng(0).permutation(slots)[:n] if shuffled else slots[:n]
+    slots = curve_order(chip, region(chip, n)).reshape(-1, tiled(chip, n))
+    if shuffled:
+        slots = np.random.default_rng(0).permutation(slots)
+    return slots.reshape(-1)[:n]
 
 
 def board_for(chip, n: int):

@@ -222,10 +222,10 @@ class Mapping:
             if "utilisation" not in k
         ]
         bound = self.metrics.get("lower_bound")
+        at_least = f" (no cut needs fewer than {int(bound):,})" if bound else ""
         title = (
             f"{self.network_name} on {self.chip.name}: {len(self.cores):,} of "
-            f"{self.chip.n_cores:,} cores"
-            f"{f' (no cut needs fewer than {int(bound):,})' if bound else ''}, objective {self.objective}, seed {self.seed}"
+            f"{self.chip.n_cores:,} cores{at_least}, objective {self.objective}, seed {self.seed}"
         )
         return "\n\n".join(
             (

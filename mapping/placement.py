@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Links", "curve_order", "links_of", "place", "region", "total_hops"]
 
 _MOVES_PER_CORE = 600
-_MAX_LOOKS = 600_000_000
+_MAX_LOOKS = 300_000_000
 """How many partners' places the annealing looks up at most: bounds its time on large networks."""
 _DRIFTS = 12
 

@@ -339,7 +339,7 @@ class Resources:
         return self._taps[key]
 
     def _below(self, wire: Wire) -> NDArray[np.int32]:
-        """Weights other than zero in the target channels below each, ``(c_out + 1, c_in, kh, kw)``."""
+        """Weights other than zero in the channels below each, ``(c_out + 1, c_in, kh, kw)``."""
         name = wire.projection.name
         if name not in self._prefix:
             weight = wire.form.weight

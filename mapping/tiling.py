@@ -14,6 +14,7 @@ agree.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Mapping as MappingType
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 from pmsm_hw.errors import CapacityError
 from pmsm_hw.mapping.assignment import Block
 from pmsm_hw.mapping.connectivity import group_channels, source_range
+from pmsm_hw.mapping.packing import pack
 from pmsm_hw.mapping.resources import list_bits, part_key, reach_mask
 from pmsm_hw.network import Input, PolarityMultiSpike, Population
 from pmsm_hw.operators import DenseForm, WindowForm, apply, chw
@@ -52,6 +54,7 @@ UNPLACED = -1
 _MAX_ROUNDS = 12
 _MAX_BUILDS = 16
 _IMPOSSIBLE = 1e9
+_PACKED_TO_COMPARE = 2000
 _SLACK = 1.05
 """How far an estimate may lie above a limit when the exact count is still worth a look."""
 
@@ -652,6 +655,7 @@ def cut_network(
         resources, counts, estimate, {k: _index(counts[k], g) for k, g in start.items()}, deadline
     )
     take(better, 0.02, n, b, e)
+    cuts = [(_cores_of(resources, n, grids), d, grids) for n, d, grids in cuts]
     fewest = min(n for n, _, _ in cuts)
     if objective == "energy":
         near = [cut for cut in cuts if cut[0] <= 1.1 * fewest]
@@ -666,11 +670,20 @@ def cut_network(
     )
 
 
+def _cores_of(resources: Resources, estimated: float, grids: MappingType[str, Grid]) -> float:
+    """Cores that a cut takes: packed for small networks, as estimated for large ones."""
+    if sum(grid.n_blocks for grid in grids.values()) > _PACKED_TO_COMPARE:
+        return estimated
+    blocks = {p.name: grid_blocks(p, grids[p.name]) for p in resources.placed}
+    entries = {name: grid_entries(resources, name, grids) for name in blocks}
+    return float(len(pack(resources, blocks, entries)))
+
+
 class _Estimate:
     """Cores that a cut will take when blocks share them, and its deliveries.
 
-    Blocks of a population count as equal; they join, population by population, the latest cores
-    that have room, as `packing.pack` does block by block.
+    Blocks of a population count as equal; they join cores population by population, largest
+    blocks first, as `packing.pack` does block by block.
     """
 
     def __init__(self, resources: Resources, counts: MappingType[str, Candidates]) -> None:
@@ -723,12 +736,22 @@ class _Estimate:
                 n,
                 tuple(min(max(a, 1e-9), c) for a, c in zip(need, self.capacity, strict=True)),
             )
-        for name in self.names:
+        p, q, r, t = self.capacity
+        shares = {name: (a / p, b / q, c / r, d / t) for name, (_, (a, b, c, d)) in needs.items()}
+        for name in sorted(self.names, key=lambda n: -max(shares[n])):
             left, (a, b, c, d) = needs[name]
-            for group in groups[::-1]:
+            u, v, w, z = shares[name]
+            fitting: list[tuple[float, int, list[float]]] = []
+            for group in groups:
+                e, f, g, h = group[0], group[1], group[2], group[3]
+                if e >= a and f >= b and g >= c and h >= d:
+                    e, f, g, h = e / p, f / q, g / r, h / t
+                    likeness = (e * u + f * v + g * w + h * z) / math.sqrt(
+                        e * e + f * f + g * g + h * h
+                    )
+                    fitting.append((-likeness, len(fitting), group))
+            for _, _, group in sorted(fitting):
                 each_ = int(min(group[0] / a, group[1] / b, group[2] / c, group[3] / d) + 1e-9)
-                if each_ < 1:
-                    continue
                 whole = min(int(group[4]), left // each_)
                 put, used = (each_, whole) if whole else (left, 1)
                 if group[4] > used:
@@ -742,7 +765,6 @@ class _Estimate:
                 if not left:
                     break
             if left:
-                p, q, r, t = self.capacity
                 each_ = max(1, int(min(p / a, q / b, r / c, t / d) + 1e-9))
                 for put, used in ((each_, left // each_), (left % each_, 1)):
                     if put and used:
@@ -750,7 +772,7 @@ class _Estimate:
         return sum(group[4] for group in groups), total
 
 
-_IMPROVE_EVALUATIONS = 16_000
+_IMPROVE_EVALUATIONS = 20_000
 """How often a population's needs are looked up, in all, while cuts are improved."""
 
 
