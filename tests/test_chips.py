@@ -175,3 +175,52 @@ def test_unknown_names_and_files():
         load_chip("nowhere/chip.toml")
     with pytest.raises(ChipFileError, match="no profile 'x'; use one of davies2018, sanafe"):
         load_chip("loihi1").profile("x")
+
+
+def test_files_may_extend_a_chip_that_ships(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        'extends = "loihi1"\nname = "mine"\ndescription = "more memory"\n[limits]\n'
+        'synapse_memory_bits = { value = 2097152, unit = "bits", source = "x", kind = "assumed" }\n'
+    )
+    mine, loihi = load_chip(path), load_chip("loihi1")
+    assert mine.limits.synapse_memory_bits.value == 2 * loihi.limits.synapse_memory_bits.value
+    assert mine.limits.neurons == loihi.limits.neurons
+    assert mine.profiles == loihi.profiles
+    message = refuse(tmp_path, 'extends = "loihi9"\nname = "mine"\n')
+    assert "extends 'loihi9', which is not a chip that ships; extend one of" in message
+    message = refuse(tmp_path, 'extends = "loihi1"\n[limits]\nneuron = 3\n')
+    assert "unknown key 'limits.neuron'" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "n_chips"),
+    [("kapoho_bay", 2), ("nahuku", 32), ("pohoiki_springs", 768), ("hala_point", 1152)],
+)
+def test_boards_join_the_meshes_of_their_chips(name, n_chips):
+    board = load_chip(name)
+    assert board.n_chips == n_chips
+    assert board.n_cores == 128 * n_chips
+    assert board.n_tiles == 32 * n_chips == board.columns * board.rows
+    corners = {board.chip_of(x, y) for x in (0, board.columns - 1) for y in (0, board.rows - 1)}
+    assert {0, n_chips - 1} <= corners
+    assert board.tile_of(board.n_cores - 1) == (board.columns - 1, board.rows - 1)
+
+
+def test_the_barrier_of_a_large_board_is_the_published_one():
+    time = load_chip("pohoiki_springs").profile("davies2018").time
+    assert time.barrier_ns(768 * 32) == 16200
+    assert time.barrier_ns(32) == 465
+
+
+def test_a_board_of_any_size():
+    chip = load_chip("loihi1").on_board(5)
+    assert 5 <= chip.n_chips <= 8
+    assert chip.limits == load_chip("loihi1").limits
+
+
+def test_loihi_2_energies_are_marked_as_assumed():
+    chip = load_chip("loihi2")
+    for key, quantity in chip.quantities():
+        if ".energy." in key:
+            assert quantity.kind == "assumed", key
