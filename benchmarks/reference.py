@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -232,14 +233,15 @@ def main() -> None:
         options.json,
         title="Reference: exact integers against float32",
         what=(
-            f"Batch {BATCH} of 3x32x32 images, T = 1, random weights; `reference.run` (weights "
-            "int8, prepared anew in each call) against torch's float32 forward of the same network "
-            "(convolution, batch norm, ReLU, average pooling; `folded`: without batch norm, which "
-            "is folded into the convolutions), timed in turn in one process, medians. `peak_mb`: resident memory of a process that only "
-            "builds and runs the integer network. `fired`: mean share of neurons that fired."
+            f"Batch {BATCH} of 3x32x32 images, T = 1, random weights; `reference.run` against torch's "
+            "float32 forward of the same network (convolution, batch norm, ReLU, average pooling; "
+            "`folded`: without batch norm, which is folded into the convolutions), timed in turn in "
+            "one process, medians. `peak_mb`: resident memory of a process that only builds and runs "
+            "the integer network. `fired`: mean share of neurons that fired."
         ),
         rows=rows,
         quick=options.quick,
+        extra={"load_average_at_the_end": os.getloadavg()[0]},
     )
 
 

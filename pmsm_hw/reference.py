@@ -26,7 +26,7 @@ from pmsm_hw.network import (
     Readout,
 )
 from pmsm_hw.operators import Operator, chw, exact_dtype, lowered
-from pmsm_hw.workers import scratch, workers_for
+from pmsm_hw.workers import Workers, scratch, workers_for
 
 __all__ = [
     "Activity",
@@ -333,8 +333,8 @@ def run(
     record
         Names of the populations whose spikes to return; all by default.
     memory_mb
-        Memory to work in, beside inputs and results, MB: as many samples at a time as fit in it,
-        one at least.
+        Memory to work in, beside inputs, results and the weights in floating point, MB: as many
+        samples at a time as fit in it, one at least.
 
     Returns
     -------
@@ -618,9 +618,7 @@ def simulate(
     updates = batch * n_steps * sum(p.n_neurons for p in network)
     large = updates >= _LARGE_UPDATES
     workers = workers_for(large)
-    neurons = [p for p in network if not isinstance(p, Input)]
-    made = workers.map(lambda p: _Layer(network, p, large), neurons)
-    layers = {p.name: layer for p, layer in zip(neurons, made, strict=True)}
+    layers = _layers(network, large, workers)
     inputs = {p.name: _channels_last(units[p.name], p) for p in network.inputs}
     if network.is_recurrent:
         yield from _simulate_by_step(network, layers, inputs, batch, n_steps)
@@ -633,7 +631,7 @@ def simulate(
             payloads[name] = inputs[name]
             yield Activity(population, inputs[name], None, None)
             continue
-        layer = layers.pop(name)
+        layer = layers[name]
         sources = [_distinct_steps(payloads[q.source]) for q in layer.projections]
         trace = layer.trace(batch, n_steps)
 
@@ -691,6 +689,23 @@ _LARGE_UPDATES = 2_000_000
 
 _BLOCK_UPDATES = 1 << 20
 """Neuron updates whose input is held at a time: a few MB."""
+
+
+_KEPT_WEIGHTS = 1 << 26
+"""Most weights of a network whose prepared form (4 or 8 bytes each) is kept with it."""
+
+
+def _layers(network: Network, large: bool, workers: Workers) -> dict[str, _Layer]:
+    """Every population made ready to run; kept with the network for its next run."""
+    kept: dict[bool, dict[str, _Layer]] = network.__dict__.setdefault("_prepared_layers", {})
+    if large in kept:
+        return kept[large]
+    neurons = [p for p in network if not isinstance(p, Input)]
+    made = workers.map(lambda p: _Layer(network, p, large), neurons)
+    layers = {p.name: layer for p, layer in zip(neurons, made, strict=True)}
+    if sum(q.weight.size for q in network.projections) <= _KEPT_WEIGHTS:
+        kept[large] = layers
+    return layers
 
 
 def _slices(n: int, size: int) -> list[slice]:
@@ -857,7 +872,8 @@ class _Trace:
         self.rule = _RULES[population.rule if fires else "readout"]
         levels: tuple[int, int] = population.levels if fires else (0, 0)
         self.levels = levels
-        self._spikes = np.zeros((batch, n_steps, *rows), layer.spike_type)
+        make = np.empty if fires else np.zeros
+        self._spikes = make((batch, n_steps, *rows), layer.spike_type)
         self._active = np.empty((batch, n_steps, *rows), np.bool_)
         self._saturations = np.zeros(batch, np.int64)
 
