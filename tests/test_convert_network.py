@@ -431,6 +431,25 @@ def test_refusals_name_module_reason_and_remedy() -> None:
     assert "'2' (Branch)" in refused(lambda: convert(seq(q, act, Branch()), x))
 
 
+def test_constants_per_neuron_become_biases() -> None:
+    class Embedded(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.quant, self.conv = InputQuant(1 / 8, (0, 8)), torch.nn.Conv2d(1, 2, 3, padding=1)
+            self.position = torch.nn.Parameter(torch.randn(1, 2, 4, 5) * 0.3)
+            self.column = torch.nn.Parameter(torch.randn(5) * 0.3)
+            self.act = PolarityQuant((2, 4), theta=0.1)
+
+        def forward(self, x: Any) -> Any:
+            return self.act(self.column + self.conv(self.quant(x)) + self.position)
+
+    torch.manual_seed(0)
+    model, x = Embedded().eval(), torch.rand(40, 1, 4, 5)
+    network, report = convert(model, x)
+    assert network["act"].bias.shape == (2, 4, 5)  # type: ignore[attr-defined]
+    assert report.populations[0].differing_spikes < 0.01
+
+
 def test_pool_without_padding_counts() -> None:
     """Divisors that differ by position are exact too: the map is written out as a matrix."""
     torch.manual_seed(0)

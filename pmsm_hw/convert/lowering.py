@@ -850,7 +850,17 @@ class Lowering:
             return a.plus(b)
         x, constant = (a, b) if isinstance(a, Expression) else (b, a)
         assert isinstance(x, Expression)
-        return x.shifted(self._per_channel(node, x, constant))
+        return self._plus_constant(node, x, constant)
+
+    def _plus_constant(self, node: fx.Node, x: Expression, constant: Any) -> Expression:
+        """Add a number, one value per channel, or one per neuron (a position embedding)."""
+        c = torch.as_tensor(constant, dtype=torch.float64, device=x._device)
+        shape = (1,) * (x.n_axes + 2 - c.ndim) + tuple(c.shape)
+        if len(shape) == x.n_axes + 2 and shape[0] == 1 and any(n != 1 for n in shape[2:]):
+            fits = all(n in (1, m) for n, m in zip(shape[1:], x.shape, strict=True))
+            if fits:
+                return x.plus(Expression(x.shape, (), c.reshape(shape)[0].expand(x.shape)))
+        return x.shifted(self._per_channel(node, x, c))
 
     def _concatenation(self, node: fx.Node, parts: Any, dim: int) -> Expression:
         if not all(isinstance(p, Expression) for p in parts):
