@@ -31,8 +31,11 @@ __all__ = ["MODES", "Emulator", "emulate"]
 Mode = Literal["counts", "cycle"]
 MODES: tuple[Mode, ...] = ("counts", "cycle")
 
-_CHUNK_VALUES = 1 << 23
-"""Neurons x steps x samples that counts mode holds at once."""
+_CHUNK_VALUES = 1 << 20
+"""Neurons x steps x samples of the largest population that counts mode holds at once, and"""
+
+_CHUNK_FRAMES = 64
+"""steps x samples that it holds at least."""
 
 _CHUNK_STEPS = 256
 """Hardware steps between two chances to interrupt cycle mode."""
@@ -349,7 +352,7 @@ def _run_counts(
     generate_ps = np.zeros((n_cores + 1, n_hardware), np.int64)
     receive_ps = np.zeros((n_cores + 1, n_hardware), np.int64)
     largest = max(p.n_neurons for p in network)
-    chunk = max(1, _CHUNK_VALUES // (largest * n_steps))
+    chunk = max(-(-_CHUNK_FRAMES // n_steps), _CHUNK_VALUES // (largest * n_steps))
     blocks_of: dict[str, list[int]] = {}
     for i, name in enumerate(layout.block_populations):
         blocks_of.setdefault(name, []).append(i)

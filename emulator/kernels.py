@@ -842,15 +842,19 @@ def count_population(
                                 is_touched[core] = 1
                                 touched[n_touched] = core
                                 n_touched += 1
-                            for f in range(n):
-                                meeting[core, f] += once[f]
                             pair = pair_of[pop, core]
                             offset = entry_offset[e]
-                            for r in range(pair_row[pair] - row0, pair_row[pair + 1] - row0):
+                            first = pair_row[pair] - row0
+                            weight = np.int64(entry_synapses[offset])
+                            for f in range(n):
+                                meeting[core, f] += once[f]
+                                found[first, f] += weight * once[f]
+                            for r in range(first, pair_row[pair + 1] - row0):
                                 weight = np.int64(entry_synapses[offset])
                                 offset += 1
-                                for f in range(n):
-                                    found[r, f] += weight * once[f]
+                                if r > first:
+                                    for f in range(n):
+                                        found[r, f] += weight * once[f]
                                 if not unit:
                                     for f in range(n):
                                         found_units[r, f] += weight * tile[j, f]
