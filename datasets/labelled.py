@@ -133,7 +133,8 @@ class Memory:
 
     def __call__(self, index: int, rng: np.random.Generator) -> Floats:
         """Pixel values / 255."""
-        return self.images[index].astype(np.float32) / np.float32(255)
+        x: Floats = self.images[index].astype(np.float32) / np.float32(255)
+        return x
 
 
 @dataclass(frozen=True)
