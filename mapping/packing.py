@@ -19,8 +19,6 @@ __all__ = ["block_needs", "pack"]
 
 _OPEN_CORES = 768
 """How many cores that still have room are looked at for each block: keeps the time linear."""
-_TRIES = 16
-"""How many of them may fail on configurations before a new core is opened."""
 
 
 @dataclass
@@ -88,60 +86,76 @@ def pack(
     needs = block_needs(resources, ordered, entries)
     formats = {name: {f for w in resources.into(name) for f in w.formats} for name in blocks}
     share_of = needs / capacity
-    smallest = share_of.min(axis=0, initial=1.0)
-    # largest first, into the core whose room has most nearly the same proportions
-    order = np.argsort(-share_of.max(axis=1), kind="stable")
+    smallest = (share_of.min(axis=0, initial=1.0) * capacity).astype(np.int64)
+    position = {name: i for i, name in enumerate(blocks)}
+    owner_population = np.array([position[block.population] for block in ordered])
+    # largest first, equal ones together
+    order = np.lexsort((*needs.T, owner_population, -share_of.max(axis=1)))
     cores: list[_Core] = []
-    free = np.zeros((_OPEN_CORES, 4), np.int64)
-    owner = np.full(_OPEN_CORES, -1, np.int64)
-    n_open = 0
-    for at in order.tolist():
-        block, need = ordered[at], needs[at]
-        name = block.population
-        new = _Core([at], {name}, _thresholds(resources, block), formats[name])
-        slot = _choose(resources, cores, owner, new, free[:n_open], need, capacity)
-        if slot is not None:
-            core = cores[owner[slot]]
-            core.blocks.append(at)
-            core.populations |= new.populations
-            core.thresholds |= new.thresholds
-            core.formats = core.formats | new.formats
-            free[slot] -= need
-            continue
-        cores.append(new)
-        room = capacity - need
-        if (room < smallest * capacity).any():
-            continue
-        if n_open == _OPEN_CORES:  # close the one with least room
-            tightest = int((free / capacity).min(axis=1).argmin())
-            free[tightest:-1] = free[tightest + 1 :]
-            owner[tightest:-1] = owner[tightest + 1 :]
-            n_open -= 1
-        free[n_open], owner[n_open] = room, len(cores) - 1
-        n_open += 1
+    opened = _Open(capacity, smallest)
+    start = 0
+    while start < len(order):
+        first = int(order[start])
+        block, need = ordered[first], needs[first]
+        thresholds = _thresholds(resources, block)
+        same = [first]
+        for at in order[start + 1 :].tolist():
+            if owner_population[at] != owner_population[first] or (needs[at] != need).any():
+                break
+            if thresholds and _thresholds(resources, ordered[at]) != thresholds:
+                break
+            same.append(at)
+        start += len(same)
+        new = _Core([], {block.population}, thresholds, formats[block.population])
+        for slot in opened.fitting(need):
+            core = cores[opened.owner[slot]]
+            if not same:
+                break
+            if _suits(resources, core, new):
+                put = min(int((opened.free[slot] // np.maximum(need, 1)).min()), len(same))
+                core.blocks += same[:put]
+                core.populations = core.populations | new.populations
+                core.thresholds = core.thresholds | new.thresholds
+                core.formats = core.formats | new.formats
+                opened.free[slot] -= put * need
+                same = same[put:]
+        each = max(1, int((capacity // np.maximum(need, 1)).min()))
+        while same:
+            put = min(each, len(same))
+            cores.append(_Core(same[:put], new.populations, new.thresholds, new.formats))
+            opened.add(len(cores) - 1, capacity - put * need)
+            same = same[put:]
     packed = sorted(sorted(core.blocks) for core in cores)
     return [[ordered[at] for at in found] for found in packed]
 
 
-def _choose(
-    resources: Resources,
-    cores: list[_Core],
-    owner: NDArray[np.int64],
-    new: _Core,
-    free: NDArray[np.int64],
-    need: NDArray[np.int64],
-    capacity: NDArray[np.int64],
-) -> int | None:
-    """Open core that a block joins."""
-    fitting = np.flatnonzero((free >= need).all(axis=1))
-    if not fitting.size:
-        return None
-    room = free[fitting] / capacity
-    likeness = (room @ (need / capacity)) / np.maximum(np.sqrt((room**2).sum(axis=1)), 1e-9)
-    for slot in fitting[np.argsort(-likeness, kind="stable")[:_TRIES]].tolist():
-        if _suits(resources, cores[owner[slot]], new):
-            return int(slot)
-    return None
+class _Open:
+    """Cores that still have room, at most so many that looking through them takes no time."""
+
+    def __init__(self, capacity: NDArray[np.int64], smallest: NDArray[np.int64]) -> None:
+        self.capacity, self.smallest = capacity, smallest
+        self.free = np.zeros((_OPEN_CORES, 4), np.int64)
+        self.owner = np.full(_OPEN_CORES, -1, np.int64)
+        self.n = 0
+
+    def fitting(self, need: NDArray[np.int64]) -> list[int]:
+        """Slots with room for a block, those whose room has most nearly its proportions first."""
+        fitting = np.flatnonzero((self.free[: self.n] >= need).all(axis=1))
+        room = self.free[fitting] / self.capacity
+        length = np.maximum(np.sqrt((room**2).sum(axis=1)), 1e-9)
+        likeness = (room @ (need / self.capacity)) / length
+        return [int(slot) for slot in fitting[np.argsort(-likeness, kind="stable")]]
+
+    def add(self, core: int, room: NDArray[np.int64]) -> None:
+        """Open a core, unless nothing fits into it any more."""
+        if (room < self.smallest).any():
+            return
+        if self.n < _OPEN_CORES:
+            slot = self.n
+            self.n += 1
+        else:  # in place of the one with least room
+            slot = int((self.free / self.capacity).min(axis=1).argmin())
+        self.free[slot], self.owner[slot] = room, core
 
 
 def _thresholds(resources: Resources, block: Block) -> set[int]:
