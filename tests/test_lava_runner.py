@@ -61,18 +61,20 @@ def lava_python() -> None:
         pytest.skip(f"set {VARIABLE} to a Python 3.10 with lava-nc")
 
 
-def processes(tag: str) -> set[int]:
-    """Living processes of the runs with this tag: forks keep the command line."""
-    found = set()
+def processes(tag: str) -> list[int]:
+    """Living processes of the runs with this tag, oldest first: forks keep the command line."""
+    found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             command = (folder / "cmdline").read_bytes()
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
         except OSError:
             continue
         # the dead that init has not reaped have no command line
         if b"pmsm_hw.lava.worker" in command and tag.encode() in command:
-            found.add(int(folder.name))
-    return found
+            started = int(fields[19])
+            found.append((started, int(folder.name)))
+    return [pid for _, pid in sorted(found)]
 
 
 @pytest.fixture
@@ -265,7 +267,7 @@ def when_running(tag: str, act: Callable[[list[int]], None]) -> threading.Thread
     def wait() -> None:
         end = time.monotonic() + 20
         while time.monotonic() < end:
-            pids = sorted(processes(tag))
+            pids = processes(tag)
             # the worker, its guard, shared memory, runtime service, source, four populations
             if len(pids) >= 9:
                 act(pids)

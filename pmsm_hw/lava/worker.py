@@ -39,6 +39,9 @@ __all__ = ["main"]
 
 POLL_S = 0.05
 
+_ending = threading.Lock()
+"""Taken for good by the first thread that has an error to tell."""
+
 
 def main(arguments: list[str]) -> int:
     """Run the jobs of a folder.
@@ -78,6 +81,7 @@ def _check_lava(folder: Path) -> None:
 
 
 def _fail(folder: Path, text: str, status: int = 1) -> NoReturn:
+    _ending.acquire()
     temporary = folder / "error.part"
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(folder / "error.txt")
