@@ -247,9 +247,12 @@ def seeds(folder: Path) -> list[bytes]:
 
 
 def nir_seeds(folder: Path) -> list[bytes]:
-    """Exported networks, and a general graph."""
-    import nir
-
+    """Exported networks, and a general graph; none where nir is not installed."""
+    try:
+        import nir
+    except ImportError:
+        sys.stderr.write("no NIR files: nir is not installed\n")
+        return []
     rng = np.random.default_rng(0)
     path = folder / "seed.nir"
     found = []
