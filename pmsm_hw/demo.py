@@ -253,7 +253,9 @@ def _train(
         nn.finetune(
             quantized, nn.loader(train.images, train.labels, seed=seed), epochs=8, seed=seed
         )
-        exact = integer_model(quantized, train.images[:1], weight_bits=8, max_steps=8)
+        exact = integer_model(
+            quantized, train.images[:256], weight_bits=8, max_steps=8, target_spikes="unit"
+        )
         nn.finetune(exact, nn.loader(train.images, train.labels, seed=seed), epochs=5, seed=seed)
     accuracy["quantized"] = nn.accuracy(exact, x, labels)
     with stages("snn", "running the torch SNN"):
