@@ -181,6 +181,7 @@ class Resources:
         self._bits: dict[tuple[object, ...], tuple[int, SynapticKind]] = {}
         self._signatures: dict[tuple[str, int, Range], NDArray[np.bool_]] = {}
         self._distinct_rows: dict[tuple[str, int, Range], tuple[NDArray[np.bool_], bytes]] = {}
+        self._pixels: dict[tuple[str, Range, Range], Box] = {}
         self._prefix: dict[str, NDArray[np.int32]] = {}
         self.fitting: dict[tuple[object, ...], bool] = {}
         """Cells and channel cuts that were found to fit, or not (`tiling`)."""
@@ -427,11 +428,21 @@ class Resources:
         x = self.signatures(wire, 1, block.columns)
         taps, all_taps = self.taps(wire, block.channels)
         if all_taps:
-            mask = np.outer(y.any(axis=1), x.any(axis=1))
-        else:
-            some = taps.any(axis=0).astype(np.int64)
-            mask = (y.astype(np.int64) @ some @ x.T.astype(np.int64)) > 0
+            key = (wire.projection.name, block.rows, block.columns)
+            if key not in self._pixels:
+                mask = np.outer(y.any(axis=1), x.any(axis=1))
+                self._pixels[key] = Box((0, 1), rows, columns, mask[None])
+            return self._pixels[key]
+        some = taps.any(axis=0).astype(np.int64)
+        mask = (y.astype(np.int64) @ some @ x.T.astype(np.int64)) > 0
         return Box((0, 1), rows, columns, mask[None])
+
+    def reach_key(self, wire: Wire, block: Block) -> tuple[str, Range, Range] | None:
+        """Blocks with equal keys are reached by the same source neurons; ``None``: look."""
+        form = wire.form
+        if wire.shares_lists and form.groups == 1 and self.taps(wire, block.channels)[1]:  # type: ignore[union-attr]
+            return (wire.projection.name, block.rows, block.columns)
+        return None
 
     def reached(self, wire: Wire, block: Block) -> Box:
         """Source neurons with a synapse into a block."""

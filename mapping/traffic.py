@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pmsm_hw.errors import MappingError
-from pmsm_hw.mapping.resources import Box, union
+from pmsm_hw.mapping.resources import union
 from pmsm_hw.network import Input
 from pmsm_hw.operators import chw
 
 if TYPE_CHECKING:
     from pmsm_hw.mapping.assignment import Block
     from pmsm_hw.mapping.chip import Chip
-    from pmsm_hw.mapping.resources import Resources
+    from pmsm_hw.mapping.resources import Box, Resources, Wire
     from pmsm_hw.network import Network
 
 __all__ = ["IO", "Traffic", "core_traffic", "measured_traffic", "rates_of"]
@@ -130,25 +130,34 @@ def core_traffic(
     n_groups = -(-len(cores) // group)
     sources, targets, messages = [], [], []
     deliveries = inter_core = inputs = 0.0
+    known: dict[tuple[object, ...], tuple[NDArray[np.int64], NDArray[np.float64]]] = {}
     for first in range(0, len(cores), group):
         into = np.zeros(n_groups + 1)  # the last one is the I/O port
         for index in range(first, min(first + group, len(cores))):
-            boxes: dict[str, list[Box]] = {}
+            reaching: dict[str, list[tuple[Wire, Block]]] = {}
             for block in cores[index]:
                 for wire in resources.into(block.population):
-                    boxes.setdefault(wire.projection.source, []).append(
-                        resources.reached(wire, block)
-                    )
-            for name, found in boxes.items():
-                box = found[0] if len(found) == 1 else union(found)
-                rate = rates[name][slice(*box.channels), slice(*box.rows), slice(*box.columns)]
-                sent = rate * box.mask
+                    reaching.setdefault(wire.projection.source, []).append((wire, block))
+            for name, found in reaching.items():
+                key = resources.reach_key(*found[0]) if len(found) == 1 else None
+                if key is not None and key in known:
+                    home, amounts = known[key]
+                else:
+                    boxes = [resources.reached(wire, block) for wire, block in found]
+                    box = boxes[0] if len(boxes) == 1 else union(boxes)
+                    at = (slice(*box.channels), slice(*box.rows), slice(*box.columns))
+                    sent = rates[name][at] * box.mask
+                    if isinstance(network[name], Input):
+                        home, amounts = np.array([IO]), np.array([sent.sum()])
+                    else:
+                        home, amounts = homes.split(name, box, sent)
+                    if key is not None:
+                        known[key] = (home, amounts)
                 if isinstance(network[name], Input):
-                    amount = float(sent.sum())
+                    amount = float(amounts.sum())
                     into[-1] += amount
                     inputs += amount
                     continue
-                home, amounts = homes.split(name, box, sent)
                 into += np.bincount(home // group, amounts, minlength=n_groups + 1)
                 total = float(amounts.sum())
                 deliveries += total
