@@ -477,11 +477,11 @@ def against_sanafe(name: str, sanafe_python: str, quick: bool) -> dict[str, Any]
     row["counts_vs_sanafe_detailed"] = row["counts_synops_per_cpu_s"] / base
     row["memory_vs_sanafe"] = max(row["cycle_mib"], row["counts_mib"]) / row["sanafe_mib"]
     if not quick:
-        steps = 4
-        slow = worker(sanafe_python, "sanafe", name, frames, "cycle", str(steps), timeout_s=120)
+        steps = 2
+        slow = worker(sanafe_python, "sanafe", name, frames, "cycle", str(steps), timeout_s=60)
         if slow is None:
             row["cycle_vs_sanafe_cycle"] = None
-            row["sanafe_cycle"] = f"{steps} steps did not end within 120 s"
+            row["sanafe_cycle"] = f"{steps} steps did not end within 60 s"
         else:
             rate = slow["synops"] / slow["cpu_s"]
             row["sanafe_cycle_synops_per_cpu_s"] = rate

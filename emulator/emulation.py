@@ -412,6 +412,14 @@ def _count(
     # two compiled forms are enough
     dtype = np.int8 if spikes.dtype == np.int8 else np.int32
 
+    # frames counted at once, in a type that holds the largest count of one
+    bound = layout.network.bounds[activity.name]
+    largest = max(abs(bound.k_min), abs(bound.k_max), 1) * max(
+        int(layout.row_synapses.max(initial=0)), size
+    )
+    width = min(each * n_steps, _COUNTED_FRAMES)
+    meeting_type = np.int32 if largest < 1 << 31 else np.int64
+
     def count(begin: int) -> NDArray[np.int64]:
         some = slice(begin, begin + each)
         load = np.zeros_like(arrays["link_load"])
@@ -420,12 +428,15 @@ def _count(
             np.ascontiguousarray(spikes[some], dtype).reshape(-1, size),
             np.ascontiguousarray(active[some]).reshape(-1, size),
             first + begin, n_steps, generate_ps, receive_ps, load,
+            np.zeros((len(layout.cores), width), meeting_type),
         )  # fmt: skip
         return load
 
     for load in workers.map(count, range(0, n_samples, each)):
         arrays["link_load"] += load
 
+
+_COUNTED_FRAMES = 64
 
 _THREADED_UPDATES = 1 << 20
 """Neuron updates of a population from which threads pay."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping as MappingType
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -152,47 +152,52 @@ def energy_of(counts: Counts, constants: Constants, interval_ns: float) -> Energ
 
 
 def _split(counts: Counts, constants: Constants) -> tuple[dict[str, float], dict[int, float]]:
+    """Dynamic energy per inference by population and by core: integers first, prices last."""
     layout, price = counts.layout, constants.energy_pj
-    network, cores = layout.network, layout.cores
-    population: dict[str, list[float]] = {p.name: [] for p in network}
-    core: dict[int, list[float]] = {c: [] for c in cores}
+    network, cores, plan = layout.network, layout.cores, layout.plan
+    by_population: dict[str, NDArray[np.int64]] = {}
+    by_core: dict[str, NDArray[np.int64]] = {}
 
-    def pj(event: str, n: int) -> float:
-        return n * price.get(event, 0.0)
+    def add(table: dict[str, NDArray[np.int64]], size: int, event: str, where: Any, n: Any) -> None:
+        total = table.setdefault(event, np.zeros(size, np.int64))
+        np.add.at(total, np.asarray(where, np.int64), np.asarray(n, np.int64))
 
-    sums = {
-        name: getattr(counts, name).sum(axis=0).tolist()
-        for name in (
-            "updates_idle", "updates_active", "fired", "messages_out", "hops", "crossings",
-            "messages_in", "synops",
-        )
-    }  # fmt: skip
-    for i, name in enumerate(layout.block_populations):
-        if i < layout.n_blocks:
-            own = [
-                pj("neuron_idle", sums["updates_idle"][i]),
-                pj("neuron_active", sums["updates_active"][i]),
-                pj("spike", sums["fired"][i]),
-                pj("packet_out", sums["messages_out"][i]),
-            ]
-            population[name] += own
-            core[cores[int(layout.plan.block_core[i])]] += own
-        population[name] += [
-            pj(f"hop_{d}", sums["hops"][i][j]) for j, d in enumerate(DIRECTIONS)
-        ] + [pj("chip_crossing", sums["crossings"][i])]
-    for i, (source, c) in enumerate(layout.pairs):
-        received = [
-            pj("packet_in", sums["messages_in"][i]),
-            pj("within_tile", sums["messages_in"][i]),
-        ]
-        population[network.populations[source].name] += received
-        core[cores[c]] += received
-    for i, row in enumerate(layout.rows):
-        one = pj(f"synaptic_operation_{row.kind}", sums["synops"][i])
-        population[network.projections[row.projection].target].append(one)
-        core[cores[row.core]].append(one)
-    n = counts.n_samples
+    n_populations, n_cores = len(network.populations), len(cores)
+    on = slice(layout.n_blocks)  # blocks on cores
+    for event, name in (
+        ("neuron_idle", "updates_idle"),
+        ("neuron_active", "updates_active"),
+        ("spike", "fired"),
+        ("packet_out", "messages_out"),
+    ):
+        n = getattr(counts, name).sum(axis=0)[on]
+        add(by_population, n_populations, event, plan.block_population[on], n)
+        add(by_core, n_cores, event, plan.block_core[on], n)
+    hops = counts.hops.sum(axis=0)
+    for d, direction in enumerate(DIRECTIONS):
+        add(by_population, n_populations, f"hop_{direction}", plan.block_population, hops[:, d])
+    crossings = counts.crossings.sum(axis=0)
+    add(by_population, n_populations, "chip_crossing", plan.block_population, crossings)
+    received = counts.messages_in.sum(axis=0)
+    sources, targets = np.array(layout.pairs, np.int64).reshape(-1, 2).T
+    for event in ("packet_in", "within_tile"):
+        add(by_population, n_populations, event, sources, received)
+        add(by_core, n_cores, event, targets, received)
+    index = {p.name: i for i, p in enumerate(network.populations)}
+    target_of = [index[q.target] for q in network.projections]
+    synops = counts.synops.sum(axis=0)
+    for kind in ("dense", "sparse", "conv"):
+        chosen = [i for i, row in enumerate(layout.rows) if row.kind == kind]
+        event, n = f"synaptic_operation_{kind}", synops[chosen]
+        populations = [target_of[layout.rows[i].projection] for i in chosen]
+        add(by_population, n_populations, event, populations, n)
+        add(by_core, n_cores, event, [layout.rows[i].core for i in chosen], n)
+
+    def priced(table: dict[str, NDArray[np.int64]], i: int) -> float:
+        total = math.fsum(int(n[i]) * price[event] for event, n in table.items() if event in price)
+        return total / counts.n_samples
+
     return (
-        {name: math.fsum(values) / n for name, values in population.items()},
-        {c: math.fsum(values) / n for c, values in core.items()},
+        {p.name: priced(by_population, i) for i, p in enumerate(network.populations)},
+        {core: priced(by_core, i) for i, core in enumerate(cores)},
     )

@@ -38,8 +38,8 @@ STATE_MAX = (1 << 23) - 1
 # rules, as `Plan.block_rule` has them
 CARRY, RESET, BOUNDED, READOUT, INPUT = 0, 1, 2, 3, 4
 
-# frames, and neurons, that `count_population` takes at once
-FRAMES, TILE = 64, 32
+# neurons that `count_population` takes at once
+TILE = 32
 
 # what `run_steps` answers
 OK, LOST, CLOCK = 0, 1, 2
@@ -761,13 +761,15 @@ def count_population(
     generate_ps: Any,
     receive_ps: Any,
     link_load: Any,
+    meeting: Any,
 ) -> None:
     """Count what one population did in some samples: counts mode.
 
     ``spikes`` and ``active`` are ``(samples * n_steps, n)``, integer and bool, neurons by row,
     column, channel; ``generate_ps`` and ``receive_ps`` are ``(n_cores + 1, n_hardware_steps)``
     int64, to which the times are added. Calls for other samples may run at the same time, with a
-    ``link_load`` each.
+    ``link_load`` each. ``meeting`` is ``(n_cores, frames at once)`` zeros of a type that holds the
+    largest count of a frame, int32 or int64.
     """
     block_slot, run, run_slot, run_at = plan.block_slot, plan.run, plan.run_slot, plan.run_at
     entry, entry_core, entry_offset = plan.entry, plan.entry_core, plan.entry_offset
@@ -790,20 +792,22 @@ def count_population(
     # A chunk of frames at once: what a neuron's entries say is then read once for all of them.
     # Inner loops run over frames; arrays end in the frame.
     n_frames = spikes.shape[0]
-    width = min(n_frames, FRAMES)
-    tile = np.zeros((TILE, width), np.int64)
-    once = np.zeros(width, np.int64)
-    meeting = np.zeros((n_cores, width), np.int64)
+    width = meeting.shape[1]
+    tile = np.zeros((TILE, width), meeting.dtype)
+    once = np.zeros(width, meeting.dtype)
     is_touched = np.zeros(n_cores, np.uint8)
     touched = np.empty(n_cores, np.int64)
-    found = np.zeros((row1 - row0, width), np.int64)
-    found_units = np.zeros((row1 - row0, width), np.int64)
+    found = np.zeros((row1 - row0, width), meeting.dtype)
+    found_units = np.zeros((row1 - row0, width), meeting.dtype)
     n_active, n_out = np.zeros(width, np.int64), np.zeros(width, np.int64)
     n_fired, n_spikes = np.zeros(width, np.int64), np.zeros(width, np.int64)
+    n_crossed, hops = np.zeros(width, np.int64), np.zeros((4, width), np.int64)
+    received = np.zeros((n_cores, width), np.int64)
     for f0 in range(0, n_frames, width):
         n = min(width, n_frames - f0)
         found[:] = 0
         found_units[:] = 0
+        received[:] = 0
         for i in range(blocks.shape[0]):
             block = blocks[i]
             source = plan.block_core[block]
@@ -811,6 +815,8 @@ def count_population(
             n_out[:] = 0
             n_fired[:] = 0
             n_spikes[:] = 0
+            n_crossed[:] = 0
+            hops[:] = 0
             n_touched = 0
             for m in range(run[block], run[block + 1]):
                 at, slot, end = run_at[m], run_slot[m], run_slot[m + 1]
@@ -828,7 +834,7 @@ def count_population(
                     for j in range(size):
                         largest = np.int64(0)
                         for f in range(n):
-                            k = tile[j, f]
+                            k = np.int64(tile[j, f])
                             largest |= k
                             fires = 1 if k != 0 else 0
                             n_fired[f] += fires
@@ -845,12 +851,12 @@ def count_population(
                             pair = pair_of[pop, core]
                             offset = entry_offset[e]
                             first = pair_row[pair] - row0
-                            weight = np.int64(entry_synapses[offset])
+                            weight = meeting.dtype.type(entry_synapses[offset])
                             for f in range(n):
                                 meeting[core, f] += once[f]
                                 found[first, f] += weight * once[f]
                             for r in range(first, pair_row[pair + 1] - row0):
-                                weight = np.int64(entry_synapses[offset])
+                                weight = meeting.dtype.type(entry_synapses[offset])
                                 offset += 1
                                 if r > first:
                                     for f in range(n):
@@ -863,7 +869,6 @@ def count_population(
             for m in range(n_touched):
                 core = touched[m]
                 is_touched[core] = 0
-                pair = pair_of[pop, core]
                 messages = np.int64(0)
                 router, goal = core_router[source], core_router[core]
                 dx, dy = router_x[goal] - router_x[router], router_y[goal] - router_y[router]
@@ -871,19 +876,16 @@ def count_population(
                 n_crossings = abs(plan.router_chip_x[goal] - plan.router_chip_x[router]) + abs(
                     plan.router_chip_y[goal] - plan.router_chip_y[router]
                 )
+                across, along = abs(dx), abs(dy)
                 for f in range(n):
-                    count = meeting[core, f]
+                    count = np.int64(meeting[core, f])
                     meeting[core, f] = 0
-                    if count == 0:
-                        continue
-                    n_out[f] += count
                     messages += count
-                    sample = sample0 + (f0 + f) // n_steps
-                    tally.messages_in[sample, pair] += count
-                    receive_ps[core, sample0 * n_steps + f0 + f + depth] += count * costs.packet_in
-                    tally.hops[sample, block, horizontal] += count * abs(dx)
-                    tally.hops[sample, block, vertical] += count * abs(dy)
-                    tally.crossings[sample, block] += count * n_crossings
+                    n_out[f] += count
+                    received[core, f] += count
+                    hops[horizontal, f] += count * across
+                    hops[vertical, f] += count * along
+                    n_crossed[f] += count * n_crossings
                 while router != goal:
                     if router_x[goal] != router_x[router]:
                         link = 4 * router + horizontal
@@ -896,6 +898,9 @@ def count_population(
                 tally.fired[sample, block] += n_fired[f]
                 tally.spikes[sample, block] += n_spikes[f]
                 tally.messages_out[sample, block] += n_out[f]
+                for d in range(4):
+                    tally.hops[sample, block, d] += hops[d, f]
+                tally.crossings[sample, block] += n_crossed[f]
                 if not is_input:
                     n_idle = block_slot[block + 1] - block_slot[block] - n_active[f]
                     tally.updates_active[sample, block] += n_active[f]
@@ -910,9 +915,13 @@ def count_population(
             pair = pair_of[pop, core]
             if pair < 0:
                 continue
+            for f in range(n):
+                count = received[core, f]
+                tally.messages_in[sample0 + (f0 + f) // n_steps, pair] += count
+                receive_ps[core, sample0 * n_steps + f0 + f + depth] += count * costs.packet_in
             for r in range(pair_row[pair], pair_row[pair + 1]):
                 for f in range(n):
-                    count = found[r - row0, f]
+                    count = np.int64(found[r - row0, f])
                     sample = sample0 + (f0 + f) // n_steps
                     tally.synops[sample, r] += count
                     tally.unit_synops[sample, r] += count if unit else found_units[r - row0, f]

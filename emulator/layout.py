@@ -17,6 +17,7 @@ Pairs, rows, deposits
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -135,6 +136,8 @@ class Layout:
         Whether the summed input of a step might leave 32 bits.
     link_tiles
         ``(n_links, 2)`` int64: board-wide tile that each link leaves.
+    row_synapses
+        ``(n_rows,)`` int64: synapses of each row.
     """
 
     network: Network
@@ -147,6 +150,19 @@ class Layout:
     n_delays: int
     wide: bool
     link_tiles: NDArray[np.int64]
+    row_synapses: NDArray[np.int64]
+
+    @cached_property
+    def n_zero_weights(self) -> int:
+        """Stored weights that are zero."""
+        return sum(int(np.count_nonzero(q.weight == 0)) for q in self.network.projections)
+
+    @cached_property
+    def ann_macs(self) -> int:
+        """Multiply-accumulates of one pass of the ANN of the same shape."""
+        from pmsm_hw.emulator.operations import dense_macs
+
+        return dense_macs(self.network)
 
     @property
     def cores(self) -> tuple[int, ...]:
@@ -193,7 +209,7 @@ def build_layout(network: Network, mapping: Mapping) -> Layout:
         c, h, w = chw(population.shape)
         places.append(_Place(population, (0, c), (0, h), (0, w), len(cores)))
     blocks = _blocks(network, mapping, places, len(cores))
-    routes, rows, pairs = _entries(network, mapping, places, blocks, len(cores))
+    routes, rows, pairs, row_synapses = _entries(network, mapping, places, blocks, len(cores))
     deposits, n_delays = _deposits(network, places, blocks, pairs, rows, len(cores))
     mesh, link_tiles = _mesh(mapping)
     n_populations = len(network.populations)
@@ -220,6 +236,7 @@ def build_layout(network: Network, mapping: Mapping) -> Layout:
         n_delays=n_delays,
         wide=_is_wide(network),
         link_tiles=link_tiles,
+        row_synapses=row_synapses,
     )
 
 
@@ -388,7 +405,7 @@ def _entries(
     places: list[_Place],
     blocks: dict[str, Any],
     n_cores: int,
-) -> tuple[dict[str, Any], tuple[Row, ...], tuple[tuple[int, int], ...]]:
+) -> tuple[dict[str, Any], tuple[Row, ...], tuple[tuple[int, int], ...], NDArray[np.int64]]:
     """Which cores a spike goes to, and how many synapses it meets there."""
     from pmsm_hw.emulator.kernels import order_entries
     from pmsm_hw.mapping.connectivity import fan_out_box
@@ -415,6 +432,7 @@ def _entries(
     pair_of = np.full((len(network.populations), n_cores), -1, np.int32)
     entry_slot: list[NDArray[np.int64]] = []
     synapse_parts: list[NDArray[np.int32]] = []
+    row_synapses: list[int] = []
     number = {q.name: i for i, q in enumerate(network.projections)}
     for p, population in enumerate(network.populations):
         out = network.out_of(population.name)
@@ -459,6 +477,7 @@ def _entries(
             ]
             pair_row.append(len(rows))
             entry_slot.append(slot_of[population.name][sources])
+            row_synapses += flat.sum(axis=1, dtype=np.int64).tolist()
             synapse_parts.append(np.ascontiguousarray(flat[:, reached].T).reshape(-1))
     n_slots = int(blocks["block_slot"][-1])
     slots = np.concatenate([np.zeros(0, np.int64), *entry_slot])
@@ -481,7 +500,7 @@ def _entries(
         "entry_synapses": entry_synapses,
     }
     routes |= {"pair_of": pair_of, "pair_row": np.array(pair_row, np.int64)}
-    return routes, tuple(rows), tuple(pairs)
+    return routes, tuple(rows), tuple(pairs), np.array(row_synapses, np.int64)
 
 
 def _deposits(

@@ -114,10 +114,10 @@ def operations_of(counts: Counts, n_steps: int) -> Operations:
     fired = int(counts.fired[:, : layout.n_blocks].sum())
     spikes = int(counts.spikes[:, : layout.n_blocks].sum())
     weights = sum(q.weight.size for q in network.projections)
-    zeros = sum(int(np.count_nonzero(q.weight == 0)) for q in network.projections)
+    zeros = layout.n_zero_weights
     stateful = [p for p in network if isinstance(p, PolarityMultiSpike | Readout)]
     parameters = sum(p.n_parameters for p in stateful) + sum(p.n_neurons for p in stateful)
-    ann = dense_macs(network)
+    ann = layout.ann_macs
     return Operations(
         footprint_bytes=weights + 3 * parameters,
         connection_sparsity=zeros / weights if weights else 0.0,
