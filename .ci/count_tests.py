@@ -14,6 +14,7 @@ ALLOWED = ("torch", "needs lava-nc, that is Python 3.10")
 
 
 def main(paths: list[str]) -> int:
+    """Print problems and the count; return the exit status."""
     passed = failed = skipped = 0
     problems = []
     for path in paths:

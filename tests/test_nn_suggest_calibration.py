@@ -66,6 +66,8 @@ def test_gains_are_learned_snapped_and_spike() -> None:
     assert layer.alpha == 0.25
     pnn.finetune(learning, pnn.loader(x, y, batch_size=8), epochs=3, learning_rate=0.1)
     assert layer.alpha != 0.25
+    with pytest.raises(QuantizationError, match="still being learned"):
+        pnn.to_snn(learning)
     snapped = snap_gains(learning)
     result = snapped.get_submodule("2")
     assert type(result) is PolarityQuant

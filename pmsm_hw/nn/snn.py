@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pmsm_hw.errors import InputError, QuantizationError
+from pmsm_hw.nn.gain import LearnedGainQuant
 from pmsm_hw.nn.neuron import PolarityMultiSpike, check_rule
 from pmsm_hw.nn.quantization import Batch, as_tensors
 from pmsm_hw.nn.quantizer import InputQuant, PolarityQuant
@@ -57,10 +58,21 @@ def to_snn(model: nn.Module, rule: str | None = None) -> Any:
     Raises
     ------
     QuantizationError
-        If the model has no quantizer or the rule is unknown.
+        If the model has no quantizer, or one whose gain is still being learned, or the rule is
+        unknown.
     """
     if rule is not None:
         check_rule(rule)
+    for name, module in model.named_modules():
+        if isinstance(module, LearnedGainQuant):
+            raise QuantizationError(
+                f"module '{name}' (LearnedGainQuant)",
+                f"has a gain that is still being learned ({module.alpha:.4g}), spikes carry small "
+                "integers",
+                remedy="snap it first: model = pmsm_hw.nn.snap_gains(model)",
+                actual=module.alpha,
+                limit="a ratio of small integers",
+            )
     own = getattr(model, "to_snn", None)
     return own(rule) if callable(own) else Snn(model, rule or "carry")
 
