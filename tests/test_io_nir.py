@@ -551,6 +551,10 @@ def external(file):
     )
 
 
+def name_of_bytes(file):
+    file["node/nodes"].create_group(b"\xff\xfe")
+
+
 def text(file):
     del file["node/type"]
     file["node/type"] = "x" * 5000
@@ -565,6 +569,7 @@ def text(file):
         (deep, "is nested deeper than 6 groups"),
         (external, "is stored in another file"),
         (text, "holds a text of 5,000 bytes"),
+        (name_of_bytes, "has a member whose name is not UTF-8"),
         (lambda f: f.__delitem__("node/edges"), "has no nodes or no edges"),
         (lambda f: f.__delitem__("node"), "holds no NIR graph"),
         (lambda f: f.__delitem__("node/nodes/affine/type"), "node 'affine': has no type"),

@@ -59,6 +59,8 @@ class Reader:
         """Member of a group; links other than hard ones, and other kinds, are refused."""
         import h5py
 
+        if not isinstance(name, str):  # h5py gives bytes where they are not UTF-8
+            self.refuse(f"'{parent.name}' has a member whose name is not UTF-8", repr(name))
         path = _join(parent, name)
         if not parent.id.links.exists(name.encode()):
             self.refuse(f"'{path}' is missing", None, path)
