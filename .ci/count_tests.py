@@ -29,8 +29,8 @@ def main(paths: list[str]) -> int:
                 failed += 1
             elif (skip := case.find("skipped")) is not None:
                 skipped += 1
-                print(f"skipped {name}: {skip.get('message')}")
-                reason = skip.get("message") or ""
+                reason = f"{skip.get('message')} {skip.text or ''}".strip()
+                print(f"skipped {name}: {reason}")
                 if "test_lava" in name and not any(r in reason for r in ALLOWED):
                     problems.append(f"{name}: Lava tests must not be skipped")
             else:
