@@ -57,7 +57,7 @@ lint: setup
 # Speed and mapping figures; the accuracy tables train for an hour or more and are run by hand.
 BENCHMARKS := $(filter-out harness accuracy_%,$(basename $(notdir $(wildcard benchmarks/*.py))))
 bench: setup
-	$(foreach name,$(BENCHMARKS),.venv/bin/python benchmarks/$(name).py --json benchmarks/results/$(name).json &&) true
+	$(foreach name,$(BENCHMARKS),$(if $(filter lava,$(name)),.venv-lava,.venv)/bin/python benchmarks/$(name).py --json benchmarks/results/$(name).json &&) true
 
 fuzz: setup
 	.venv/bin/python tests/fuzz_files.py --cases 20000
