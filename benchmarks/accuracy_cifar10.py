@@ -398,9 +398,6 @@ def rows(cells: dict[str, Any], networks: dict[str, Any], n_seeds: int) -> list[
 def main() -> None:
     options = parser(__doc__ or "")
     options.add_argument("--full", action="store_true", help="VGG-16, ResNet-20; wants a GPU")
-    options.add_argument(
-        "--report-only", action="store_true", help="write the table of what exists"
-    )
     args = options.parse_args()
     prepare(args)
     recipe = QUICK if args.quick else FULL if args.full else SMALL

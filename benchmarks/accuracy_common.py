@@ -49,6 +49,7 @@ def parser(description: str) -> argparse.ArgumentParser:
     p.add_argument(
         "--compile", action="store_true", help="fuse the quantizer's arithmetic with torch.compile"
     )
+    p.add_argument("--report-only", action="store_true", help="write the table of what exists")
     return p
 
 

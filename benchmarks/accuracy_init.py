@@ -153,8 +153,9 @@ def main() -> None:
     n_seeds = 1 if args.quick else args.seeds
     levels = LEVELS[:2] if args.quick else LEVELS
     cells = Cells(args.json, {"recipe": asdict(recipe)})
-    for seed in range(n_seeds):
-        run(recipe, seed, cells, levels)
+    if not args.report_only:
+        for seed in range(n_seeds):
+            run(recipe, seed, cells, levels)
     per_seed = 1 + len(INITIALIZATIONS) * sum(len(ALPHAS) if n else 1 for n, _ in levels)
     whole = len(cells.done) >= n_seeds * per_seed
     floats = [
