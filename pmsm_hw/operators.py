@@ -334,26 +334,28 @@ class Operator:
 
         A third of the gathering, for a kernel of three rows: worth it for few channels.
         """
-        from scipy.linalg import blas
+        from pmsm_hw.gemm import multiply_add
 
-        multiply = blas.sgemm if self.dtype is np.float32 else blas.dgemm
         x = np.ascontiguousarray(self._padded(payload, form))
         n, height, _, c = x.shape
         c_out, h, w = form.target
         kw = form.weight.shape[3]
         row = as_strided(x, (n, height, w, kw * c), (*x.strides[:3], x.itemsize), writeable=False)
-        gathered = scratch("columns", (height, w, kw * c), self.dtype)
-        for sample, target in zip(row, out, strict=True):
-            gathered[...] = sample
-            # BLAS counts columns first: all operands are given transposed, none is copied
-            total = target.reshape(-1, c_out).T
+        # samples stand one below the other; what is summed across their border is left behind
+        n_block = min(n, max(1, _ROW_VALUES // (height * w * kw * c)))
+        gathered = scratch("columns", (n_block * height, w, kw * c), self.dtype)
+        sums = scratch("sums", (n_block * height, w, c_out), self.dtype)
+        for first in range(0, n, n_block):
+            part = row[first : first + n_block]
+            n_rows = len(part) * height
+            gathered[:n_rows].reshape(part.shape)[...] = part
+            n_sums = n_rows - len(self._matrices) + 1
+            total = sums[:n_sums].reshape(-1, c_out)
             for i, matrix in enumerate(self._matrices):
-                taken = gathered[i : i + h].reshape(-1, kw * c)
-                total = multiply(
-                    1.0, matrix.T, taken.T, beta=float(i > 0), c=total, overwrite_c=True
-                )
-            if not np.shares_memory(total, target):
-                target[...] = total.T.reshape(h, w, c_out)
+                taken = gathered[i : i + n_sums].reshape(-1, kw * c)
+                multiply_add(taken, matrix, total, accumulate=i > 0)
+            by_sample = sums[:n_rows].reshape(len(part), height, w, c_out)
+            out[first : first + len(part)] = by_sample[:, :h]
 
 
 def _suits_rows(form: WindowForm) -> bool:
@@ -365,6 +367,9 @@ def _suits_rows(form: WindowForm) -> bool:
 
 _ROW_PLACES = 256
 """Places of the target from which products row by row are fast."""
+
+_ROW_VALUES = 1 << 18
+"""Values that are gathered at a time for products row by row."""
 
 _BLOCK_VALUES = 1 << 20
 """Values that are gathered, or weights that are converted, at a time: a few MB."""
