@@ -176,7 +176,7 @@ VARIANTS = {
         lsq_gradient_scale=True, seeds=1,
     ),
     "plain": Variant(
-        label="PMSM n=2 p=4 alpha=1 (plain)", levels=(2, 4), gains=(1, 1), init="mse",
+        label="PMSM n=2 p=4 alpha=1 (plain)", levels=(2, 4), gains=(1, 1), init="entropy",
         per_channel=True, lsq_gradient_scale=True, seeds=1,
     ),
 }  # fmt: skip
