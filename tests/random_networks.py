@@ -253,3 +253,21 @@ def random_units(
             values[rng.random(values.shape) < 0.7] = min(max(0, lo), hi)
         units[population.name] = values
     return units
+
+
+def small_network() -> Network:
+    """Fixed network on images of 8x8 pixels: a convolution and ten outputs, random weights."""
+    rng = np.random.default_rng(1)
+    return Network(
+        name="small",
+        populations=(
+            Input(name="input", shape=(1, 8, 8), scale=1 / 16, levels=(0, 16)),
+            PolarityMultiSpike(name="conv", shape=(4, 6, 6), theta=400, levels=(1, 4)),
+            Readout(name="output", shape=(10,)),
+        ),
+        projections=(
+            Conv2d(source="input", target="conv", weight=rng.integers(-99, 99, (4, 1, 3, 3))),
+            Dense(source="conv", target="output", weight=rng.integers(-99, 99, (10, 144))),
+        ),
+        max_steps=4,
+    )

@@ -9,30 +9,17 @@ import h5py
 import numpy as np
 import pytest
 from command_line import answer, cli, refused
-from random_networks import random_network
+from random_networks import random_network, small_network
 
 import pmsm_hw
 from pmsm_hw import io, reference
 from pmsm_hw.datasets import load_digits
-from pmsm_hw.network import Conv2d, Dense, Input, Network, PolarityMultiSpike, Readout
+from pmsm_hw.network import Dense, Input, Network, PolarityMultiSpike
 
 
 @pytest.fixture(scope="module")
 def network():
-    rng = np.random.default_rng(1)
-    return Network(
-        name="small",
-        populations=(
-            Input(name="input", shape=(1, 8, 8), scale=1 / 16, levels=(0, 16)),
-            PolarityMultiSpike(name="conv", shape=(4, 6, 6), theta=400, levels=(1, 4)),
-            Readout(name="output", shape=(10,)),
-        ),
-        projections=(
-            Conv2d(source="input", target="conv", weight=rng.integers(-99, 99, (4, 1, 3, 3))),
-            Dense(source="conv", target="output", weight=rng.integers(-99, 99, (10, 144))),
-        ),
-        max_steps=4,
-    )
+    return small_network()
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,11 @@ import zipfile
 from importlib.metadata import requires, version
 from pathlib import Path
 
-import numpy as np
 import pytest
+from random_networks import small_network
 
 import pmsm_hw
 from pmsm_hw import io
-from pmsm_hw.network import Conv2d, Dense, Input, Network, PolarityMultiSpike, Readout
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -67,22 +66,6 @@ def test_front_doors_import_neither_torch_nor_lava():
     assert run(sys.executable, "-c", code).stdout.strip() == "[]"
 
 
-def network():
-    rng = np.random.default_rng(0)
-    return Network(
-        name="wheel",
-        populations=(
-            Input(name="input", shape=(1, 8, 8), scale=1 / 16, levels=(0, 16)),
-            PolarityMultiSpike(name="conv", shape=(4, 6, 6), theta=400, levels=(1, 4)),
-            Readout(name="output", shape=(10,)),
-        ),
-        projections=(
-            Conv2d(source="input", target="conv", weight=rng.integers(-99, 99, (4, 1, 3, 3))),
-            Dense(source="conv", target="output", weight=rng.integers(-99, 99, (10, 144))),
-        ),
-    )
-
-
 def test_wheel_in_a_fresh_environment(tmp_path):
     """Build, install without torch, and go from a network file to energy figures."""
     build = run(sys.executable, "-m", "build", "--wheel", "--installer", "uv", "-o", tmp_path, ROOT)
@@ -105,7 +88,7 @@ def test_wheel_in_a_fresh_environment(tmp_path):
     environment = {**os.environ, "PYTHONPATH": "", "PMSM_HW_LAVA_PYTHON": ""}
     options = {"cwd": tmp_path, "env": environment}
     assert run(cli, "--version", **options).stdout.strip() == f"pmsm-hw {pmsm_hw.__version__}"
-    io.save(tmp_path / "net.h5", network())
+    io.save(tmp_path / "net.h5", small_network())
     demo = run(cli, "demo", "--network", "net.h5", "--no-lava", "--json", **options)
     assert demo.returncode == 0, demo.stderr
     figures = json.loads(demo.stdout)
