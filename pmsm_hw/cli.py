@@ -172,7 +172,10 @@ def map_(
     output: Annotated[Path, typer.Option("--output", "-o", help="Mapped network file (.h5).")],
     chip: Annotated[str, typer.Option("--chip", help="Chip name or chip file.")] = "loihi1",
     objective: Annotated[
-        str, typer.Option("--objective", help="latency, energy or cores.")
+        str,
+        typer.Option(
+            "--objective", help="latency, energy or cores (latency and cores: fewest cores)."
+        ),
     ] = "latency",
     seed: Seed = 0,
     as_json: AsJson = False,
