@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["MODES", "Emulator", "emulate"]
 
 Mode = Literal["counts", "cycle"]
+Progress = Callable[[int, int], None]
 MODES: tuple[Mode, ...] = ("counts", "cycle")
 
 _CHUNK_VALUES = 1 << 20
@@ -37,8 +38,11 @@ _CHUNK_VALUES = 1 << 20
 _CHUNK_FRAMES = 64
 """steps x samples that it holds at least."""
 
+_CHUNK_UPDATES = 1 << 20
+"""Neuron updates of hardware steps between two chances to interrupt cycle mode, and"""
+
 _CHUNK_STEPS = 256
-"""Hardware steps between two chances to interrupt cycle mode."""
+"""the most steps."""
 
 
 def emulate(
@@ -53,6 +57,7 @@ def emulate(
     record: Iterable[str] | None = None,
     clock_ns: float = 1.0,
     trace: bool = False,
+    progress: Progress | None = None,
 ) -> Report:
     """Run a batch of samples on the chip that a network is placed on.
 
@@ -82,6 +87,9 @@ def emulate(
         Declared clock, to express times in cycles (Loihi has none).
     trace
         Whether to keep what every core did in every step (cycle mode).
+    progress
+        Called now and then with work done and work to do: hardware steps in cycle mode, samples
+        in counts mode.
 
     Returns
     -------
@@ -107,6 +115,7 @@ def emulate(
         record=record,
         clock_ns=clock_ns,
         trace=trace,
+        progress=progress,
     )
 
 
@@ -146,6 +155,7 @@ class Emulator:
         record: Iterable[str] | None = None,
         clock_ns: float = 1.0,
         trace: bool = False,
+        progress: Progress | None = None,
     ) -> Report:
         """Run a batch of samples; see `emulate`."""
         network, mapping, layout = self.network, self.mapping, self.layout
@@ -195,7 +205,7 @@ class Emulator:
         n_steps = int(n_steps)
         constants = self.constants
         run = _run_cycle if mode == "cycle" else _run_counts
-        outcome = run(layout, constants, units, n_steps, n_samples, names, trace)
+        outcome = run(layout, constants, units, n_steps, n_samples, names, trace, progress)
         counts = Counts(layout=layout, **outcome.tally)
         missing, assumed = _time_constants(counts, constants, mode)
         timing = timing_of(
@@ -343,6 +353,7 @@ def _run_counts(
     n_samples: int,
     names: list[str],
     trace: bool,
+    progress: Progress | None,
 ) -> _Outcome:
     network = layout.network
     n_cores = len(layout.cores)
@@ -373,6 +384,8 @@ def _run_counts(
                 spikes[name].append(activity.spikes)
             if name in readouts:
                 readouts[name].append(activity.state)
+        if progress is not None:
+            progress(min(first + chunk, n_samples), n_samples)
     work = np.maximum(generate_ps, receive_ps).max(axis=0)
     barrier = constants.barrier_ps or 0
     return _Outcome(
@@ -457,6 +470,7 @@ def _run_cycle(
     n_samples: int,
     names: list[str],
     trace: bool,
+    progress: Progress | None,
 ) -> _Outcome:
     from pmsm_hw.emulator.kernels import CLOCK, LOST, Machine, run_steps
 
@@ -517,9 +531,10 @@ def _run_cycle(
         queue_peak=np.zeros(2, np.int64),
     )
     tally = _tally(arrays)
-    for h in range(0, n_hardware, _CHUNK_STEPS):
+    chunk = max(1, min(_CHUNK_STEPS, _CHUNK_UPDATES // max(n_slots, 1)))
+    for h in range(0, n_hardware, chunk):
         status, step, n_sent, n_delivered = run_steps(
-            plan, machine, tally, costs, h, min(h + _CHUNK_STEPS, n_hardware), n_steps, n_samples,
+            plan, machine, tally, costs, h, min(h + chunk, n_hardware), n_steps, n_samples,
             flat_units, record, readout,
         )  # fmt: skip
         if status == LOST:
@@ -538,6 +553,8 @@ def _run_cycle(
                 actual="overflow",
                 limit="2**62 ps over the number of links and cores",
             )
+        if progress is not None:
+            progress(min(h + chunk, n_hardware), n_hardware)
     n_planned, n_taken = int(arrays["hops"].sum()), int(arrays["link_load"].sum())
     if n_planned != n_taken:
         raise EmulationError(

@@ -395,3 +395,13 @@ def test_a_time_too_long_for_the_clock_is_refused() -> None:
     chip = edit_chip(load_chip("toy"), profiles__toy__time__packet_in=2e9)
     with pytest.raises(EmulationError, match=r"time\.packet_in"):
         emulate(network, replace(mapping, chip=chip), x, mode="cycle")  # type: ignore[type-var]
+
+
+@pytest.mark.parametrize("mode", ["counts", "cycle"])
+def test_progress_ends_at_all_of_it(mode):
+    network, mapping, x = small()
+    seen = []
+    emulate(network, mapping, x, 2, mode=mode, progress=lambda *done: seen.append(done))
+    assert seen == sorted(seen)
+    total = len(x) if mode == "counts" else network.hardware_steps(2, len(x)) + 1
+    assert seen[-1] == (total, total)
