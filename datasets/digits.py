@@ -17,7 +17,7 @@ Split: TypeAlias = Literal["train", "test", "all"]
 class LabelledImages(NamedTuple):
     """Images with labels; unpacks as ``images, labels``.
 
-    Parameters
+    Attributes
     ----------
     images
         ``(n, channels, height, width)`` float32 in [0, 1].

@@ -112,11 +112,23 @@ class LabelledSet:
         return Sample(np.ascontiguousarray(x, np.float32), int(self.labels[i]))
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that augmentations belong to."""
+        """Choose the epoch that augmentations belong to.
+
+        Parameters
+        ----------
+        epoch
+            Counted from 0.
+        """
         self.epoch = epoch
 
     def arrays(self, limit: int | None = None) -> tuple[Floats, NDArray[np.int64]]:
-        """Read everything, or the first ``limit`` samples, into two arrays."""
+        """Read everything, or the first ``limit`` samples, into two arrays.
+
+        Parameters
+        ----------
+        limit
+            Number of samples; None: all.
+        """
         n = len(self) if limit is None else min(limit, len(self))
         return np.stack([self[i].x for i in range(n)]), self.labels[:n].copy()
 
@@ -139,7 +151,13 @@ class Memory:
 
 @dataclass(frozen=True)
 class Compose:
-    """One transform after another."""
+    """One transform after another.
+
+    Parameters
+    ----------
+    transforms
+        Applied in this order.
+    """
 
     transforms: tuple[Transform, ...]
 
@@ -152,7 +170,13 @@ class Compose:
 
 @dataclass(frozen=True)
 class Shift:
-    """Move by up to ``pixels`` in each direction, zeros come in (padding and random crop)."""
+    """Move by up to ``pixels`` in each direction, zeros come in (padding and random crop).
+
+    Parameters
+    ----------
+    pixels
+        Largest move.
+    """
 
     pixels: int
 
@@ -175,7 +199,13 @@ class Mirror:
 
 @dataclass(frozen=True)
 class Normalize:
-    """``(x - mean) / std`` per channel (the third axis from the end)."""
+    """``(x - mean) / std`` per channel (the third axis from the end).
+
+    Parameters
+    ----------
+    mean, std
+        One value per channel.
+    """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]

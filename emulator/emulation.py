@@ -157,7 +157,13 @@ class Emulator:
         trace: bool = False,
         progress: Progress | None = None,
     ) -> Report:
-        """Run a batch of samples; see `emulate`."""
+        """Run a batch of samples; see `emulate`.
+
+        Parameters
+        ----------
+        x, n_steps, mode, labels, record, clock_ns, trace, progress
+            As for `emulate`.
+        """
         network, mapping, layout = self.network, self.mapping, self.layout
         if mode not in MODES:
             raise EmulationError(

@@ -53,7 +53,13 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float] | NDArray[Any]) -> Spread:
-        """Describe some values, at least one; every sum is correctly rounded."""
+        """Describe some values, at least one; every sum is correctly rounded.
+
+        Parameters
+        ----------
+        values
+            ``(n,)`` numbers.
+        """
         ordered = sorted(float(v) for v in values)
         n = len(ordered)
         mean = math.fsum(ordered) / n
@@ -280,7 +286,13 @@ class Report:
         }
 
     def to_json(self, *, indent: int | None = 2) -> str:
-        """`to_dict` as JSON text; equal runs give equal text."""
+        """`to_dict` as JSON text; equal runs give equal text.
+
+        Parameters
+        ----------
+        indent
+            Spaces per level; None: one line.
+        """
         return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
 
     def to_csv(self) -> str:

@@ -54,7 +54,13 @@ class Block:
         return (c1 - c0) * (y1 - y0) * (x1 - x0)
 
     def neurons(self, shape: tuple[int, ...]) -> NDArray[np.int64]:
-        """Flat (C order) indices of its neurons in a population of a shape, ``(n,)`` int64."""
+        """Flat (C order) indices of its neurons in a population of a shape, ``(n,)`` int64.
+
+        Parameters
+        ----------
+        shape
+            Of the population.
+        """
         _, h, w = chw(shape)
         c, y, x = (np.arange(*r) for r in (self.channels, self.rows, self.columns))
         flat: NDArray[np.int64] = (c[:, None, None] * h + y[:, None]) * w + x
@@ -128,15 +134,33 @@ class Mapping:
         return {name: tuple(blocks) for name, blocks in found.items()}
 
     def blocks_of(self, core: int) -> tuple[Block, ...]:
-        """Blocks of a core, in the order of their updates."""
+        """Blocks of a core, in the order of their updates.
+
+        Parameters
+        ----------
+        core
+            Number of a core.
+        """
         return self._by_core.get(core, ())
 
     def blocks_in(self, population: str) -> tuple[Block, ...]:
-        """Blocks of a population."""
+        """Blocks of a population.
+
+        Parameters
+        ----------
+        population
+            Name of a population.
+        """
         return self._by_population.get(population, ())
 
     def position(self, core: int) -> tuple[int, int, int]:
-        """``(chip index, x, y)`` of a core's tile; x and y count over the whole board's mesh."""
+        """``(chip index, x, y)`` of a core's tile; x and y count over the whole board's mesh.
+
+        Parameters
+        ----------
+        core
+            Number of a core.
+        """
         x, y = self.chip.tile_of(core)
         return self.chip.chip_of(x, y), x, y
 
@@ -151,18 +175,38 @@ class Mapping:
         return len({self.chip.tile_of(core) for core in self.cores})
 
     def spike_mode(self, population: str) -> Mode:
-        """How a population's spikes travel."""
+        """How a population's spikes travel.
+
+        Parameters
+        ----------
+        population
+            Name of a population.
+        """
         return self.spike_modes[population]
 
     def core_of(self, network: Network, population: str) -> NDArray[np.int64]:
-        """Core of each neuron of a population, ``(n_neurons,)`` int64, C order."""
+        """Core of each neuron of a population, ``(n_neurons,)`` int64, C order.
+
+        Parameters
+        ----------
+        network
+            The network that was mapped.
+        population
+            Name of a population that is no input.
+        """
         core = np.full(chw(network[population].shape), -1, np.int64)
         for block in self.blocks_in(population):
             core[block.slices()] = block.core
         return core.reshape(-1)
 
     def require(self, network: Network) -> None:
-        """Raise `MappingError` unless the mapping was made for this network."""
+        """Raise `MappingError` unless the mapping was made for this network.
+
+        Parameters
+        ----------
+        network
+            The network in question.
+        """
         if network.fingerprint != self.network_fingerprint:
             raise MappingError(
                 f"mapping of '{self.network_name}'",
@@ -175,6 +219,11 @@ class Mapping:
 
     def check(self, network: Network) -> None:
         """Count every resource of every core anew, and raise if anything is wrong.
+
+        Parameters
+        ----------
+        network
+            The network that was mapped.
 
         Raises
         ------
@@ -285,6 +334,11 @@ class Mapping:
     @classmethod
     def from_dict(cls, data: MappingType[str, Any]) -> Mapping:
         """Inverse of `to_dict`.
+
+        Parameters
+        ----------
+        data
+            What `to_dict` gave.
 
         Raises
         ------

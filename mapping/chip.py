@@ -352,7 +352,7 @@ class Profile(_Frozen):
 class Chip(_Frozen):
     """A chip, or a board of equal chips; one chip file.
 
-    Parameters
+    Attributes
     ----------
     name
         Name of the file, without its ending.
@@ -421,6 +421,11 @@ class Chip(_Frozen):
     def profile(self, name: str | None = None) -> Profile:
         """Profile by name; the default one without a name.
 
+        Parameters
+        ----------
+        name
+            One of ``profiles``.
+
         Raises
         ------
         ChipFileError
@@ -440,12 +445,23 @@ class Chip(_Frozen):
     def tile_of(self, core: int) -> tuple[int, int]:
         """``(x, y)`` of a core's tile on the board-wide mesh. Cores count through the tiles row by
         row (x fastest), ``cores_per_tile`` each, over the whole board.
+
+        Parameters
+        ----------
+        core
+            Number of a core.
         """  # noqa: D205
         tile = core // self.mesh.cores_per_tile.value
         return tile % self.columns, tile // self.columns
 
     def chip_of(self, x: int, y: int) -> int:
-        """Index of the chip that holds a tile, row by row."""
+        """Index of the chip that holds a tile, row by row.
+
+        Parameters
+        ----------
+        x, y
+            Tile on the board-wide mesh.
+        """
         return (y // self.mesh.rows.value) * self.board.columns.value + x // self.mesh.columns.value
 
     def to_dict(self) -> dict[str, Any]:

@@ -188,7 +188,15 @@ class SplitFanIn:
 
 
 def split_fan_in(network: Network, chip: Chip) -> Network:
-    """Split every fan-in that no core of a chip can take (`SplitFanIn`)."""
+    """Split every fan-in that no core of a chip can take (`SplitFanIn`).
+
+    Parameters
+    ----------
+    network
+        What is to be placed.
+    chip
+        What it is to be placed on.
+    """
     return SplitFanIn(chip=chip)(network)
 
 

@@ -631,7 +631,19 @@ def _union_size(boxes: Sequence[Box]) -> int:
 
 
 def list_kind(network: Network, chip: Chip, projection: Projection, block: Block) -> SynapticKind:
-    """How the synapses of a projection into a block are stored, which decides what one costs."""
+    """How the synapses of a projection into a block are stored, which decides what one costs.
+
+    Parameters
+    ----------
+    network
+        Holds the projection.
+    chip
+        Its limits and memory rule decide.
+    projection
+        One of the network's.
+    block
+        Of the projection's target.
+    """
     resources = Resources(network, chip)
     wire = resources.wires[projection.name]
     return resources.block_bits(wire, block)[1]

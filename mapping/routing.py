@@ -29,7 +29,15 @@ DIRECTIONS = ("east", "west", "north", "south")
 
 
 class Link(NamedTuple):
-    """One directed link: it leaves tile ``(x, y)`` in a direction (index into `DIRECTIONS`)."""
+    """One directed link: it leaves tile ``(x, y)`` in a direction (index into `DIRECTIONS`).
+
+    Parameters
+    ----------
+    x, y
+        Tile on the board-wide mesh.
+    direction
+        Index into `DIRECTIONS`.
+    """
 
     x: int
     y: int
@@ -42,7 +50,13 @@ class Link(NamedTuple):
         return self.x + dx, self.y + dy
 
     def number(self, columns: int) -> int:
-        """Number of the link on a mesh of so many columns (module docstring)."""
+        """Number of the link on a mesh of so many columns (module docstring).
+
+        Parameters
+        ----------
+        columns
+            Tiles along x, over the whole board.
+        """
         return (self.y * columns + self.x) * 4 + self.direction
 
 

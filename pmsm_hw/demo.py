@@ -53,6 +53,8 @@ class DemoResult:
         Wall-clock time by stage.
     notes
         What else should be said.
+    network, mapping
+        What was converted, and where it was placed.
     """
 
     accuracy: dict[str, float]

@@ -446,7 +446,13 @@ class PolarityMultiSpike(Population):
         return self.theta.size + self.bias.size + self.start.size
 
     def payload(self, k: NDArray[Any]) -> NDArray[Any]:
-        """Value that spikes ``k`` carry (same shape and dtype)."""
+        """Value that spikes ``k`` carry (same shape and dtype).
+
+        Parameters
+        ----------
+        k
+            Any shape whose last axes are the population's.
+        """
         gain_pos, gain_neg = self.gains
         if gain_pos == gain_neg:
             return k if gain_pos == 1 else k * k.dtype.type(gain_pos)
@@ -1136,11 +1142,23 @@ class Network(_Record):
         return tuple(p for p in self.populations if isinstance(p, Readout))
 
     def into(self, name: str) -> tuple[Projection, ...]:
-        """Projections whose target is ``name``, in order."""
+        """Projections whose target is ``name``, in order.
+
+        Parameters
+        ----------
+        name
+            Of a population.
+        """
         return self._into.get(name, ())
 
     def out_of(self, name: str) -> tuple[Projection, ...]:
-        """Projections whose source is ``name``, in order."""
+        """Projections whose source is ``name``, in order.
+
+        Parameters
+        ----------
+        name
+            Of a population.
+        """
         return tuple(p for p in self.projections if p.source == name)
 
     @cached_property
@@ -1205,12 +1223,26 @@ class Network(_Record):
         return any(p.delay > 0 for p in self.projections)
 
     def hardware_delay(self, projection: Projection) -> int:
-        """Hardware steps from sending to integration, at least 1 (module docstring, *Time*)."""
+        """Hardware steps from sending to integration, at least 1 (module docstring, *Time*).
+
+        Parameters
+        ----------
+        projection
+            One of the network's.
+        """
         depths = self.depths
         return depths[projection.target] - depths[projection.source] + projection.delay
 
     def hardware_steps(self, n_steps: int, n_samples: int = 1) -> int:
-        """Hardware steps that ``n_samples`` pipelined samples of ``n_steps`` take."""
+        """Hardware steps that ``n_samples`` pipelined samples of ``n_steps`` take.
+
+        Parameters
+        ----------
+        n_steps
+            Steps T of each sample.
+        n_samples
+            Samples, at least 1.
+        """
         return self.depth + n_steps * n_samples - 1
 
     @cached_property

@@ -403,6 +403,13 @@ def bytes_per_sample(network: Network, n_steps: int) -> int:
 
     States, spikes, payloads and activity of the population at work, converted to the types of
     `Activity`, and the payloads that later populations still need.
+
+    Parameters
+    ----------
+    network
+        What would run.
+    n_steps
+        Steps T of each sample.
     """
     readers = {p.name: len(network.out_of(p.name)) for p in network}
     held: dict[str, int] = {}

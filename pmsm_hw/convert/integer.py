@@ -370,7 +370,13 @@ class IntegerModel(nn.Module):
     # -- as a model --------------------------------------------------------------------------
 
     def forward(self, *x: Tensor) -> Any:
-        """Logits of one step, in real values; differentiable."""
+        """Logits of one step, in real values; differentiable.
+
+        Parameters
+        ----------
+        x
+            One batch per input, real values, as for the model it was made from.
+        """
         rounded, output = self.rounded()
         payloads = self._inputs(rounded, x)
         answers: dict[str, Tensor] = {}
@@ -398,7 +404,13 @@ class IntegerModel(nn.Module):
         }
 
     def spikes(self, x: Batch) -> dict[str, NDArray[np.int32]]:
-        """Spikes of one step: by population, ``(batch, *shape)`` int32; units for inputs."""
+        """Spikes of one step: by population, ``(batch, *shape)`` int32; units for inputs.
+
+        Parameters
+        ----------
+        x
+            A batch, or one per input.
+        """
         result = self.to_snn(self.settings.rule).run(*as_tensors(x), n_steps=1)
         return {name: k[:, 0] for name, k in result.spikes.items()}
 
@@ -416,6 +428,11 @@ class IntegerModel(nn.Module):
 
     def network(self, name: str = "network") -> Network:
         """The integer network.
+
+        Parameters
+        ----------
+        name
+            Name of the network.
 
         Raises
         ------
@@ -636,13 +653,25 @@ class IntegerSnn(nn.Module):
         self.inputs = [p for p in self.populations.values() if isinstance(p, InputPlan)]
 
     def forward(self, *x: Any, n_steps: int | None = None, frames: bool = False) -> Any:
-        """Mean logits; arguments as for `pmsm_hw.nn.Snn`."""
+        """Mean logits; arguments as for `pmsm_hw.nn.Snn`.
+
+        Parameters
+        ----------
+        x, n_steps, frames
+            As for `pmsm_hw.nn.Snn`.
+        """
         return self.run(*x, n_steps=n_steps, frames=frames, record=False).logits
 
     def run(
         self, *x: Any, n_steps: int | None = None, frames: bool = False, record: bool = True
     ) -> SnnResult:
-        """As `forward`, with the spikes of every population beside the logits."""
+        """As `forward`, with the spikes of every population beside the logits.
+
+        Parameters
+        ----------
+        x, n_steps, frames, record
+            As for `pmsm_hw.nn.Snn`.
+        """
         if n_steps is None and x and isinstance(x[-1], int):
             x, n_steps = x[:-1], x[-1]
         steps = 1 if n_steps is None else n_steps

@@ -73,6 +73,11 @@ def load_model(path: str | os.PathLike[str]) -> nn.Module:
 
     Quantized and integer models have ``examples``, a tuple with one calibration batch per input.
 
+    Parameters
+    ----------
+    path
+        File to read.
+
     Raises
     ------
     FormatError

@@ -79,6 +79,11 @@ class LavaNetwork:
     def spikes(self, name: str) -> OutPort:
         """Port on which a population or source sends its payloads (a readout: its state).
 
+        Parameters
+        ----------
+        name
+            Of a population.
+
         Raises
         ------
         LavaError
@@ -235,6 +240,11 @@ class LavaNetwork:
 
         The first call takes as many steps more as the waves need to pass the network. An exception
         in a model makes Lava hang here: `pmsm_hw.lava.run` runs in a child and does not.
+
+        Parameters
+        ----------
+        n_samples
+            Samples to run, at least 1.
         """
         steps = self.n_steps * n_samples
         if not any(p.is_compiled for p in self.populations.values()):

@@ -257,6 +257,11 @@ class EntropyReport:
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Draw entropy per layer (bars) and per channel (dots), the format chosen by the suffix.
 
+        Parameters
+        ----------
+        path
+            File to write.
+
         Raises
         ------
         QuantizationError

@@ -24,7 +24,13 @@ _N_SAMPLES = 1 << 14
 
 
 def entropy_bits(k: Tensor) -> float:
-    """Entropy in bits of the histogram of integer-valued ``k``."""
+    """Entropy in bits of the histogram of integer-valued ``k``.
+
+    Parameters
+    ----------
+    k
+        Any shape, at least one value.
+    """
     index = (k - k.min()).long()
     counts = torch.bincount(index.reshape(-1))
     share = counts[counts > 0].to(torch.float64) / k.numel()

@@ -43,7 +43,13 @@ class DigitsCnn(nn.Module):
         self.fc = nn.Linear(wide * 4, n_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits ``(batch, n_classes)`` of images ``(batch, 1, 8, 8)``."""
+        """Logits ``(batch, n_classes)`` of images ``(batch, 1, 8, 8)``.
+
+        Parameters
+        ----------
+        x
+            ``(batch, 1, 8, 8)`` float.
+        """
         x = self.pool1(self.act1(self.bn1(self.conv1(x))))
         x = self.act2(self.bn2(self.conv2(x)))
         x = self.act3(self.bn3(self.conv3(x)) + x)
@@ -51,7 +57,15 @@ class DigitsCnn(nn.Module):
 
 
 def digits_cnn(*, seed: int = 0, width: int = 12, n_classes: int = 10) -> nn.Module:
-    """Build a `DigitsCnn`."""
+    """Build a `DigitsCnn`.
+
+    Parameters
+    ----------
+    seed
+        Of the weights.
+    width, n_classes
+        As for `DigitsCnn`.
+    """
     return build("digits_cnn", seed=seed, width=width, n_classes=n_classes)
 
 
@@ -74,7 +88,13 @@ class Mlp(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of a batch of any shape."""
+        """Logits of a batch of any shape.
+
+        Parameters
+        ----------
+        x
+            ``(batch, ...)`` float; flattened.
+        """
         return cast(Tensor, self.layers(x))
 
 
@@ -105,7 +125,13 @@ class LeNet(nn.Module):
         self.fc3 = nn.Linear(84, n_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits ``(batch, n_classes)`` of images ``(batch, in_channels, 28, 28)``."""
+        """Logits ``(batch, n_classes)`` of images ``(batch, in_channels, 28, 28)``.
+
+        Parameters
+        ----------
+        x
+            ``(batch, in_channels, 28, 28)`` float.
+        """
         x = self.pool1(self.act1(self.conv1(x)))
         x = self.flatten(self.pool2(self.act2(self.conv2(x))))
         return cast(Tensor, self.fc3(self.act4(self.fc2(self.act3(self.fc1(x))))))
@@ -175,7 +201,13 @@ class Vgg(nn.Module):
             self.classifier = nn.Sequential(nn.Linear(512, n_classes))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits ``(batch, n_classes)``."""
+        """Logits ``(batch, n_classes)``.
+
+        Parameters
+        ----------
+        x
+            ``(batch, in_channels, height, width)`` float.
+        """
         return cast(Tensor, self.classifier(torch.flatten(self.avgpool(self.features(x)), 1)))
 
 
@@ -255,7 +287,13 @@ class ResNet(nn.Module):
         self.fc = nn.Linear(channels, n_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits ``(batch, n_classes)``."""
+        """Logits ``(batch, n_classes)``.
+
+        Parameters
+        ----------
+        x
+            ``(batch, in_channels, height, width)`` float.
+        """
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         for i in range(self.n_stages):
             x = getattr(self, f"layer{i + 1}")(x)

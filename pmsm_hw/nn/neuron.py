@@ -109,7 +109,13 @@ class PolarityMultiSpike(nn.Module):
         self.last_spikes: list[Tensor] = []
 
     def forward(self, x: Tensor) -> Tensor:
-        """Take a step with input ``x`` ``(batch, channels, ...)``; return what its spikes carry."""
+        """Take a step with input ``x`` ``(batch, channels, ...)``; return what its spikes carry.
+
+        Parameters
+        ----------
+        x
+            Summed input of the step, ``(batch, channels, ...)`` float.
+        """
         call = len(self.last_spikes)
         if call == len(self.states):
             self.states.append(State(self.quantizer.phi, self.quantizer.levels, self.rule))

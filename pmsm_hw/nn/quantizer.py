@@ -206,22 +206,46 @@ class PolarityQuant(nn.Module):
         return self.theta / self.gains[0]
 
     def theta_for(self, ndim: int) -> Tensor:
-        """Theta, shaped to broadcast along axis 1 of an activation with ``ndim`` axes."""
+        """Theta, shaped to broadcast along axis 1 of an activation with ``ndim`` axes.
+
+        Parameters
+        ----------
+        ndim
+            Number of axes, batch included.
+        """
         if self.theta.ndim == 0:
             return self.theta
         return self.theta.reshape((-1,) + (1,) * (ndim - 2))
 
     def spikes(self, x: Tensor) -> Tensor:
-        """Levels ``k`` of activations ``x`` ``(batch, channels, ...)``, integer-valued float."""
+        """Levels ``k`` of activations ``x`` ``(batch, channels, ...)``, integer-valued float.
+
+        Parameters
+        ----------
+        x
+            ``(batch, channels, ...)`` float.
+        """
         with torch.no_grad():
             return quantize_levels(x, self.theta_for(x.ndim), self.phi, self.levels)
 
     def target(self, x: Tensor) -> Tensor:
-        """What it approximates: ReLU for ``n = 0``, else ``x``, negatives times alpha."""
+        """What it approximates: ReLU for ``n = 0``, else ``x``, negatives times alpha.
+
+        Parameters
+        ----------
+        x
+            ``(batch, channels, ...)`` float.
+        """
         return torch.where(x >= 0, x, x * (self.alpha if self.levels[0] > 0 else 0.0))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Quantize activations ``(batch, channels, ...)``."""
+        """Quantize activations ``(batch, channels, ...)``.
+
+        Parameters
+        ----------
+        x
+            ``(batch, channels, ...)`` float.
+        """
         if self.training and bool((self.theta <= 0).any()):
             _check_theta("PolarityQuant", self.theta)
         scale = 1.0
@@ -318,11 +342,23 @@ class InputQuant(nn.Module):
             )
 
     def units(self, x: Tensor) -> Tensor:
-        """Encode: integer-valued float of ``x``'s shape and dtype."""
+        """Encode: integer-valued float of ``x``'s shape and dtype.
+
+        Parameters
+        ----------
+        x
+            Any shape, float.
+        """
         return cast(Tensor, _RoundInput.apply(x, self.scale, self.levels))  # type: ignore[no-untyped-call]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Encode and return real values."""
+        """Encode and return real values.
+
+        Parameters
+        ----------
+        x
+            Any shape, float.
+        """
         return self.units(x) * self.scale
 
     def extra_repr(self) -> str:

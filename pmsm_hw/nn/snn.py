@@ -162,7 +162,15 @@ class Snn(nn.Module):
         frames: bool = False,
         record: bool = True,
     ) -> SnnResult:
-        """As `forward`, with the spikes of every layer beside the logits."""
+        """As `forward`, with the spikes of every layer beside the logits.
+
+        Parameters
+        ----------
+        x, n_steps, frames
+            As for `forward`.
+        record
+            Whether to keep the spikes of every layer.
+        """
         batch, steps = _inputs_and_steps(x, n_steps)
         spikes: dict[str, list[Tensor]] = {}
         total: Any = None

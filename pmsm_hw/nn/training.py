@@ -234,14 +234,36 @@ def finetune(
 
 
 def predict(model: nn.Module, x: Array, *, batch_size: int = 256) -> Tensor:
-    """Logits of a model in evaluation mode, without gradients, batch by batch."""
+    """Logits of a model in evaluation mode, without gradients, batch by batch.
+
+    Parameters
+    ----------
+    model
+        Gives a tensor whose first axis is the batch.
+    x
+        ``(n, ...)`` float.
+    batch_size
+        Inputs at a time.
+    """
     inputs = torch.as_tensor(x).to(torch.get_default_dtype())
     with evaluating(model), torch.no_grad():
         return torch.cat([model(part) for part in torch.split(inputs, batch_size)])
 
 
 def accuracy(model: nn.Module, x: Array, y: Array, *, batch_size: int = 256) -> float:
-    """Share of inputs whose largest logit is at the label, in 0..1."""
+    """Share of inputs whose largest logit is at the label, in 0..1.
+
+    Parameters
+    ----------
+    model
+        Gives logits ``(batch, classes)``.
+    x
+        ``(n, ...)`` float.
+    y
+        ``(n,)`` labels.
+    batch_size
+        Inputs at a time.
+    """
     labels = torch.as_tensor(y).to(torch.int64)
     right = predict(model, x, batch_size=batch_size).argmax(1) == labels
     return float(right.to(torch.float64).mean())

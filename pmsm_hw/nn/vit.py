@@ -151,7 +151,13 @@ class Vit(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits ``(batch, n_classes)`` of images ``(batch, channels, height, width)``."""
+        """Logits ``(batch, n_classes)`` of images ``(batch, channels, height, width)``.
+
+        Parameters
+        ----------
+        x
+            ``(batch, channels, height, width)`` float.
+        """
         tokens = self.patch_embed(x)
         tokens = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], dim=1)
         tokens = self.norm(self.blocks(tokens + self.pos_embed))
@@ -159,12 +165,28 @@ class Vit(nn.Module):
 
 
 def vit_tiny(*, seed: int = 0, **arguments: Any) -> Vit:
-    """Build ViT-Ti: width 192, 3 heads, 12 blocks; arguments as for `Vit`."""
+    """Build ViT-Ti: width 192, 3 heads, 12 blocks; arguments as for `Vit`.
+
+    Parameters
+    ----------
+    seed
+        Of the weights.
+    arguments
+        As for `Vit`.
+    """
     return _build(seed, {"width": 192, "n_heads": 3} | arguments)
 
 
 def vit_small(*, seed: int = 0, **arguments: Any) -> Vit:
-    """Build ViT-S: width 384, 6 heads, 12 blocks; arguments as for `Vit`."""
+    """Build ViT-S: width 384, 6 heads, 12 blocks; arguments as for `Vit`.
+
+    Parameters
+    ----------
+    seed
+        Of the weights.
+    arguments
+        As for `Vit`.
+    """
     return _build(seed, {"width": 384, "n_heads": 6} | arguments)
 
 
