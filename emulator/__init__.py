@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pmsm_hw.emulator.operations import Operations
     from pmsm_hw.emulator.report import Report, Spread, compare
     from pmsm_hw.emulator.timing import Timing
+    from pmsm_hw.emulator.trace import write_trace
 
 _HOMES = {
     "Counts": "counts",
@@ -27,6 +28,7 @@ _HOMES = {
     "Timing": "timing",
     "compare": "report",
     "emulate": "emulation",
+    "write_trace": "trace",
 }
 
 __all__ = [
@@ -39,6 +41,7 @@ __all__ = [
     "Timing",
     "compare",
     "emulate",
+    "write_trace",
 ]
 
 

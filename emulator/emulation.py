@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,7 +17,7 @@ from pmsm_hw.emulator.operations import operations_of
 from pmsm_hw.emulator.report import Report
 from pmsm_hw.emulator.timing import CoreTimes, timing_of
 from pmsm_hw.errors import EmulationError, InputError
-from pmsm_hw.network import Network, Readout
+from pmsm_hw.network import Input, Network, Readout
 from pmsm_hw.reference import Activity, Inputs, simulate, units_of
 from pmsm_hw.workers import workers_for
 
@@ -86,7 +86,7 @@ def emulate(
     clock_ns
         Declared clock, to express times in cycles (Loihi has none).
     trace
-        Whether to keep what every core did in every step (cycle mode).
+        Whether to keep what every core and link did in every step (cycle mode), for `write_trace`.
     progress
         Called now and then with work done and work to do: hardware steps in cycle mode, samples
         in counts mode.
@@ -243,6 +243,8 @@ class Emulator:
             operations=operations_of(counts, n_steps),
             queue_peak=outcome.queue_peak,
             trace=outcome.trace,
+            link_trace=outcome.link_trace,
+            message_trace=outcome.message_trace,
         )
 
 
@@ -292,11 +294,12 @@ class _Outcome:
         step_ps: NDArray[np.int64],
         cores: CoreTimes,
         queue_peak: tuple[int, int] | None = None,
-        trace: NDArray[np.int64] | None = None,
+        traces: tuple[NDArray[np.int64] | None, ...] = (None, None, None),
     ) -> None:
         self.tally, self.spikes, self.readouts = tally, spikes, readouts
         self.step_ps, self.cores = step_ps, cores
-        self.queue_peak, self.trace = queue_peak, trace
+        self.queue_peak = queue_peak
+        self.trace, self.link_trace, self.message_trace = traces
 
 
 def _costs(layout: Layout, constants: Constants) -> Costs:
@@ -421,38 +424,44 @@ def _count(
     receive_ps: NDArray[np.int64],
 ) -> None:
     """Count what one population did in samples from ``first`` on; threads take samples each."""
-    from pmsm_hw.emulator.kernels import count_population
+    from pmsm_hw.emulator.counting import count_links, count_population
 
+    plan, counted = layout.plan, layout.count_plan
     tally = _tally(arrays)
     spikes, active = activity.channels_last
-    n_samples, size = len(spikes), layout.network[activity.name].n_neurons
+    population = layout.network[activity.name]
+    n_samples, size = len(spikes), population.n_neurons
+    index, unit = int(plan.block_population[blocks[0]]), bool(plan.block_unit[blocks[0]])
     workers = workers_for(spikes.size >= _THREADED_UPDATES)
     each = -(-n_samples // workers.n)
     # two compiled forms are enough
     dtype = np.int8 if spikes.dtype == np.int8 else np.int32
 
-    # frames counted at once, in a type that holds the largest count of one
+    # a type that holds the largest count of a frame
     bound = layout.network.bounds[activity.name]
     largest = max(abs(bound.k_min), abs(bound.k_max), 1) * max(
         int(layout.row_synapses.max(initial=0)), size
     )
+    count_type = np.int32 if largest < 1 << 31 else np.int64
+    n_pairs = int(counted.population_pair[index + 1] - counted.population_pair[index])
     width = min(each * n_steps, _COUNTED_FRAMES)
-    meeting_type = np.int32 if largest < 1 << 31 else np.int64
 
     def count(begin: int) -> NDArray[np.int64]:
         some = slice(begin, begin + each)
-        load = np.zeros_like(arrays["link_load"])
+        sent = np.zeros(len(counted.bundle_router), np.int64)
+        received = np.empty((n_pairs, width), count_type)
         count_population(
-            layout.plan, tally, costs, blocks,
+            counted, tally, costs, blocks, plan.block_core, plan.block_slot, index,
+            isinstance(population, Input), unit, int(plan.block_depth[blocks[0]]),
             np.ascontiguousarray(spikes[some], dtype).reshape(-1, size),
-            np.ascontiguousarray(active[some]).reshape(-1, size),
-            first + begin, n_steps, generate_ps, receive_ps, load,
-            np.zeros((len(layout.cores), width), meeting_type),
+            np.ascontiguousarray(active[some]).reshape(-1, size).view(np.uint8),
+            first + begin, n_steps, generate_ps, receive_ps,
+            received, received if unit else np.empty_like(received), sent,
         )  # fmt: skip
-        return load
+        return sent
 
-    for load in workers.map(count, range(0, n_samples, each)):
-        arrays["link_load"] += load
+    for sent in workers.map(count, range(0, n_samples, each)):
+        count_links(counted, layout.n_columns, sent, arrays["link_load"])
 
 
 _COUNTED_FRAMES = 64
@@ -534,6 +543,8 @@ def _run_cycle(
         step_ps=np.zeros(n_hardware, np.int64),
         busy=np.zeros((n_cores, 4), np.int64),
         trace=np.zeros((n_hardware if trace else 0, n_cores, 6), np.int64),
+        link_trace=np.zeros((n_hardware if trace else 0, len(plan.link_target), 3), np.int64),
+        message_trace=np.zeros((n_hardware if trace else 0, 2), np.int64),
         queue_peak=np.zeros(2, np.int64),
     )
     tally = _tally(arrays)
@@ -582,7 +593,10 @@ def _run_cycle(
         elif readout_base[i] >= 0:
             state = readout[readout_base[i] : readout_base[i] + n_samples * n]
             readouts[name] = state.reshape(n_samples, *population.shape)
-    for array in (*spikes.values(), *readouts.values(), machine.step_ps, machine.trace):
+    traces: tuple[NDArray[np.int64], ...] = (
+        machine.trace, machine.link_trace, machine.message_trace,
+    )  # fmt: skip
+    for array in (*spikes.values(), *readouts.values(), machine.step_ps, *traces):
         if array.flags.writeable:
             array.setflags(write=False)
     barrier = constants.barrier_ps or 0
@@ -599,5 +613,5 @@ def _run_cycle(
             barrier_ns=barrier * n_hardware / 1000,
         ),
         queue_peak=(int(machine.queue_peak[0]), int(machine.queue_peak[1])),
-        trace=cast(NDArray[np.int64], machine.trace) if trace else None,
+        traces=traces if trace else (None, None, None),
     )

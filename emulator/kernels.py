@@ -1,4 +1,4 @@
-"""The compiled loops of both modes; imports numba, so import it late.
+"""The compiled loops of cycle mode; imports numba, so import it late.
 
 Times are integer picoseconds, counts are int64, and every loop visits its items in one order, so
 results repeat exactly. `pmsm_hw.emulator.layout` documents the arrays of `Plan`.
@@ -14,17 +14,13 @@ import numpy as np
 
 from pmsm_hw.emulator.layout import Plan
 
-__all__ = ["Costs", "Machine", "Tally", "count_population", "order_entries", "run_steps"]
+__all__ = ["Costs", "Machine", "Tally", "order_entries", "run_steps"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def _jit(function: _F) -> _F:
     return cast(_F, numba.njit(cache=True, error_model="numpy")(function))
-
-
-def _threaded(function: _F) -> _F:
-    return cast(_F, numba.njit(cache=True, error_model="numpy", nogil=True)(function))
 
 
 def _inline(function: _F) -> _F:
@@ -37,9 +33,6 @@ STATE_MAX = (1 << 23) - 1
 
 # rules, as `Plan.block_rule` has them
 CARRY, RESET, BOUNDED, READOUT, INPUT = 0, 1, 2, 3, 4
-
-# neurons that `count_population` takes at once
-TILE = 32
 
 # what `run_steps` answers
 OK, LOST, CLOCK = 0, 1, 2
@@ -93,6 +86,8 @@ class Machine(NamedTuple):
     step_ps: Any  # (n_hardware_steps,) int64, barrier included
     busy: Any  # (n_cores, 4) int64: update, blocked, receive, and the step's work time
     trace: Any  # (n_hardware_steps or 0, n_cores, 6) int64, see `Report.trace`
+    link_trace: Any  # (n_hardware_steps or 0, n_links, 3) int64, see `Report.link_trace`
+    message_trace: Any  # (n_hardware_steps or 0, 2) int64, see `Report.message_trace`
     queue_peak: Any  # (2,) int64: fullest link buffer, most messages in flight
 
 
@@ -386,6 +381,7 @@ def run_steps(
         machine.trace,
         machine.step_ps,
     )
+    link_trace, message_trace = machine.link_trace, machine.message_trace
     sample_of = np.zeros(block_depth.shape[0], np.int64)
     step_of = np.zeros(block_depth.shape[0], np.int64)
 
@@ -467,7 +463,7 @@ def run_steps(
         receive_start[:] = 0
         ring[:] = 0
         blocked[:] = 0
-        n_heap, n_sent, n_delivered = 0, 0, 0
+        n_heap, n_sent, n_delivered, n_peak = 0, 0, 0, 0
         for g in range(n_generators):
             at[g, 0] = block_slot[core_block[g]]
             at[g, 2] = 0
@@ -615,8 +611,8 @@ def run_steps(
                     crossings[sample, block] += abs(chip_x[goal] - chip_x[router]) + abs(
                         chip_y[goal] - chip_y[router]
                     )
-                    if n_sent - n_delivered > queue_peak[1]:
-                        queue_peak[1] = n_sent - n_delivered
+                    if n_sent - n_delivered > n_peak:
+                        n_peak = n_sent - n_delivered
                     if count[b] == 1:
                         stack[n_stack] = -1 - b
                         n_stack += 1
@@ -705,6 +701,11 @@ def run_steps(
                     )
                     last[q] += 1
                     link_load[item] += 1
+                    if tracing:
+                        if link_trace[h, item, 0] == 0:
+                            link_trace[h, item, 1] = now
+                        link_trace[h, item, 0] += 1
+                        link_trace[h, item, 2] = arrival
                 elif within_tile > 0:
                     local_message[core] = message
                     queue[n_queues - 1, last[n_queues - 1] & around] = (
@@ -733,6 +734,10 @@ def run_steps(
             work = max(work, receive_free[c], update_end[c])
         work = max(work, update_end[n_cores])
         step_ps[h] = work + barrier
+        queue_peak[1] = max(queue_peak[1], n_peak)
+        if tracing:
+            message_trace[h, 0] = n_sent
+            message_trace[h, 1] = n_peak
         for c in range(n_cores):
             busy[c, 0] += update_busy[c]
             busy[c, 1] += blocked[c]
@@ -746,186 +751,6 @@ def run_steps(
                 trace[h, c, 4] = receive_start[c]
                 trace[h, c, 5] = receive_free[c]
     return OK, h1, 0, 0
-
-
-@_threaded
-def count_population(
-    plan: Plan,
-    tally: Tally,
-    costs: Costs,
-    blocks: Any,
-    spikes: Any,
-    active: Any,
-    sample0: int,
-    n_steps: int,
-    generate_ps: Any,
-    receive_ps: Any,
-    link_load: Any,
-    meeting: Any,
-) -> None:
-    """Count what one population did in some samples: counts mode.
-
-    ``spikes`` and ``active`` are ``(samples * n_steps, n)``, integer and bool, neurons by row,
-    column, channel; ``generate_ps`` and ``receive_ps`` are ``(n_cores + 1, n_hardware_steps)``
-    int64, to which the times are added. Calls for other samples may run at the same time, with a
-    ``link_load`` each. ``meeting`` is ``(n_cores, frames at once)`` zeros of a type that holds the
-    largest count of a frame, int32 or int64.
-    """
-    block_slot, run, run_slot, run_at = plan.block_slot, plan.run, plan.run_slot, plan.run_at
-    entry, entry_core, entry_offset = plan.entry, plan.entry_core, plan.entry_offset
-    entry_synapses, pair_of, pair_row = plan.entry_synapses, plan.pair_of, plan.pair_row
-    core_router, router_x, router_y = plan.core_router, plan.router_x, plan.router_y
-    link_target, buffer_router = plan.link_target, plan.buffer_router
-    n_cores = core_router.shape[0] - 1
-    pop = plan.block_population[blocks[0]]
-    is_input = plan.block_rule[blocks[0]] == INPUT
-    unit = plan.block_unit[blocks[0]] != 0
-    depth = plan.block_depth[blocks[0]]
-    # rows of the population's pairs stand together
-    row0, row1 = np.int64(0), np.int64(0)
-    for core in range(n_cores):
-        pair = pair_of[pop, core]
-        if pair >= 0:
-            if row1 == 0:
-                row0 = pair_row[pair]
-            row1 = pair_row[pair + 1]
-    # A chunk of frames at once: what a neuron's entries say is then read once for all of them.
-    # Inner loops run over frames; arrays end in the frame.
-    n_frames = spikes.shape[0]
-    width = meeting.shape[1]
-    tile = np.zeros((TILE, width), meeting.dtype)
-    once = np.zeros(width, meeting.dtype)
-    is_touched = np.zeros(n_cores, np.uint8)
-    touched = np.empty(n_cores, np.int64)
-    found = np.zeros((row1 - row0, width), meeting.dtype)
-    found_units = np.zeros((row1 - row0, width), meeting.dtype)
-    n_active, n_out = np.zeros(width, np.int64), np.zeros(width, np.int64)
-    n_fired, n_spikes = np.zeros(width, np.int64), np.zeros(width, np.int64)
-    n_crossed, hops = np.zeros(width, np.int64), np.zeros((4, width), np.int64)
-    received = np.zeros((n_cores, width), np.int64)
-    for f0 in range(0, n_frames, width):
-        n = min(width, n_frames - f0)
-        found[:] = 0
-        found_units[:] = 0
-        received[:] = 0
-        for i in range(blocks.shape[0]):
-            block = blocks[i]
-            source = plan.block_core[block]
-            n_active[:] = 0
-            n_out[:] = 0
-            n_fired[:] = 0
-            n_spikes[:] = 0
-            n_crossed[:] = 0
-            hops[:] = 0
-            n_touched = 0
-            for m in range(run[block], run[block + 1]):
-                at, slot, end = run_at[m], run_slot[m], run_slot[m + 1]
-                if not is_input:
-                    for f in range(n):
-                        total = 0
-                        for j in range(at, at + end - slot):
-                            total += active[f0 + f, j]
-                        n_active[f] += total
-                while slot < end:
-                    size = min(TILE, end - slot)
-                    for f in range(n):
-                        for j in range(size):
-                            tile[j, f] = abs(np.int64(spikes[f0 + f, at + j]))
-                    for j in range(size):
-                        largest = np.int64(0)
-                        for f in range(n):
-                            k = np.int64(tile[j, f])
-                            largest |= k
-                            fires = 1 if k != 0 else 0
-                            n_fired[f] += fires
-                            n_spikes[f] += k
-                            once[f] = k if unit else fires
-                        if largest == 0:
-                            continue
-                        for e in range(entry[slot + j], entry[slot + j + 1]):
-                            core = entry_core[e]
-                            if is_touched[core] == 0:
-                                is_touched[core] = 1
-                                touched[n_touched] = core
-                                n_touched += 1
-                            pair = pair_of[pop, core]
-                            offset = entry_offset[e]
-                            first = pair_row[pair] - row0
-                            weight = meeting.dtype.type(entry_synapses[offset])
-                            for f in range(n):
-                                meeting[core, f] += once[f]
-                                found[first, f] += weight * once[f]
-                            for r in range(first, pair_row[pair + 1] - row0):
-                                weight = meeting.dtype.type(entry_synapses[offset])
-                                offset += 1
-                                if r > first:
-                                    for f in range(n):
-                                        found[r, f] += weight * once[f]
-                                if not unit:
-                                    for f in range(n):
-                                        found_units[r, f] += weight * tile[j, f]
-                    slot += size
-                    at += size
-            for m in range(n_touched):
-                core = touched[m]
-                is_touched[core] = 0
-                messages = np.int64(0)
-                router, goal = core_router[source], core_router[core]
-                dx, dy = router_x[goal] - router_x[router], router_y[goal] - router_y[router]
-                horizontal, vertical = (0 if dx > 0 else 1), (2 if dy > 0 else 3)
-                n_crossings = abs(plan.router_chip_x[goal] - plan.router_chip_x[router]) + abs(
-                    plan.router_chip_y[goal] - plan.router_chip_y[router]
-                )
-                across, along = abs(dx), abs(dy)
-                for f in range(n):
-                    count = np.int64(meeting[core, f])
-                    meeting[core, f] = 0
-                    messages += count
-                    n_out[f] += count
-                    received[core, f] += count
-                    hops[horizontal, f] += count * across
-                    hops[vertical, f] += count * along
-                    n_crossed[f] += count * n_crossings
-                while router != goal:
-                    if router_x[goal] != router_x[router]:
-                        link = 4 * router + horizontal
-                    else:
-                        link = 4 * router + vertical
-                    link_load[link] += messages
-                    router = buffer_router[link_target[link]]
-            for f in range(n):
-                sample = sample0 + (f0 + f) // n_steps
-                tally.fired[sample, block] += n_fired[f]
-                tally.spikes[sample, block] += n_spikes[f]
-                tally.messages_out[sample, block] += n_out[f]
-                for d in range(4):
-                    tally.hops[sample, block, d] += hops[d, f]
-                tally.crossings[sample, block] += n_crossed[f]
-                if not is_input:
-                    n_idle = block_slot[block + 1] - block_slot[block] - n_active[f]
-                    tally.updates_active[sample, block] += n_active[f]
-                    tally.updates_idle[sample, block] += n_idle
-                    generate_ps[source, sample0 * n_steps + f0 + f + depth] += (
-                        n_active[f] * costs.update_active
-                        + n_idle * costs.update_idle
-                        + n_fired[f] * costs.spike
-                        + n_out[f] * costs.packet_out
-                    )
-        for core in range(n_cores):
-            pair = pair_of[pop, core]
-            if pair < 0:
-                continue
-            for f in range(n):
-                count = received[core, f]
-                tally.messages_in[sample0 + (f0 + f) // n_steps, pair] += count
-                receive_ps[core, sample0 * n_steps + f0 + f + depth] += count * costs.packet_in
-            for r in range(pair_row[pair], pair_row[pair + 1]):
-                for f in range(n):
-                    count = np.int64(found[r - row0, f])
-                    sample = sample0 + (f0 + f) // n_steps
-                    tally.synops[sample, r] += count
-                    tally.unit_synops[sample, r] += count if unit else found_units[r - row0, f]
-                    receive_ps[core, sample0 * n_steps + f0 + f + depth] += count * costs.row[r]
 
 
 @_jit

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pmsm_hw.emulator.bundles import CountPlan, Window, build_count_plan
 from pmsm_hw.errors import MappingError
 from pmsm_hw.network import Input, Network, PolarityMultiSpike, Population, Readout
 from pmsm_hw.operators import DenseForm, chw, lowered, magnitude
@@ -52,9 +53,6 @@ class Plan(NamedTuple):
     block_gain: Any  # (n_blocks, 2) int64
     block_saturate: Any  # (n_blocks,) int64
     block_slot: Any  # (n_blocks + 1,) int64
-    run: Any  # (n_blocks + 1,) int64: runs of slots that also follow one another channels last
-    run_slot: Any  # (n_runs + 1,) int64: first slot of each
-    run_at: Any  # (n_runs,) int64: its place in the population by row, column, channel
     core_block: Any  # (n_cores + 2,) int64: blocks of each core, the I/O port last
     slot_block: Any  # (n_slots,) int32
     slot_flat: Any  # (n_slots,) int32: index in the population, C order
@@ -121,7 +119,9 @@ class Layout:
     network, mapping
         What it was built from.
     plan
-        Arrays of the compiled loops.
+        Arrays of the compiled loops of cycle mode.
+    count_plan
+        Arrays of the compiled loops of counts mode.
     rows
         By number of the row.
     pairs
@@ -138,11 +138,14 @@ class Layout:
         ``(n_links, 2)`` int64: board-wide tile that each link leaves.
     row_synapses
         ``(n_rows,)`` int64: synapses of each row.
+    n_columns
+        Routers in a row.
     """
 
     network: Network
     mapping: Mapping
     plan: Plan
+    count_plan: CountPlan
     rows: tuple[Row, ...]
     pairs: tuple[tuple[int, int], ...]
     block_populations: tuple[str, ...]
@@ -151,6 +154,7 @@ class Layout:
     wide: bool
     link_tiles: NDArray[np.int64]
     row_synapses: NDArray[np.int64]
+    n_columns: int
 
     @cached_property
     def n_zero_weights(self) -> int:
@@ -208,10 +212,10 @@ def build_layout(network: Network, mapping: Mapping) -> Layout:
     for population in network.inputs:
         c, h, w = chw(population.shape)
         places.append(_Place(population, (0, c), (0, h), (0, w), len(cores)))
-    blocks = _blocks(network, mapping, places, len(cores))
-    routes, rows, pairs, row_synapses = _entries(network, mapping, places, blocks, len(cores))
+    blocks, runs = _blocks(network, mapping, places, len(cores))
+    routes, rows, pairs, windows = _entries(network, mapping, places, blocks, len(cores))
     deposits, n_delays = _deposits(network, places, blocks, pairs, rows, len(cores))
-    mesh, link_tiles = _mesh(mapping)
+    mesh, link_tiles, n_columns = _mesh(mapping)
     n_populations = len(network.populations)
     none = np.full(n_populations, -1, np.int64)
     plan = Plan(
@@ -229,6 +233,9 @@ def build_layout(network: Network, mapping: Mapping) -> Layout:
         network=network,
         mapping=mapping,
         plan=plan,
+        count_plan=build_count_plan(
+            blocks, runs, routes, mesh, [chw(p.shape) for p in network.populations], pairs, windows
+        ),
         rows=rows,
         pairs=pairs,
         block_populations=tuple(p.population.name for p in places),
@@ -236,7 +243,11 @@ def build_layout(network: Network, mapping: Mapping) -> Layout:
         n_delays=n_delays,
         wide=_is_wide(network),
         link_tiles=link_tiles,
-        row_synapses=row_synapses,
+        row_synapses=np.array(
+            [int(row.sum(dtype=np.int64)) for window in windows for row in window.synapses],
+            np.int64,
+        ),
+        n_columns=n_columns,
     )
 
 
@@ -318,7 +329,7 @@ def _check_usage(mapping: Mapping) -> None:
 
 def _blocks(
     network: Network, mapping: Mapping, places: list[_Place], n_cores: int
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], NDArray[np.int64]]:
     index = {p.name: i for i, p in enumerate(network.populations)}
     n = len(places)
     sizes = [
@@ -391,12 +402,10 @@ def _blocks(
     ]
     starts = np.flatnonzero(np.diff(last, prepend=-2) != 1)
     starts = np.union1d(starts, slot[:-1])
-    out["run"] = np.searchsorted(starts, slot).astype(np.int64)
-    out["run_slot"] = np.append(starts, n_slots).astype(np.int64)
-    out["run_at"] = last[starts].astype(np.int64)
     counts = np.bincount(out["block_core"], minlength=n_cores + 1)
     out["core_block"] = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    return out
+    # runs of slots that also follow one another channels last: first slot, and place there
+    return out, np.stack([np.append(starts, n_slots), np.append(last[starts], 0)])
 
 
 def _entries(
@@ -405,7 +414,7 @@ def _entries(
     places: list[_Place],
     blocks: dict[str, Any],
     n_cores: int,
-) -> tuple[dict[str, Any], tuple[Row, ...], tuple[tuple[int, int], ...], NDArray[np.int64]]:
+) -> tuple[dict[str, Any], tuple[Row, ...], tuple[tuple[int, int], ...], list[Window]]:
     """Which cores a spike goes to, and how many synapses it meets there."""
     from pmsm_hw.emulator.kernels import order_entries
     from pmsm_hw.mapping.connectivity import fan_out_box
@@ -432,7 +441,7 @@ def _entries(
     pair_of = np.full((len(network.populations), n_cores), -1, np.int32)
     entry_slot: list[NDArray[np.int64]] = []
     synapse_parts: list[NDArray[np.int32]] = []
-    row_synapses: list[int] = []
+    windows: list[Window] = []
     number = {q.name: i for i, q in enumerate(network.projections)}
     for p, population in enumerate(network.populations):
         out = network.out_of(population.name)
@@ -477,7 +486,17 @@ def _entries(
             ]
             pair_row.append(len(rows))
             entry_slot.append(slot_of[population.name][sources])
-            row_synapses += flat.sum(axis=1, dtype=np.int64).tolist()
+            channels, height_range, width_range = (
+                (int(a), int(b)) for a, b in zip(low, high, strict=True)
+            )
+            windows.append(
+                Window(
+                    rows=height_range,
+                    columns=width_range,
+                    channels=channels,
+                    synapses=np.ascontiguousarray(count.transpose(0, 2, 3, 1)),
+                )
+            )
             synapse_parts.append(np.ascontiguousarray(flat[:, reached].T).reshape(-1))
     n_slots = int(blocks["block_slot"][-1])
     slots = np.concatenate([np.zeros(0, np.int64), *entry_slot])
@@ -500,7 +519,7 @@ def _entries(
         "entry_synapses": entry_synapses,
     }
     routes |= {"pair_of": pair_of, "pair_row": np.array(pair_row, np.int64)}
-    return routes, tuple(rows), tuple(pairs), np.array(row_synapses, np.int64)
+    return routes, tuple(rows), tuple(pairs), windows
 
 
 def _deposits(
@@ -578,7 +597,7 @@ def _deposits(
     }, n_delays
 
 
-def _mesh(mapping: Mapping) -> tuple[dict[str, Any], NDArray[np.int64]]:
+def _mesh(mapping: Mapping) -> tuple[dict[str, Any], NDArray[np.int64], int]:
     """Routers of the smallest rectangle that holds all traffic (XY routes never leave it)."""
     chip = mapping.chip
     tiles = [chip.tile_of(core) for core in mapping.cores] + [mapping.io_position]
@@ -618,7 +637,7 @@ def _mesh(mapping: Mapping) -> tuple[dict[str, Any], NDArray[np.int64]]:
         "n_ports": 4 + int(np.bincount(core_router, minlength=n_routers).max()),
     }
     link_tiles = np.stack([np.repeat(router_x + x0, 4), np.repeat(router_y + y0, 4)], axis=1)
-    return mesh, link_tiles.astype(np.int64)
+    return mesh, link_tiles.astype(np.int64), columns
 
 
 def _is_wide(network: Network) -> bool:

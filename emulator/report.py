@@ -124,6 +124,11 @@ class Report:
         ``(n_hardware_steps + 1, n_cores, 6)`` int64 ps from the start of the step, if asked for:
         time spent updating, time blocked, end of updates; time spent receiving, start of the
         first and end of the last message's service.
+    link_trace
+        ``(n_hardware_steps + 1, n_links, 3)`` int64, with the trace: messages that entered the
+        link, departure of the first and arrival of the last one, ps from the start of the step.
+    message_trace
+        ``(n_hardware_steps + 1, 2)`` int64, with the trace: messages sent, and most in flight.
     """
 
     network: Network
@@ -142,6 +147,8 @@ class Report:
     operations: Operations
     queue_peak: tuple[int, int] | None
     trace: NDArray[np.int64] | None
+    link_trace: NDArray[np.int64] | None
+    message_trace: NDArray[np.int64] | None
 
     # -- short cuts -----------------------------------------------------------------------
 

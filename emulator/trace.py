@@ -1,0 +1,244 @@
+"""What every core and link did, as a file that trace viewers open.
+
+The file is JSON in the Chrome trace format ("JSON Object Format" of its specification), which
+https://ui.perfetto.dev and chrome://tracing read. Rows:
+
+- *hardware steps*: each step with the samples that its populations work on, its work and its
+  barrier, and counters of messages;
+- *core N*: one row for updates (busy, blocked, idle), one for messages received (busy, waiting);
+- *links*: one row for each link that carried a message.
+
+Times are in microseconds, as the format wants, with six decimals: whole picoseconds, so nothing is
+rounded, and they add up to the report's times exactly.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pmsm_hw.emulator.constants import DIRECTIONS
+from pmsm_hw.errors import EmulationError
+
+if TYPE_CHECKING:
+    from pmsm_hw.emulator.report import Report
+
+__all__ = ["write_trace"]
+
+STEPS, LINKS, FIRST_CORE = 1, 2, 3
+"""Numbers of the processes: hardware steps, links, and the first core."""
+
+UPDATES, MESSAGES = 1, 2
+"""Numbers of the rows of a core."""
+
+
+def write_trace(path: str | os.PathLike[str], report: Report) -> None:
+    """Write the trace of an emulation in the Chrome trace format.
+
+    Parameters
+    ----------
+    path
+        File to write (``.json``); it appears whole or not at all.
+    report
+        From ``emulate(..., mode="cycle", trace=True)``.
+
+    Raises
+    ------
+    EmulationError
+        If the report has no trace, or the file cannot be written.
+
+    Notes
+    -----
+    Within a hardware step the durations of a core are exact, and their order is simplified: a core
+    that was blocked several times shows one ``blocked`` slice after one ``update`` slice, one that
+    waited for messages several times one ``wait for messages`` slice after one ``receive`` slice.
+    A link shows one slice from the departure of its first message to the arrival of its last one.
+    """
+    if report.trace is None or report.link_trace is None or report.message_trace is None:
+        raise EmulationError(
+            f"report of '{report.network.name}'",
+            f"has no trace ({report.mode} mode)",
+            remedy="emulate with mode='cycle' and trace=True",
+            actual=None,
+            limit="a trace",
+        )
+    target = Path(path)
+    temporary = target.with_name(f".{target.name[:100]}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+            file.write('{"displayTimeUnit":"ns",\n"otherData":')
+            file.write(json.dumps(_metadata(report), allow_nan=False))
+            file.write(',\n"traceEvents":[')
+            separator = "\n"
+            for event in _events(report, report.trace, report.link_trace, report.message_trace):
+                file.write(separator + event)
+                separator = ",\n"
+            file.write("\n]}\n")
+        temporary.replace(target)
+    except OSError as error:
+        raise EmulationError(
+            f"trace '{target}'",
+            f"cannot be written ({error.strerror})",
+            remedy="choose a writable place with enough room",
+            actual=str(error),
+            limit="a writable file",
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _metadata(report: Report) -> dict[str, Any]:
+    from pmsm_hw import __version__
+
+    return {
+        "producer": f"pmsm-hw {__version__}",
+        "network": report.network.name,
+        "network_fingerprint": report.network.fingerprint,
+        "chip": report.mapping.chip.name,
+        "profile": report.profile,
+        "n_samples": report.n_samples,
+        "n_steps": report.n_steps,
+        "n_hardware_steps": len(report.timing.step_ps),
+        "total_ps": int(report.timing.step_ps.sum()),
+        "latency_ps": report.timing.latency_ps,
+        "unknown_constants": list(report.missing),
+    }
+
+
+def _us(ps: int) -> str:
+    """Picoseconds as microseconds, all digits."""
+    return f"{ps // 1_000_000}.{ps % 1_000_000:06d}"
+
+
+def _slice(
+    name: str, pid: int, tid: int, begin: int, duration: int, arguments: dict[str, Any]
+) -> str:
+    return (
+        f'{{"ph":"X","pid":{pid},"tid":{tid},"name":{json.dumps(name)},"ts":{_us(begin)},'
+        f'"dur":{_us(duration)},"args":{json.dumps(arguments, separators=(",", ":"))}}}'
+    )
+
+
+def _name(what: str, pid: int, tid: int, value: str) -> str:
+    key = "labels" if what == "process_labels" else "name"
+    return json.dumps(
+        {"ph": "M", "pid": pid, "tid": tid, "name": what, "args": {key: value}},
+        separators=(",", ":"),
+    )
+
+
+def _order(what: str, pid: int, tid: int, index: int) -> str:
+    return json.dumps(
+        {"ph": "M", "pid": pid, "tid": tid, "name": what, "args": {"sort_index": index}},
+        separators=(",", ":"),
+    )
+
+
+def _events(
+    report: Report,
+    cores: NDArray[np.int64],
+    links: NDArray[np.int64],
+    messages: NDArray[np.int64],
+) -> Iterator[str]:
+    step_ps = report.timing.step_ps
+    begin = np.concatenate([[0], np.cumsum(step_ps)])
+    # one barrier of whole picoseconds ends every step
+    barrier = round(report.timing.cores.barrier_ns * 1000 / len(step_ps))
+    yield from _step_events(report, begin, barrier, messages)
+    yield from _core_events(report, begin, barrier, cores)
+    yield from _link_events(report, begin, links)
+
+
+def _step_events(
+    report: Report, begin: NDArray[np.int64], barrier: int, messages: NDArray[np.int64]
+) -> Iterator[str]:
+    yield _name("process_name", STEPS, 0, "hardware steps")
+    yield _order("process_sort_index", STEPS, 0, 0)
+    yield _name("thread_name", STEPS, 1, "steps")
+    yield _name("thread_name", STEPS, 2, "work and barrier")
+    network, n_steps = report.network, report.n_steps
+    for h in range(len(begin) - 1):
+        start, end = int(begin[h]), int(begin[h + 1])
+        at_work: dict[str, str] = {}
+        for population in network.topological:
+            wave = h - network.depths[population.name]
+            if 0 <= wave < n_steps * report.n_samples:
+                at_work[population.name] = f"sample {wave // n_steps}, step {wave % n_steps}"
+        arguments = {"messages": int(messages[h, 0]), **at_work}
+        yield _slice(f"hardware step {h}", STEPS, 1, start, end - start, arguments)
+        if end - start > barrier:
+            yield _slice("work", STEPS, 2, start, end - start - barrier, {"step": h})
+        if barrier:
+            yield _slice("barrier", STEPS, 2, end - barrier, barrier, {"step": h})
+        for name, value in (
+            ("messages sent in the step", messages[h, 0]),
+            ("most messages in flight", messages[h, 1]),
+        ):
+            yield (
+                f'{{"ph":"C","pid":{STEPS},"tid":0,"name":"{name}","ts":{_us(start)},'
+                f'"args":{{"messages":{int(value)}}}}}'
+            )
+
+
+def _core_events(
+    report: Report, begin: NDArray[np.int64], barrier: int, trace: NDArray[np.int64]
+) -> Iterator[str]:
+    mapping = report.mapping
+    for i, core in enumerate(mapping.cores):
+        pid = FIRST_CORE + i
+        chip, x, y = mapping.position(core)
+        yield _name("process_name", pid, 0, f"core {core} (chip {chip}, x {x}, y {y})")
+        populations = dict.fromkeys(b.population for b in mapping.blocks_of(core))
+        yield _name("process_labels", pid, 0, ", ".join(populations))
+        yield _order("process_sort_index", pid, 0, pid)
+        yield _name("thread_name", pid, UPDATES, "updates and sending")
+        yield _name("thread_name", pid, MESSAGES, "receiving")
+        for h, row in enumerate(trace[:, i].tolist()):
+            update, blocked, update_end, receive, first, last = row
+            start, step = int(begin[h]), {"step": h}
+            work = int(begin[h + 1]) - barrier
+            if update:
+                yield _slice("update", pid, UPDATES, start, update, step)
+            if blocked:
+                yield _slice("blocked", pid, UPDATES, start + update, blocked, step)
+            if work > start + update_end:
+                idle = work - start - update_end
+                yield _slice("idle", pid, UPDATES, start + update_end, idle, step)
+            if barrier:
+                yield _slice("barrier", pid, UPDATES, work, barrier, step)
+            if receive:
+                yield _slice("receive", pid, MESSAGES, start + first, receive, step)
+            if last > first + receive:
+                wait = last - first - receive
+                yield _slice(
+                    "wait for messages", pid, MESSAGES, start + first + receive, wait, step
+                )
+
+
+def _link_events(
+    report: Report, begin: NDArray[np.int64], trace: NDArray[np.int64]
+) -> Iterator[str]:
+    layout = report.counts.layout
+    used = np.flatnonzero(trace[:, :, 0].any(axis=0))
+    if not used.size:
+        return
+    yield _name("process_name", LINKS, 0, "links")
+    yield _order("process_sort_index", LINKS, 0, FIRST_CORE + len(report.mapping.cores))
+    for i in used.tolist():
+        x, y = (int(v) for v in layout.link_tiles[i])
+        d = i % 4
+        end = (x + (1, -1, 0, 0)[d], y + (0, 0, 1, -1)[d])
+        name = f"link ({x}, {y}) {DIRECTIONS[d]} to ({end[0]}, {end[1]})"
+        yield _name("thread_name", LINKS, i + 1, name)
+        for h in np.flatnonzero(trace[:, i, 0]).tolist():
+            count, first, last = (int(v) for v in trace[h, i])
+            yield _slice(
+                "messages", LINKS, i + 1, int(begin[h]) + first, last - first,
+                {"step": h, "messages": count},
+            )  # fmt: skip
