@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +22,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Links", "curve_order", "links_of", "place", "region", "total_hops"]
 
-_MOVES_PER_CORE = 600
-_MAX_LOOKS = 300_000_000
-"""How many partners' places the annealing looks up at most: bounds its time on large networks."""
-_DRIFTS = 12
+_DRIFTS = 4
+_WORK = 500_000_000
+_WORK_PER_CORE = 1_000_000
+_WORK_PER_CORE_OF_MANY = 100_000
+"""Work of the annealing (see there; a nanosecond or less each), and what it is at most and at least
+for each core."""
+_PARTS = 10
+"""Time limits are looked at, and progress is told, so often."""
+_HOT, _COLD = 2.0, 0.01
+"""Temperatures at the start and the end, in units of the mean messages of a core."""
+_SMALL, _ATTEMPTS = 256, 4
+"""Small networks are annealed several times."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,16 +203,19 @@ def place(
         new = total_hops(chip, links, drifted, per_tile)
         if new < cost:
             best, cost = drifted, new
-    each = max(4 * len(links.other) // n, 1)
-    moves = int(min(_MOVES_PER_CORE * n, _MAX_LOOKS // each) * effort)
-    for part, (hot, cold) in enumerate(((1.0, 0.1), (0.1, 0.01), (0.01, 0.001))):
-        if deadline is not None and deadline():
-            break
-        if progress is not None:
-            progress(f"placing: annealing, part {part + 1} of 3")
-        found = _anneal(chip, links, best, slots, per_tile, moves // 3, hot, cold, seed * 3 + part)
+    start = best
+    for attempt in range(_ATTEMPTS if n <= _SMALL else 1):
+        search = _Search(chip, links, slots, start, per_tile, seed + 1_000_003 * attempt)
+        budget = int(effort * min(_WORK_PER_CORE * n, max(_WORK, _WORK_PER_CORE_OF_MANY * n)))
+        for part in range(1, _PARTS + 1):
+            if deadline is not None and deadline():
+                break
+            if progress is not None and attempt == 0:
+                progress(f"placing: annealing, part {part} of {_PARTS}")
+            search.run(budget * part // _PARTS, budget)
+        found = search.places()
         new = total_hops(chip, links, found, per_tile)
-        if new <= cost or part < 1:
+        if new < cost:
             best, cost = found, new
     return best
 
@@ -250,39 +261,103 @@ def _drift(
     return result
 
 
-def _anneal(
-    chip: Chip,
+class _Search:
+    """Simulated annealing that can stop in between.
+
+    Parameters
+    ----------
+    chip, links, slots, start, per_tile, seed
+        As in `place`; ``slots`` are the places of the region, ``start`` those of the cores.
+    """
+
+    def __init__(
+        self,
+        chip: Chip,
+        links: Links,
+        slots: NDArray[np.int64],
+        start: NDArray[np.int64],
+        per_tile: int,
+        seed: int,
+    ) -> None:
+        fill_slopes, self._anneal = _compiled()
+        tile = slots // per_tile
+        x, y = tile % chip.columns, tile // chip.columns
+        tiles = np.full((int(y.max()) + 1, int(x.max()) + 1), -1, np.int64)
+        index = np.empty(chip.n_tiles * per_tile, np.int64)  # of a place among the slots
+        index[slots] = np.arange(len(slots))
+        first = slots % per_tile == 0
+        tiles[y[first], x[first]] = index[slots[first]]
+        self.slots, self.at = slots, index[start]
+        self.holds = np.full(len(slots), -1, np.int64)
+        self.holds[self.at] = np.arange(len(start))
+        group, rows, member_start, members = twins(links)
+        self._graph = (*rows, group, links.start, links.other, x, y, tiles, per_tile)
+        self._slope = fill_slopes(
+            *rows, member_start, members, links.io, x, y, *chip.mesh.io_position.value, self.at,
+            tiles.shape[1], tiles.shape[0],
+        )  # fmt: skip
+        self._state = np.array([(2 * seed + 1) * 0x9E3779B97F4A7C15 % 2**64], np.uint64)
+        self._done = 0
+        self._mean = float(links.messages.sum() + links.io.sum()) / max(len(start), 1)
+
+    def run(self, until: int, budget: int) -> None:
+        """Go on until so much work is done, of so much in all."""
+        self._done = self._anneal(
+            *self._graph, self.at, self.holds, self._slope, self._state, self._done, until, budget,
+            _HOT * self._mean, _COLD * self._mean,
+        )  # fmt: skip
+
+    def places(self) -> NDArray[np.int64]:
+        """Place of each core now."""
+        return self.slots[self.at]
+
+
+Rows: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
+
+
+def twins(
     links: Links,
-    places: NDArray[np.int64],
-    slots: NDArray[np.int64],
-    per_tile: int,
-    moves: int,
-    hot: float,
-    cold: float,
-    seed: int,
-) -> NDArray[np.int64]:
-    """Swap places; temperatures are in units of the mean messages of a core."""
-    tile = slots // per_tile
-    x, y = tile % chip.columns, tile // chip.columns
-    tiles = np.full((int(y.max()) + 1, int(x.max()) + 1), -1, np.int64)
-    index = np.empty(chip.n_tiles * per_tile, np.int64)  # of a place among the slots
-    index[slots] = np.arange(len(slots))
-    first = slots % per_tile == 0
-    tiles[y[first], x[first]] = index[slots[first]]
-    at = index[places].copy()
-    mean = float(links.messages.sum() + links.io.sum()) / max(len(places), 1)
-    io_x, io_y = chip.mesh.io_position.value
-    swap = _compiled()
-    swap(
-        links.start, links.other, links.messages, links.io, x, y, tiles, per_tile, io_x, io_y, at,
-        moves, hot * mean, cold * mean, np.uint64(2 * seed + 1),
-    )  # fmt: skip
-    return slots[at]
+) -> tuple[NDArray[np.int64], Rows, NDArray[np.int64], NDArray[np.int64]]:
+    """Classes of cores with the same partners, messages and input.
+
+    Returns
+    -------
+    group
+        ``(n_cores,)`` int64, class of each core.
+    rows
+        Start, partner and messages of each class in compressed rows: its partners as classes,
+        ascending, and the messages to and from each member of one.
+    member_start, members
+        Cores of each class, likewise.
+    """
+    n = len(links.io)
+    found: dict[tuple[bytes, bytes, float], int] = {}
+    group = np.empty(n, np.int64)
+    first: list[int] = []
+    for core in range(n):
+        row = slice(links.start[core], links.start[core + 1])
+        key = (links.other[row].tobytes(), links.messages[row].tobytes(), float(links.io[core]))
+        at = found.setdefault(key, len(found))
+        group[core] = at
+        if at == len(first):
+            first.append(core)
+    partners, messages = [], []
+    for core in first:
+        row = slice(links.start[core], links.start[core + 1])
+        classes, where = np.unique(group[links.other[row]], return_index=True)
+        partners.append(classes)
+        messages.append(links.messages[row][where])
+    start = np.zeros(len(first) + 1, np.int64)
+    np.cumsum([len(p) for p in partners], out=start[1:])
+    member_start = np.zeros(len(first) + 1, np.int64)
+    np.cumsum(np.bincount(group, minlength=len(first)), out=member_start[1:])
+    rows = (start, np.concatenate(partners), np.concatenate(messages))
+    return group, rows, member_start, np.argsort(group, kind="stable")
 
 
 @cache
 def _compiled() -> Any:
     """Compile on first use: numba takes its time to import."""
-    from pmsm_hw.mapping.annealing import anneal
+    from pmsm_hw.mapping.annealing import anneal, fill_slopes
 
-    return anneal
+    return fill_slopes, anneal
