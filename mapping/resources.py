@@ -185,7 +185,14 @@ class Resources:
         self._prefix: dict[str, NDArray[np.int32]] = {}
         self.fitting: dict[tuple[object, ...], bool] = {}
         """Cells and channel cuts that were found to fit, or not (`tiling`)."""
+        self.block_limits: dict[str, int] = {}
+        """Neurons that a block of a population may have, where that is less than a core's limit."""
         self._taps: dict[tuple[str, Range], tuple[NDArray[np.int64], bool]] = {}
+
+    def most_neurons(self, population: str) -> int:
+        """Neurons that a block of a population may have: a core's limit, or `block_limits`."""
+        limit = self.chip.limits.neurons.value
+        return min(limit, self.block_limits.get(population, limit))
 
     def into(self, population: str) -> tuple[Wire, ...]:
         """Wires into a population whose sources can spike."""

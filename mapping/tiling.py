@@ -292,7 +292,7 @@ def candidates(resources: Resources, population: Population) -> Candidates:
         axons += each_axons
         bits += each_bits
         reached[wire.projection.name] = sources
-    fit = neurons <= limits.neurons.value
+    fit = neurons <= resources.most_neurons(population.name)
     fit &= axons <= _SLACK * limits.input_axons.value
     fit &= bits <= _SLACK * limits.synapse_memory_bits.value
     if limits.threshold_configurations is not None:
@@ -1078,7 +1078,7 @@ def _fits(
     theta = getattr(population, "theta", None)
     if theta is not None and theta.ndim > 1 and theta[0].size > 1:
         keys += [rows, columns]  # thresholds differ from place to place
-    key = (population.name, cuts, *keys)
+    key = (population.name, cuts, resources.most_neurons(population.name), *keys)
     if key not in resources.fitting:
         resources.fitting[key] = _count_fits(resources, population, wires, rows, columns, cuts)
     return resources.fitting[key]
@@ -1097,7 +1097,7 @@ def _count_fits(
     parts = parts_of(n_channels, cuts)
     widest = max(b - a for a, b in parts)
     n_neurons = widest * (rows[1] - rows[0]) * (columns[1] - columns[0])
-    if n_neurons > limits.neurons.value:
+    if n_neurons > resources.most_neurons(population.name):
         return False
     at_most = [resources.at_most(w, rows, columns, widest, n_neurons) for w in wires]
     sure = (
