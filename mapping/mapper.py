@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pmsm_hw.errors import CapacityError, MappingError
 from pmsm_hw.mapping.assignment import RESOURCES, Block, Mapping
+from pmsm_hw.mapping.objectives import expected_rates, spread
 from pmsm_hw.mapping.packing import pack
 from pmsm_hw.mapping.placement import links_of, place
 from pmsm_hw.mapping.resources import Resources
@@ -53,11 +54,13 @@ def map_network(
     chip
         Where to.
     objective
-        ``"latency"`` and ``"cores"`` take the fewest cores (they differ only in name today),
-        ``"energy"`` the fewest deliveries among cuts with at most a tenth more cores.
+        ``"cores"`` takes the fewest cores. ``"latency"`` and ``"energy"`` spread the network over
+        free cores of the chips that it needs anyway, where a sample is then expected to be done
+        sooner, or with less energy, by the constants of the chip's first profile
+        (`objectives.spread`).
     traffic
-        Messages of each neuron by population, from a profile run; one each by default
-        (`traffic.rates_of`).
+        Messages of each neuron by population and sample, from a profile run
+        (`measured_traffic`); one each by default (`traffic.rates_of`).
     seed
         The same seed gives the same mapping, where no time limit cuts the search short.
     time_limit_s
@@ -96,6 +99,15 @@ def map_network(
     cores = pack(resources, cut.blocks, cut.entries)
     if len(cores) > chip.n_cores:
         raise too_many_cores(resources, cores)
+    if objective != "cores":
+        expected = expected_rates(network, resources.spike_modes, rates, bool(traffic))
+        starts = [cores]
+        if cut.frugal is not None:
+            starts.append(pack(resources, cut.frugal.blocks, cut.frugal.entries))
+        cores = spread(
+            resources, starts, cut.bound, expected, objective=objective, seed=seed,
+            progress=progress, deadline=deadline,
+        )  # fmt: skip
     per_tile = chip.mesh.cores_per_tile.value
     group = per_tile if len(cores) > _PLACED_ONE_BY_ONE else 1
     between = core_traffic(resources, cores, rates, group=group)

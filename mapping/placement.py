@@ -24,7 +24,7 @@ __all__ = ["Links", "curve_order", "links_of", "place", "region", "total_hops"]
 
 _DRIFTS = 4
 _WORK = 500_000_000
-_WORK_PER_CORE = 1_000_000
+_WORK_PER_CORE = 400_000
 _WORK_PER_CORE_OF_MANY = 100_000
 """Work of the annealing (see there; a nanosecond or less each), and what it is at most and at least
 for each core."""
@@ -204,7 +204,7 @@ def place(
         if new < cost:
             best, cost = drifted, new
     start = best
-    for attempt in range(_ATTEMPTS if n <= _SMALL else 1):
+    for attempt in range(_ATTEMPTS if n <= _SMALL and effort >= 1 else 1):
         search = _Search(chip, links, slots, start, per_tile, seed + 1_000_003 * attempt)
         budget = int(effort * min(_WORK_PER_CORE * n, max(_WORK, _WORK_PER_CORE_OF_MANY * n)))
         for part in range(1, _PARTS + 1):

@@ -42,6 +42,7 @@ __all__ = [
     "Grid",
     "candidates",
     "cut_network",
+    "cut_within",
     "grid_blocks",
     "grid_entries",
     "lower_bound",
@@ -585,11 +586,15 @@ class Cut:
         By population, output-axon entries of each neuron if every block had its own core.
     bound
         Fewest cores that any cut can do with.
+    frugal
+        The cut with fewest deliveries among those that took at most a tenth more cores; ``None``:
+        this one, or nobody asked.
     """
 
     blocks: dict[str, list[Block]]
     entries: dict[str, NDArray[np.int64]]
     bound: Bound
+    frugal: Cut | None = None
 
 
 def cut_network(
@@ -608,8 +613,7 @@ def cut_network(
     resources
         Of the network and the chip.
     objective
-        ``"cores"`` and ``"latency"`` take the cut with fewest cores, ``"energy"`` the one with
-        fewest deliveries among those with at most a tenth more cores.
+        The cut with fewest cores is taken; for others than ``"cores"``, `Cut.frugal` is made too.
     progress
         Called with a line about what is done.
     deadline
@@ -656,18 +660,47 @@ def cut_network(
     )
     take(better, 0.02, n, b, e)
     cuts = [(_cores_of(resources, n, grids), d, grids) for n, d, grids in cuts]
-    fewest = min(n for n, _, _ in cuts)
-    if objective == "energy":
-        near = [cut for cut in cuts if cut[0] <= 1.1 * fewest]
-        best = min(near, key=lambda cut: (cut[1], cut[0]))
-    else:
-        best = min(cuts, key=lambda cut: (cut[0], cut[1]))
-    grids = best[2]
-    return Cut(
-        blocks={p.name: grid_blocks(p, grids[p.name]) for p in resources.placed},
-        entries={p.name: grid_entries(resources, p.name, grids) for p in resources.placed},
-        bound=bound,
-    )
+    best = min(cuts, key=lambda cut: (cut[0], cut[1]))
+    near = [cut for cut in cuts if cut[0] <= 1.1 * best[0]]
+    fewest = min(near, key=lambda cut: (cut[1], cut[0]))
+
+    def cut_by(grids: MappingType[str, Grid], frugal: Cut | None = None) -> Cut:
+        return Cut(
+            blocks={p.name: grid_blocks(p, grids[p.name]) for p in resources.placed},
+            entries={p.name: grid_entries(resources, p.name, grids) for p in resources.placed},
+            bound=bound,
+            frugal=frugal,
+        )
+
+    differs = objective != "cores" and fewest[1] < best[1]
+    return cut_by(best[2], cut_by(fewest[2]) if differs else None)
+
+
+def cut_within(resources: Resources, bound: Bound) -> list[dict[str, list[Block]]]:
+    """Cuts under `Resources.block_limits`, not improved: for blocks that will not share cores.
+
+    Parameters
+    ----------
+    resources
+        Of the network and the chip.
+    bound
+        Of the network, without such limits.
+
+    Returns
+    -------
+    list
+        Blocks by population, in topological order, for several weights; different ones only.
+    """
+    counts = {p.name: candidates(resources, p) for p in resources.placed}
+    found: list[dict[str, Grid]] = []
+    for weights in ((0.02, *bound.weights), (0.1, 0.2, 0.2, 0.6), (1.0, 0.0, 0.0, 0.0)):
+        try:
+            grids = _cut_once(resources, counts, weights)
+        except CapacityError:  # finer blocks of targets can need too many output axons
+            continue
+        if grids not in found:
+            found.append(grids)
+    return [{p.name: grid_blocks(p, grids[p.name]) for p in resources.placed} for grids in found]
 
 
 def _cores_of(resources: Resources, estimated: float, grids: MappingType[str, Grid]) -> float:

@@ -31,10 +31,14 @@ IO = -1
 class Traffic:
     """Messages between cores, or between groups of cores that share a tile.
 
+    A pair of groups has an entry for each depth of what sends.
+
     Parameters
     ----------
     source, target
         ``(n,)`` int64: indices of groups (`IO`: the I/O port).
+    depth
+        ``(n,)`` int64: depth of the populations that send.
     messages
         ``(n,)`` float64.
     group
@@ -45,6 +49,7 @@ class Traffic:
 
     source: NDArray[np.int64]
     target: NDArray[np.int64]
+    depth: NDArray[np.int64]
     messages: NDArray[np.float64]
     group: int = 1
     deliveries: float = 0.0
@@ -128,17 +133,20 @@ def core_traffic(
     network = resources.network
     homes = _Homes(cores)
     n_groups = -(-len(cores) // group)
-    sources, targets, messages = [], [], []
+    n_depths = network.depth + 1
+    sources, targets, depths, messages = [], [], [], []
     deliveries = inter_core = inputs = 0.0
     known: dict[tuple[object, ...], tuple[NDArray[np.int64], NDArray[np.float64]]] = {}
     for first in range(0, len(cores), group):
-        into = np.zeros(n_groups + 1)  # the last one is the I/O port
+        keys: list[NDArray[np.int64]] = []  # of a group that sends (the port: the last) and depth
+        sums: list[NDArray[np.float64]] = []
         for index in range(first, min(first + group, len(cores))):
             reaching: dict[str, list[tuple[Wire, Block]]] = {}
             for block in cores[index]:
                 for wire in resources.into(block.population):
                     reaching.setdefault(wire.projection.source, []).append((wire, block))
             for name, found in reaching.items():
+                is_input = isinstance(network[name], Input)
                 key = resources.reach_key(*found[0]) if len(found) == 1 else None
                 if key is not None and key in known:
                     home, amounts = known[key]
@@ -147,29 +155,36 @@ def core_traffic(
                     box = boxes[0] if len(boxes) == 1 else union(boxes)
                     at = (slice(*box.channels), slice(*box.rows), slice(*box.columns))
                     sent = rates[name][at] * box.mask
-                    if isinstance(network[name], Input):
+                    if is_input:
                         home, amounts = np.array([IO]), np.array([sent.sum()])
                     else:
                         home, amounts = homes.split(name, box, sent)
                     if key is not None:
                         known[key] = (home, amounts)
-                if isinstance(network[name], Input):
-                    amount = float(amounts.sum())
-                    into[-1] += amount
-                    inputs += amount
-                    continue
-                into += np.bincount(home // group, amounts, minlength=n_groups + 1)
                 total = float(amounts.sum())
-                deliveries += total
-                inter_core += total - float(amounts[home == index].sum())
-        some = np.flatnonzero(into)
-        sources.append(np.where(some == n_groups, IO, some))
-        messages.append(into[some])
-        targets.append(np.full(len(some), first // group, np.int64))
+                if is_input:
+                    inputs += total
+                    keys.append(np.array([n_groups * n_depths + network.depths[name]]))
+                else:
+                    deliveries += total
+                    inter_core += total - float(amounts[home == index].sum())
+                    keys.append(home // group * n_depths + network.depths[name])
+                sums.append(amounts)
+        if not keys:
+            continue
+        unique, inverse = np.unique(np.concatenate(keys), return_inverse=True)
+        amount = np.bincount(inverse.reshape(-1), np.concatenate(sums), minlength=len(unique))
+        unique, amount = unique[amount > 0], amount[amount > 0]
+        sender = unique // n_depths
+        sources.append(np.where(sender == n_groups, IO, sender))
+        depths.append(unique % n_depths)
+        messages.append(amount)
+        targets.append(np.full(len(unique), first // group, np.int64))
     empty = [np.zeros(0, np.int64)]
     return Traffic(
         source=np.concatenate(sources or empty),
         target=np.concatenate(targets or empty),
+        depth=np.concatenate(depths or empty),
         messages=np.concatenate(messages or empty).astype(np.float64),
         group=group,
         deliveries=deliveries,

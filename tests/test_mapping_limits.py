@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,8 @@ from pmsm_hw import Conv2d, Dense, Input, Network, PolarityMultiSpike, Readout
 from pmsm_hw.errors import CapacityError, MappingError
 from pmsm_hw.mapping import Mapping, list_kind, load_chip, map_network
 from pmsm_hw.mapping.resources import Resources, list_bits
+
+fewest_cores = partial(map_network, objective="cores")
 
 
 def ones(*shape):
@@ -41,17 +45,17 @@ def with_limits(chip, **limits):
 
 @pytest.mark.parametrize(("n", "cores"), [(1023, 1), (1024, 1), (1025, 2), (2000, 2), (2049, 3)])
 def test_neurons_per_core(n, cores):
-    mapping = map_network(two_layer(4, n), load_chip("loihi1"))
+    mapping = fewest_cores(two_layer(4, n), load_chip("loihi1"))
     assert len(mapping.cores) == cores
     assert mapping.usage[:, 0].sum() == n
     assert mapping.usage[:, 0].max() <= 1024
 
 
 def test_input_axons_at_the_limit():
-    mapping = map_network(two_layer(4096, 2), load_chip("loihi1"))
+    mapping = fewest_cores(two_layer(4096, 2), load_chip("loihi1"))
     assert mapping.usage[:, 1].tolist() == [4096]
     with pytest.raises(CapacityError) as caught:
-        map_network(two_layer(4097, 2), load_chip("loihi1"))
+        fewest_cores(two_layer(4097, 2), load_chip("loihi1"))
     error = caught.value
     assert (error.actual, error.limit) == (4097, 4096)
     assert str(error).startswith("population 'out': one neuron needs 4,097 input axons")
@@ -63,10 +67,10 @@ def test_synapse_memory_exactly_full_and_one_bit_more():
     network = two_layer(100, 64, weight=np.full((64, 100), 100, np.int8))
     full = 100 * 576  # 64 dense weights of 8 bits and a header of 10: 522, rounded to 576
     exact = with_limits(chip, synapse_memory_bits=full)
-    mapping = map_network(network, exact)
+    mapping = fewest_cores(network, exact)
     assert mapping.usage.tolist() == [[64, 100, 0, full]]
     tight = with_limits(chip, synapse_memory_bits=full - 1)
-    mapping = map_network(network, tight)
+    mapping = fewest_cores(network, tight)
     assert len(mapping.cores) == 2
     mapping.check(network)
 
@@ -85,13 +89,13 @@ def test_output_axons_at_the_limit():
             Dense(source="a", target="out", weight=ones(128, 8)),
         ),
     )
-    mapping = map_network(network, with_limits(toy, output_axons=16))
+    mapping = fewest_cores(network, with_limits(toy, output_axons=16))
     assert len({b.core for b in mapping.blocks_in("a")}) == 1
     assert mapping.usage[:, 2].max() == 16
-    mapping = map_network(network, with_limits(toy, output_axons=15))
+    mapping = fewest_cores(network, with_limits(toy, output_axons=15))
     assert len(mapping.blocks_in("a")) == 2
     with pytest.raises(CapacityError, match="population 'a': one neuron needs 2 output axons"):
-        map_network(network, with_limits(toy, output_axons=1))
+        fewest_cores(network, with_limits(toy, output_axons=1))
 
 
 @pytest.mark.parametrize(
@@ -117,7 +121,7 @@ def test_shared_convolution_uses_what_was_measured():
         projections=(Conv2d(source="in", target="out", weight=weight, padding=1),),
     )
     chip = load_chip("loihi1")
-    mapping = map_network(network, chip)
+    mapping = fewest_cores(network, chip)
     assert mapping.usage[0, :2].tolist() == [1024, 64]  # one input axon per pixel
     share = mapping.usage[0, 3] / chip.limits.synapse_memory_bits.value
     assert 0.15 < share < 0.24
@@ -139,14 +143,14 @@ def test_unit_spikes_of_both_signs_double_the_axons():
         )
 
     loihi = load_chip("loihi1")
-    one = map_network(network((0, 1)), loihi)
-    both = map_network(network((1, 1)), loihi)
+    one = fewest_cores(network((0, 1)), loihi)
+    both = fewest_cores(network((1, 1)), loihi)
     # input: 3 values, both signs; a: 5 neurons, one or both signs
     assert one.usage[:, 1].sum() == 3 * 2 + 5
     assert both.usage[:, 1].sum() == 3 * 2 + 5 * 2
     assert one.usage[:, 2].sum() == 5
     assert both.usage[:, 2].sum() == 10
-    toy = map_network(network((1, 1)), load_chip("toy"))  # graded and signed: no doubling
+    toy = fewest_cores(network((1, 1)), load_chip("toy"))  # graded and signed: no doubling
     assert toy.usage[:, 1].sum() == 3 + 5
 
 
@@ -179,17 +183,17 @@ def test_delays_cost_bits_and_have_a_limit():
         )  # fmt: skip
 
     toy = load_chip("toy")
-    plain = map_network(network(0), toy)
-    held = map_network(network(6), toy)
+    plain = fewest_cores(network(0), toy)
+    held = fewest_cores(network(6), toy)
     # two lists of two dense weights of 2 bits (5 with delay) and a header of 4, words of 32
     assert plain.usage[0, 3] == held.usage[0, 3] == 64
     data = toy.to_dict()
     data["limits"]["synapse_word_bits"]["value"] = 1
     fine = type(toy).model_validate(data)
-    assert map_network(network(0), fine).usage[0, 3] == 2 * (2 * 2 + 4)
-    assert map_network(network(6), fine).usage[0, 3] == 2 * (2 * 5 + 4)
+    assert fewest_cores(network(0), fine).usage[0, 3] == 2 * (2 * 2 + 4)
+    assert fewest_cores(network(6), fine).usage[0, 3] == 2 * (2 * 5 + 4)
     with pytest.raises(CapacityError, match="projection 'in->out': holds its spikes for 8 steps"):
-        map_network(network(7), toy)
+        fewest_cores(network(7), toy)
 
 
 def test_thresholds_per_core_are_limited():
@@ -198,9 +202,9 @@ def test_thresholds_per_core_are_limited():
         populations=(Input(name="in", shape=(2,), levels=(0, 1)), population),
         projections=(Dense(source="in", target="a", weight=ones(40, 2)),),
     )
-    mapping = map_network(network, load_chip("loihi1"))
+    mapping = fewest_cores(network, load_chip("loihi1"))
     assert sorted(b.n_neurons for b in mapping.blocks) == [13, 13, 14]  # at most 16 thresholds
-    assert len(map_network(network, load_chip("toy")).cores) == 1
+    assert len(fewest_cores(network, load_chip("toy")).cores) == 1
 
 
 # -- complaints -------------------------------------------------------------------------------
@@ -220,7 +224,7 @@ def test_complaint_axon_slots_are_counted_before_upload():
             Conv2d(source="a", target="b", weight=rng.integers(1, 9, (64, 16, 3, 3)), padding=1),
         ),
     )
-    mapping = map_network(network, load_chip("loihi1"))
+    mapping = fewest_cores(network, load_chip("loihi1"))
     reached = 0
     for y in range(12):
         for x in range(12):
@@ -237,18 +241,18 @@ def test_complaint_axon_slots_are_counted_before_upload():
 
 def test_complaint_a_layer_over_1024_neurons_needs_no_hint():
     for n in (1025, 2000):
-        mapping = map_network(two_layer(8, n), load_chip("loihi1"))
+        mapping = fewest_cores(two_layer(8, n), load_chip("loihi1"))
         assert len(mapping.cores) == 2
 
 
 def test_complaint_fan_in_over_the_axon_limit_is_diagnosed_by_name():
     with pytest.raises(CapacityError, match=r"population 'out'.*5,000 input axons.*4,096"):
-        map_network(two_layer(5000, 3), load_chip("loihi1"))
+        fewest_cores(two_layer(5000, 3), load_chip("loihi1"))
 
 
 def test_a_network_larger_than_the_chip_names_its_largest_population():
     with pytest.raises(CapacityError) as caught:
-        map_network(two_layer(4, 16 * 64 + 1), load_chip("toy"))
+        fewest_cores(two_layer(4, 16 * 64 + 1), load_chip("toy"))
     assert (caught.value.actual, caught.value.limit) == (17, 16)
     assert "population 'out' alone 17" in str(caught.value)
 
@@ -258,7 +262,7 @@ def test_a_network_larger_than_the_chip_names_its_largest_population():
 
 def test_tampered_mappings_are_refused():
     network = two_layer(4, 1500)
-    mapping = map_network(network, load_chip("loihi1"))
+    mapping = fewest_cores(network, load_chip("loihi1"))
     data = mapping.to_dict()
     moved = {**data, "blocks": data["blocks"].copy()}
     moved["blocks"][:, 7] = moved["blocks"][0, 7]  # all on one core
@@ -281,17 +285,17 @@ def test_tampered_mappings_are_refused():
 def test_wrong_arguments():
     network, chip = two_layer(4, 4), load_chip("toy")
     with pytest.raises(MappingError, match="'speed' is not one of latency, energy, cores"):
-        map_network(network, chip, objective="speed")
+        fewest_cores(network, chip, objective="speed")
     with pytest.raises(MappingError, match="names population 'x'"):
-        map_network(network, chip, traffic={"x": 1.0})
+        fewest_cores(network, chip, traffic={"x": 1.0})
     with pytest.raises(MappingError, match="has 3 values, it has 4 neurons"):
-        map_network(network, chip, traffic={"in": [1.0, 2.0, 3.0]})
+        fewest_cores(network, chip, traffic={"in": [1.0, 2.0, 3.0]})
     with pytest.raises(MappingError, match="negative or infinite"):
-        map_network(network, chip, traffic={"in": -1.0})
+        fewest_cores(network, chip, traffic={"in": -1.0})
 
 
 def test_summary_shows_blocks_limits_and_metrics():
-    mapping = map_network(two_layer(4, 1500), load_chip("loihi1"))
+    mapping = fewest_cores(two_layer(4, 1500), load_chip("loihi1"))
     text = mapping.summary()
     assert "two on loihi1: 2 of 128 cores" in text
     assert "750x1x1" in text

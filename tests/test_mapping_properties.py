@@ -300,17 +300,17 @@ def explain(error):
     assert error.subject.split(" ")[0] in ("population", "network", "projection")
 
 
-@given(networks(), chips())
-def test_random_networks_on_random_chips(network, chip):
+@given(networks(), chips(), st.sampled_from(["cores", "latency", "energy"]))
+def test_random_networks_on_random_chips(network, chip, objective):
     try:
-        mapping = map_network(network, chip)
+        mapping = map_network(network, chip, objective=objective)
     except CapacityError as error:
         explain(error)
         return
     check(network, chip, mapping)
     mapping.check(network)
     assert Mapping.from_dict(mapping.to_dict()) == mapping
-    assert map_network(network, chip) == mapping
+    assert map_network(network, chip, objective=objective) == mapping
 
 
 @settings(max_examples=30)

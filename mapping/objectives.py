@@ -1,0 +1,337 @@
+"""What a mapping is expected to cost: time and energy of an inference, before it is emulated.
+
+The step model of the emulator's counts mode, fed with expected messages: a step lasts as long as
+the busiest core sends or receives, plus the barrier; a quarter of the time of the fullest link is
+added, since the cycle mode shows cores held up by it. Populations take part in the steps of their
+wave. Constants that the chip's default profile does not know count as
+zero, as they do in the emulator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from collections.abc import Mapping as MappingType
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pmsm_hw.mapping.chip import Times
+from pmsm_hw.mapping.connectivity import fan_out_box
+from pmsm_hw.mapping.placement import links_of, place
+from pmsm_hw.mapping.routing import link_loads
+from pmsm_hw.mapping.tiling import cut_within
+from pmsm_hw.mapping.traffic import IO, core_traffic
+from pmsm_hw.network import Input
+
+if TYPE_CHECKING:
+    from pmsm_hw.mapping.assignment import Block, Objective
+    from pmsm_hw.mapping.chip import Chip, Energies
+    from pmsm_hw.mapping.resources import Resources
+    from pmsm_hw.mapping.tiling import Bound
+    from pmsm_hw.mapping.traffic import Traffic
+    from pmsm_hw.network import Network
+
+__all__ = ["Expected", "block_limits", "expect", "expected_rates", "spread"]
+
+_SHARES = (0.98, 0.92, 0.85, 0.7, 0.6, 0.5, 0.42, 0.35, 0.25, 0.18, 0.12, 0.06)
+"""Of the cores that there are: how many to spread over."""
+_SHARES_OF_MANY = (0.92, 0.7, 0.5)
+_MANY = 256
+_MOST = 1536
+"""Networks that take more cores are not spread: there is little room, and it takes long."""
+_EFFORT = 0.02
+"""Of the search for places, while mappings are compared."""
+_HELD_UP = 0.25
+"""Share of the fullest link's time by which cores are expected to be held up."""
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expected:
+    """What a mapping is expected to cost.
+
+    Parameters
+    ----------
+    latency_ns
+        From the first input to the last readout of a sample.
+    energy_pj
+        Of a sample alone: messages, hops, crossings of chips, and static power during the latency.
+        Synaptic operations and neuron updates, the same in every mapping, are left out.
+    """
+
+    latency_ns: float
+    energy_pj: float
+
+
+def expected_rates(
+    network: Network, modes: MappingType[str, str], rates: MappingType[str, Floats], measured: bool
+) -> dict[str, Floats]:
+    """Messages of each neuron and step.
+
+    Measured traffic is of a sample, and divided by the steps. Without it every neuron sends one
+    message, but inputs that send unit spikes the mean of their levels.
+    """
+    if measured:
+        return {name: rate / network.max_steps for name, rate in rates.items()}
+    found = dict(rates)
+    for p in network:
+        if isinstance(p, Input) and modes[p.name] == "unit":
+            low, high = p.levels
+            mean = np.abs(np.arange(low, high + 1)).mean()
+            found[p.name] = np.broadcast_to(np.float64(mean), rates[p.name].shape)
+    return found
+
+
+def expect(
+    resources: Resources,
+    cores: Sequence[Sequence[Block]],
+    rates: MappingType[str, Floats],
+    traffic: Traffic,
+    places: NDArray[np.int64],
+) -> Expected:
+    """Cost of placed cores.
+
+    Parameters
+    ----------
+    resources
+        Of network and chip.
+    cores
+        Blocks of each core.
+    rates
+        From `expected_rates`.
+    traffic
+        From `core_traffic` with these rates, core by core.
+    places
+        ``(n_cores,)`` int64, the chip's core of each.
+    """
+    chip, network = resources.chip, resources.network
+    profile = chip.profile()
+    send, receive = _work(resources, cores, rates, traffic, profile.time)
+    loads = _loads(chip, places, traffic, network.depth + 1)
+    carry = (loads * _by_direction(profile.time)).reshape(len(loads), -1)
+    n_tiles = len(np.unique(places // chip.mesh.cores_per_tile.value))
+    barrier = profile.time.barrier_ns(n_tiles) or 0.0
+    n_steps = network.max_steps
+
+    def busiest(wave: slice) -> float:
+        work = max(float(part[wave].sum(axis=0).max(initial=0.0)) for part in (send, receive))
+        return work + _HELD_UP * float(carry[wave].sum(axis=0).max(initial=0.0)) + barrier
+
+    steps = [
+        busiest(slice(max(0, step - n_steps + 1), step + 1))
+        for step in range(network.depth + n_steps)
+    ]
+    latency = sum(steps)
+    energy = profile.energy
+    from_cores = float(traffic.messages[traffic.source != IO].sum())
+    everywhere = float(traffic.messages.sum())
+    moved = from_cores * _value(energy.packet_out)
+    moved += everywhere * (_value(energy.packet_in) + _value(energy.within_tile))
+    moved += float((loads * _by_direction(energy)).sum())
+    moved += _crossings(chip, loads) * _value(energy.chip_crossing)
+    static = _value(profile.static_power_mw) * chip.n_chips
+    return Expected(latency_ns=latency, energy_pj=n_steps * moved + static * latency)
+
+
+def _value(quantity: object) -> float:
+    return 0.0 if quantity is None else float(quantity.value)  # type: ignore[attr-defined]
+
+
+def _by_direction(constants: Energies | Times) -> Floats:
+    return np.array(
+        [_value(getattr(constants, f"hop_{d}")) for d in ("east", "west", "north", "south")]
+    )
+
+
+def _work(
+    resources: Resources,
+    cores: Sequence[Sequence[Block]],
+    rates: MappingType[str, Floats],
+    traffic: Traffic,
+    time: Times,
+) -> tuple[Floats, Floats]:
+    """Time in which each core updates and sends, and receives, ``(depths, cores)`` ns a step."""
+    network = resources.network
+    shape = (network.depth + 1, len(cores))
+    send, receive = np.zeros(shape), np.zeros(shape)
+    inside = traffic.source != IO
+    at = (traffic.depth[inside], traffic.source[inside])
+    np.add.at(send, at, traffic.messages[inside] * _value(time.packet_out))
+    at = (traffic.depth, traffic.target)
+    np.add.at(receive, at, traffic.messages * _value(time.packet_in))
+    active, spike = _value(time.neuron_active), _value(time.spike)
+    known: dict[tuple[object, ...], float] = {}
+    for index, blocks in enumerate(cores):
+        for block in blocks:
+            name = block.population
+            fired = float(np.minimum(rates[name][block.slices()], 1.0).sum())
+            send[network.depths[name], index] += block.n_neurons * active + fired * spike
+            for wire in resources.into(name):
+                source = wire.projection.source
+                key = (wire.projection.name, block.channels, block.rows, block.columns)
+                if key not in known:
+                    box = fan_out_box(network, wire.projection, block)
+                    where = (slice(*box.channels), slice(*box.rows), slice(*box.columns))
+                    kind = resources.block_bits(wire, block)[1]
+                    operations = float((box.count * rates[source][where]).sum())
+                    known[key] = operations * _value(time.synaptic(kind))
+                receive[network.depths[source], index] += known[key]
+    return send, receive
+
+
+def _loads(chip: Chip, places: NDArray[np.int64], traffic: Traffic, n_depths: int) -> Floats:
+    """Messages over each link by depth of the sender, ``(depths, rows, columns, 4)``."""
+    io_x, io_y = chip.mesh.io_position.value
+    tile = np.append(places // chip.mesh.cores_per_tile.value, io_y * chip.columns + io_x)
+    xy = np.stack([tile % chip.columns, tile // chip.columns], axis=1)
+    # only the rows and columns in use: boards are large
+    columns, rows = (int(n) for n in xy.max(axis=0) + 1)
+    loads = np.zeros((n_depths, rows, columns, 4))
+    for depth in np.unique(traffic.depth).tolist():
+        some = traffic.depth == depth
+        source, target = traffic.source[some], traffic.target[some]
+        loads[depth] = link_loads(columns, rows, xy[source], xy[target], traffic.messages[some])
+    return loads
+
+
+def _crossings(chip: Chip, loads: Floats) -> float:
+    """Messages that leave a chip."""
+    total = loads.sum(axis=0)
+    y, x = np.indices(total.shape[:2])
+    width, height = chip.mesh.columns.value, chip.mesh.rows.value
+    edge = np.stack(
+        [x % width == width - 1, x % width == 0, y % height == height - 1, y % height == 0], axis=-1
+    )
+    return float(total[edge].sum())
+
+
+def spread(
+    resources: Resources,
+    starts: Sequence[Sequence[Sequence[Block]]],
+    bound: Bound,
+    rates: MappingType[str, Floats],
+    *,
+    objective: Objective,
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+    deadline: Callable[[], bool] | None = None,
+) -> list[list[Block]]:
+    """Use free cores where that makes a mapping faster, or saves energy.
+
+    Smaller blocks, each on a core of its own, are tried for several numbers of cores, up to all
+    cores of the chips that the network needs anyway: no further chip is powered.
+
+    Parameters
+    ----------
+    resources
+        Of network and chip.
+    starts, bound
+        Blocks of each core in mappings to start from, fewest cores first, and the bound of their
+        cut.
+    rates
+        From `expected_rates`.
+    objective
+        ``"latency"`` or ``"energy"``: what is to be low.
+    seed, progress, deadline
+        As for `map_network`.
+
+    Returns
+    -------
+    list of lists
+        Blocks of each core: those of the first start, if nothing is expected to be better.
+    """
+    chip = resources.chip
+    tried = [[list(blocks) for blocks in start] for start in starts]
+    fewest = len(tried[0])
+    per_chip = chip.n_cores // chip.n_chips
+    room = -(-fewest // per_chip) * per_chip
+    tried = [cores for cores in tried if len(cores) <= room]
+    if fewest > _MOST or chip.profile().time == Times():
+        return tried[-1 if objective == "energy" else 0]
+    for share in _SHARES if fewest <= _MANY else _SHARES_OF_MANY:
+        n_cores = int(share * room)
+        if n_cores <= fewest or (deadline is not None and deadline()):
+            break
+        if progress is not None:
+            progress(f"spreading over {n_cores:,} cores")
+        resources.block_limits = block_limits(resources, rates, n_cores)
+        cuts = cut_within(resources, bound)
+        resources.block_limits = {}
+        for blocks in cuts:
+            cores = [[block] for found in blocks.values() for block in found]
+            if fewest < len(cores) <= room and cores not in tried:
+                tried.append(cores)
+    if len(tried) == 1:
+        return tried[0]
+    if progress is not None:
+        progress(f"comparing {len(tried)} mappings")
+    best: tuple[tuple[float, float, int], list[list[Block]]] | None = None
+    for cores in tried:
+        if best is not None and deadline is not None and deadline():
+            break
+        traffic = core_traffic(resources, cores, rates)
+        places = place(chip, links_of(traffic, len(cores)), seed=seed, effort=_EFFORT)
+        found = expect(resources, cores, rates, traffic, places)
+        values = (found.latency_ns, found.energy_pj)
+        first, second = values if objective == "latency" else values[::-1]
+        cost = (first, second, len(cores))
+        if best is None or cost < best[0]:
+            best = (cost, cores)
+    assert best is not None
+    return best[1]
+
+
+def block_limits(
+    resources: Resources,
+    rates: MappingType[str, Floats],
+    n_cores: int,
+) -> dict[str, int]:
+    """Neurons that a block of each population may have if so many cores are to be equally busy.
+
+    Parameters
+    ----------
+    resources
+        Of network and chip.
+    rates
+        From `expected_rates`.
+    n_cores
+        Cores to spread over.
+    """
+    network, time = resources.network, resources.chip.profile().time
+    work: dict[str, float] = {}
+    for p in resources.placed:
+        send = p.n_neurons * (_value(time.neuron_active) + _value(time.packet_out))
+        receive = 0.0
+        for wire in resources.into(p.name):
+            source = network[wire.projection.source]
+            mean = float(rates[source.name].mean())
+            kind = "conv" if wire.shares_lists else "dense"
+            operations = _synapses(resources, wire.projection.name) * mean
+            receive += operations * _value(time.synaptic(kind))  # type: ignore[arg-type]
+        work[p.name] = max(send, receive)
+    low, high = max(sum(work.values()) / n_cores, 1e-9), max(sum(work.values()), 1e-9)
+    for _ in range(40):
+        middle = (low * high) ** 0.5
+        if sum(max(1, int(np.ceil(w / middle))) for w in work.values()) <= n_cores:
+            high = middle
+        else:
+            low = middle
+    return {
+        p.name: int(np.ceil(p.n_neurons / max(1, int(np.ceil(work[p.name] / high)))))
+        for p in resources.placed
+    }
+
+
+def _synapses(resources: Resources, projection: str) -> float:
+    """Synapses other than zero of a projection."""
+    from pmsm_hw.mapping.assignment import Block
+    from pmsm_hw.operators import chw
+
+    wire = resources.wires[projection]
+    target = resources.network[wire.projection.target]
+    c, h, w = chw(target.shape)
+    whole = Block(population=target.name, channels=(0, c), rows=(0, h), columns=(0, w), core=0)
+    return float(fan_out_box(resources.network, wire.projection, whole).count.sum())
