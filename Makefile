@@ -13,7 +13,7 @@ export PMSM_HW_LAVA_PYTHON ?= $(CURDIR)/.venv-lava/bin/python
 # pyenv's shim for python3.10 only works when it is told which 3.10; elsewhere uv downloads one
 PYENV_310 := $(shell ls "$${PYENV_ROOT:-$$HOME/.pyenv}/versions" 2>/dev/null | grep -E '^3\.10\.' | sort -V | tail -1)
 
-.PHONY: demo test test-long lint bench fuzz setup clean
+.PHONY: demo test test-long lint docs bench fuzz setup clean
 
 setup: .setup/venv .setup/venv-lava
 
@@ -24,7 +24,7 @@ $(UV):
 .setup/venv: pyproject.toml constraints.txt $(UV)
 	@mkdir -p .setup
 	$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv
-	$(UV) pip install --quiet --python .venv/bin/python -c constraints.txt -e '.[torch,data,nir,plot,dev]'
+	$(UV) pip install --quiet --python .venv/bin/python -c constraints.txt -e '.[torch,data,nir,plot,docs,dev]'
 	@touch $@
 
 .setup/venv-lava: pyproject.toml $(UV)
@@ -53,6 +53,12 @@ lint: setup
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+
+# The site, in build/site; fails on a broken link, a missing anchor, a request to another host.
+docs: export NO_MKDOCS_2_WARNING = 1
+docs: setup
+	.venv/bin/python docs/tools/cli_reference.py --check
+	.venv/bin/mkdocs build --strict
 
 # Speed and mapping figures; the accuracy tables train for an hour or more and are run by hand.
 BENCHMARKS := $(filter-out harness accuracy_%,$(basename $(notdir $(wildcard benchmarks/*.py))))

@@ -31,7 +31,7 @@ DIRECTIONS = ("east", "west", "north", "south")
 class Link(NamedTuple):
     """One directed link: it leaves tile ``(x, y)`` in a direction (index into `DIRECTIONS`).
 
-    Parameters
+    Attributes
     ----------
     x, y
         Tile on the board-wide mesh.

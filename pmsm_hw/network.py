@@ -606,6 +606,11 @@ class Projection(_Record):
     def output_shape(self, source_shape: Shape) -> Shape:
         """Shape of the target that this projection gives for a source shape.
 
+        Parameters
+        ----------
+        source_shape
+            Shape of the source.
+
         Raises
         ------
         NetworkError
@@ -614,7 +619,13 @@ class Projection(_Record):
         raise TypeError(f"{type(self).__name__} is abstract")
 
     def check(self, source_shape: Shape, target_shape: Shape) -> None:
-        """Raise `NetworkError` unless the projection joins these two shapes."""
+        """Raise `NetworkError` unless the projection joins these two shapes.
+
+        Parameters
+        ----------
+        source_shape, target_shape
+            Shapes of the two populations.
+        """
         shape = self.output_shape(source_shape)
         _require(
             shape == target_shape,
