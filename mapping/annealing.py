@@ -11,7 +11,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-__all__ = ["anneal", "fill_slopes"]
+__all__ = ["anneal", "fill_slopes", "relieve"]
 
 
 @numba.njit(cache=True, nogil=True)
@@ -226,3 +226,212 @@ def anneal(  # type: ignore[no-untyped-def]
             done += _moved(start, other, messages, h, to_x, to_y, here_x, here_y, width, slope)
     state[0] = random
     return done
+
+
+@numba.njit(cache=True, nogil=True)
+def _power(value, top):  # type: ignore[no-untyped-def]
+    """Eighth power of a load over a reference: sums of it are ruled by the fullest links."""
+    share = value / top
+    share *= share
+    share *= share
+    return share * share
+
+
+@numba.njit(cache=True, nogil=True)
+def _carry(loads, from_x, from_y, to_x, to_y, messages, top):  # type: ignore[no-untyped-def]
+    """Add messages to all links of an XY route; returns by how much the sum of powers grows."""
+    grown = 0.0
+    x, y = from_x, from_y
+    while x != to_x:
+        d = 0 if to_x > x else 1
+        old = loads[y, x, d]
+        loads[y, x, d] = old + messages
+        grown += _power(old + messages, top) - _power(old, top)
+        x += 1 if to_x > x else -1
+    while y != to_y:
+        d = 2 if to_y > y else 3
+        old = loads[y, x, d]
+        loads[y, x, d] = old + messages
+        grown += _power(old + messages, top) - _power(old, top)
+        y += 1 if to_y > y else -1
+    return grown
+
+
+@numba.njit(cache=True, nogil=True)
+def _further(start, other, messages, io, x, y, io_x, io_y, at, core, slot, skip):  # type: ignore[no-untyped-def]
+    """Growth of messages times hops, were a core at another slot; one partner is left out."""
+    old_x, old_y, new_x, new_y = x[at[core]], y[at[core]], x[slot], y[slot]
+    total = io[core] * (
+        abs(new_x - io_x) + abs(new_y - io_y) - abs(old_x - io_x) - abs(old_y - io_y)
+    )
+    for e in range(start[core], start[core + 1]):
+        if other[e] != skip:
+            far_x, far_y = x[at[other[e]]], y[at[other[e]]]
+            total += messages[e] * (
+                abs(new_x - far_x) + abs(new_y - far_y) - abs(old_x - far_x) - abs(old_y - far_y)
+            )
+    return total
+
+
+@numba.njit(cache=True, nogil=True)
+def _reroute(  # type: ignore[no-untyped-def]
+    start, other, sent, messages, io, x, y, io_x, io_y, at, core, slot, loads, top
+):
+    """Move one core: loads follow. Returns by how much the sum of powers grows."""
+    old_x, old_y = x[at[core]], y[at[core]]
+    new_x, new_y = x[slot], y[slot]
+    grown = 0.0
+    if io[core] > 0.0:
+        grown += _carry(loads, io_x, io_y, old_x, old_y, -io[core], top)
+        grown += _carry(loads, io_x, io_y, new_x, new_y, io[core], top)
+    for e in range(start[core], start[core + 1]):
+        there = at[other[e]]
+        far_x, far_y = x[there], y[there]
+        received = messages[e] - sent[e]
+        if sent[e] > 0.0:
+            grown += _carry(loads, old_x, old_y, far_x, far_y, -sent[e], top)
+            grown += _carry(loads, new_x, new_y, far_x, far_y, sent[e], top)
+        if received > 0.0:
+            grown += _carry(loads, far_x, far_y, old_x, old_y, -received, top)
+            grown += _carry(loads, far_x, far_y, new_x, new_y, received, top)
+    at[core] = slot
+    return grown
+
+
+@numba.njit(cache=True, nogil=True)
+def _crosses(sx, sy, tx, ty, lx, ly, d):  # type: ignore[no-untyped-def]
+    """Whether the XY route between two tiles takes a link."""
+    if d == 0:
+        return sy == ly and sx <= lx and lx < tx
+    if d == 1:
+        return sy == ly and tx < lx and lx <= sx
+    if d == 2:
+        return tx == lx and sy <= ly and ly < ty
+    return tx == lx and ty < ly and ly <= sy
+
+
+@numba.njit(cache=True, nogil=True)
+def _user(start, other, sent, messages, io, x, y, io_x, io_y, at, first, link, columns):  # type: ignore[no-untyped-def]
+    """A core whose messages cross a link, the search starting at one; -1: none. And work done."""
+    n = len(at)
+    lx, ly, d = link // 4 % columns, link // 4 // columns, link % 4
+    done = 0
+    for k in range(n):
+        i = (first + k) % n
+        here_x, here_y = x[at[i]], y[at[i]]
+        if io[i] > 0.0 and _crosses(io_x, io_y, here_x, here_y, lx, ly, d):
+            return i, done
+        for e in range(start[i], start[i + 1]):
+            done += 1
+            far_x, far_y = x[at[other[e]]], y[at[other[e]]]
+            out = sent[e] > 0.0 and _crosses(here_x, here_y, far_x, far_y, lx, ly, d)
+            if out or (messages[e] > sent[e] and _crosses(far_x, far_y, here_x, here_y, lx, ly, d)):
+                return i, done
+    return -1, done
+
+
+@numba.njit(cache=True, nogil=True)
+def relieve(  # type: ignore[no-untyped-def]
+    start,
+    other,
+    sent,
+    messages,
+    io,
+    x,
+    y,
+    tiles,
+    per_tile,
+    io_x,
+    io_y,
+    at,
+    holds,
+    state,
+    budget,
+    slack,
+):
+    """Swap cores whose messages cross the fullest link while that lowers the loads.
+
+    Parameters
+    ----------
+    start, other, sent, messages
+        Partners of each core in compressed rows, messages to them, and in both directions.
+    io
+        Messages to each core from the I/O port.
+    x, y, tiles, per_tile, at, holds, state
+        As in `anneal`.
+    io_x, io_y
+        Tile of the I/O port.
+    budget
+        Work that may be done, a unit for each link of each route that changes.
+    slack
+        Messages times hops that may be added.
+    """
+    n = len(at)
+    height, width = tiles.shape
+    loads = np.zeros((max(height, io_y + 1), max(width, io_x + 1), 4))
+    for i in range(n):
+        _carry(loads, io_x, io_y, x[at[i]], y[at[i]], io[i], 1.0)
+        for e in range(start[i], start[i + 1]):
+            j = at[other[e]]
+            _carry(loads, x[at[i]], y[at[i]], x[j], y[j], sent[e], 1.0)
+    top = loads.max()
+    if top <= 0.0:
+        return
+    route = 2 * (width + height)  # of four routes, in the mean
+    random = state[0]
+    done, added = 0, 0.0
+    while done < budget:
+        link = np.argmax(loads)
+        random = _random(random)
+        core, work = _user(
+            start, other, sent, messages, io, x, y, io_x, io_y, at,
+            np.int64(random % np.uint64(n)), link, loads.shape[1],
+        )  # fmt: skip
+        done += work + loads.size
+        if core < 0:
+            break
+        for _ in range(16):
+            here = at[core]
+            random = _random(random)
+            reach = 1 + np.int64((random >> np.uint64(40)) % np.uint64(4))
+            side = np.uint64(2 * reach + 1)
+            to_x = x[here] + np.int64(random % side) - reach
+            to_y = y[here] + np.int64((random >> np.uint64(16)) % side) - reach
+            if (random >> np.uint64(48)) % np.uint64(4) == 0:  # into the column where routes turn
+                to_x = link // 4 % loads.shape[1]
+            if to_x < 0 or to_y < 0 or to_x >= width or to_y >= height or tiles[to_y, to_x] < 0:
+                continue
+            if to_x == x[here] and to_y == y[here]:
+                continue
+            slot = tiles[to_y, to_x] + np.int64((random >> np.uint64(32)) % np.uint64(per_tile))
+            rival = holds[slot]
+            partners = start[core + 1] - start[core]
+            hops = _further(start, other, messages, io, x, y, io_x, io_y, at, core, slot, rival)
+            if rival >= 0:
+                partners += start[rival + 1] - start[rival]
+                hops += _further(
+                    start, other, messages, io, x, y, io_x, io_y, at, rival, here, core
+                )
+            done += 2 * partners
+            if added + hops > slack or 16.0 * hops > slack:
+                continue
+            done += route * partners
+            grown = _reroute(
+                start, other, sent, messages, io, x, y, io_x, io_y, at, core, slot, loads, top
+            )
+            if rival >= 0:
+                grown += _reroute(
+                    start, other, sent, messages, io, x, y, io_x, io_y, at, rival, here, loads, top
+                )
+            if grown < 0.0:
+                added += hops
+                holds[slot] = core
+                holds[here] = rival
+                break
+            done += route * partners
+            if rival >= 0:
+                _reroute(
+                    start, other, sent, messages, io, x, y, io_x, io_y, at, rival, slot, loads, top
+                )
+            _reroute(start, other, sent, messages, io, x, y, io_x, io_y, at, core, here, loads, top)
+    state[0] = random

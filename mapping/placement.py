@@ -32,6 +32,10 @@ _PARTS = 10
 """Time limits are looked at, and progress is told, so often."""
 _HOT, _COLD = 2.0, 0.01
 """Temperatures at the start and the end, in units of the mean messages of a core."""
+_RELIEF, _RELIEF_PER_CORE = 150_000_000, 300_000
+"""Work of the pass that relieves links, at most, and for each core."""
+_RELIEF_SLACK = 0.005
+"""Share of messages times hops that it may add."""
 _SMALL, _ATTEMPTS = 256, 4
 """Small networks are annealed several times."""
 
@@ -44,6 +48,8 @@ class Links:
     ----------
     start, other, messages
         Partners of core ``i`` are ``other[start[i]:start[i + 1]]``; float64 messages.
+    sent
+        Those of the messages that core ``i`` sends.
     io
         ``(n_cores,)`` float64: messages that come in from the I/O port.
     """
@@ -51,6 +57,7 @@ class Links:
     start: NDArray[np.int64]
     other: NDArray[np.int64]
     messages: NDArray[np.float64]
+    sent: NDArray[np.float64]
     io: NDArray[np.float64]
 
 
@@ -60,7 +67,9 @@ def links_of(traffic: Traffic, n_cores: int) -> Links:
     a, b, m = traffic.source[inside], traffic.target[inside], traffic.messages[inside]
     key = np.concatenate([a * n_cores + b, b * n_cores + a])
     unique, inverse = np.unique(key, return_inverse=True)
-    messages = np.bincount(inverse.reshape(-1), np.concatenate([m, m]), minlength=len(unique))
+    inverse = inverse.reshape(-1)
+    messages = np.bincount(inverse, np.concatenate([m, m]), minlength=len(unique))
+    sent = np.bincount(inverse[: len(m)], m, minlength=len(unique))
     start = np.zeros(n_cores + 1, np.int64)
     np.cumsum(np.bincount(unique // n_cores, minlength=n_cores), out=start[1:])
     outside = traffic.source == IO
@@ -69,6 +78,7 @@ def links_of(traffic: Traffic, n_cores: int) -> Links:
         start=start,
         other=unique % n_cores,
         messages=messages.astype(np.float64),
+        sent=sent.astype(np.float64),
         io=io.astype(np.float64),
     )
 
@@ -217,6 +227,12 @@ def place(
         new = total_hops(chip, links, found, per_tile)
         if new < cost:
             best, cost = found, new
+    if effort >= 1 and (deadline is None or not deadline()):
+        if progress is not None:
+            progress("placing: relieving the fullest links")
+        search = _Search(chip, links, slots, best, per_tile, seed)
+        search.relieve(int(min(_RELIEF_PER_CORE * n, _RELIEF)), _RELIEF_SLACK * cost)
+        best = search.places()
     return best
 
 
@@ -279,7 +295,8 @@ class _Search:
         per_tile: int,
         seed: int,
     ) -> None:
-        fill_slopes, self._anneal = _compiled()
+        self._chip, self._links = chip, links
+        fill_slopes, self._anneal, _ = _compiled()
         tile = slots // per_tile
         x, y = tile % chip.columns, tile // chip.columns
         tiles = np.full((int(y.max()) + 1, int(x.max()) + 1), -1, np.int64)
@@ -305,6 +322,16 @@ class _Search:
         self._done = self._anneal(
             *self._graph, self.at, self.holds, self._slope, self._state, self._done, until, budget,
             _HOT * self._mean, _COLD * self._mean,
+        )  # fmt: skip
+
+    def relieve(self, budget: int, slack: float) -> None:
+        """Take messages off the fullest links, for so much work and at most so many more hops."""
+        links = self._links
+        io = self._chip.mesh.io_position.value
+        relieve = _compiled()[2]
+        relieve(
+            links.start, links.other, links.sent, links.messages, links.io,
+            *self._graph[-4:], *io, self.at, self.holds, self._state, budget, slack,
         )  # fmt: skip
 
     def places(self) -> NDArray[np.int64]:
@@ -358,6 +385,6 @@ def twins(
 @cache
 def _compiled() -> Any:
     """Compile on first use: numba takes its time to import."""
-    from pmsm_hw.mapping.annealing import anneal, fill_slopes
+    from pmsm_hw.mapping.annealing import anneal, fill_slopes, relieve
 
-    return fill_slopes, anneal
+    return fill_slopes, anneal, relieve

@@ -10,12 +10,14 @@ from pmsm_hw.errors import MappingError
 from pmsm_hw.mapping import load_chip, map_network, measured_traffic, xy_route
 from pmsm_hw.mapping.mapper import measure
 from pmsm_hw.mapping.placement import (
+    _Search,
     curve_order,
     hilbert_index,
     links_of,
     place,
     region,
     total_hops,
+    twins,
 )
 from pmsm_hw.mapping.plots import plot_mapping, tile_link_load, tile_utilisation
 from pmsm_hw.mapping.resources import Resources
@@ -254,3 +256,56 @@ def test_heat_maps_show_usage_and_loads(network, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["mesh.png"]
     with pytest.raises(MappingError, match="'watts' is not one of neurons"):
         tile_utilisation(mapping, "watts")
+
+
+def random_traffic(n, seed):
+    rng = np.random.default_rng(seed)
+    source = np.concatenate([rng.integers(0, n, 6 * n), np.full(n // 4, IO)])
+    target = rng.integers(0, n, len(source))
+    return Traffic(
+        source=source, target=target, depth=np.zeros(len(source), np.int64),
+        messages=rng.integers(1, 50, len(source)).astype(float),
+        deliveries=1.0, inter_core=1.0, inputs=1.0,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("n", [40, 130, 250])
+def test_relief_lowers_the_fullest_link_for_few_hops(n, monkeypatch):
+    chip = load_chip("loihi1").on_board(2)
+    traffic = random_traffic(n, n)
+    links = links_of(traffic, n)
+    relieved = place(chip, links)
+    monkeypatch.setattr(_Search, "relieve", lambda *_: None)
+    plain = place(chip, links)
+    assert len(np.unique(relieved)) == n
+    before, after = (measure(chip, p, traffic)[1] for p in (plain, relieved))
+    assert after["max_link_load"] <= before["max_link_load"] * (1.0 if n < 100 else 0.99)
+    assert after["total_hops"] <= 1.005 * before["total_hops"]
+
+
+def test_slopes_stay_right_and_twins_are_found():
+    """After annealing, slopes equal those filled anew, and places stay a permutation."""
+    chip, n = load_chip("loihi1"), 60
+    traffic = random_traffic(n, 3)
+    links = links_of(traffic, n)
+    slots = curve_order(chip, region(chip, n))
+    search = _Search(chip, links, slots, slots[:n], 4, 7)
+    search.run(2_000_000, 2_000_000)
+    assert not np.array_equal(search.places(), slots[:n])
+    again = _Search(chip, links, slots, search.places(), 4, 7)
+    width = search._graph[-2].shape[1]
+    assert np.allclose(search._slope[:, : width - 1], again._slope[:, : width - 1])
+    assert np.allclose(search._slope[:, width:-1], again._slope[:, width:-1])
+    held = np.flatnonzero(search.holds >= 0)
+    assert np.array_equal(np.sort(search.at), held)
+    star = Traffic(  # 0 talks to 1, 2 and 3 alike
+        source=np.zeros(3, np.int64), target=np.arange(1, 4), depth=np.zeros(3, np.int64),
+        messages=np.full(3, 2.0),
+    )  # fmt: skip
+    group, (start, other, messages), member_start, members = twins(links_of(star, 4))
+    assert group.tolist() == [0, 1, 1, 1]
+    assert start.tolist() == [0, 1, 2]
+    assert other.tolist() == [1, 0]
+    assert messages.tolist() == [2.0, 2.0]
+    assert member_start.tolist() == [0, 1, 4]
+    assert members.tolist() == [0, 1, 2, 3]
