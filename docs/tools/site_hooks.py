@@ -36,7 +36,7 @@ FETCHED = re.compile(
 )
 """What a browser would fetch from another host when it shows a page."""
 
-log = logging.getLogger("mkdocs.hooks.site")
+log = logging.getLogger("mkdocs.hooks.site_hooks")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

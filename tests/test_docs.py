@@ -1,0 +1,197 @@
+"""README and docs/ are true: snippets and commands run, outputs are real, links lead somewhere.
+
+After a change of what is printed: ``python docs/tools/pages.py PAGE... --write``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shlex
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parents[1]
+TOOLS = ROOT / "docs" / "tools"
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
+    for path in [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        *sorted((ROOT / "docs").rglob("*.md")),
+    ]
+}
+
+RUN_ELSEWHERE = {
+    "docs/lava.md": "tests/test_lava_docs.py",  # in one interpreter with Lava
+}
+NOT_RUN = {
+    "docs/cli.md": "examples name files that the reader has; their options are checked below",
+    "docs/transcript.md": "a record of a session in a fresh clone; its options are checked below",
+}
+NUMBERS_VARY = {"README.md", "docs/method.md"}
+"""Pages that print what training gave, which rounds differently on other processors."""
+
+FILES = {"docs/format.md": {"network.h5": ROOT / "tests" / "data" / "network_v1.h5"}}
+"""What pages expect to be there."""
+
+TORCH = re.compile(
+    r"\btorch\b|pmsm_hw\.(nn|convert)\b|import .*\bnn\b|^pmsm-hw (demo|convert)", re.M
+)
+
+
+@pytest.fixture(scope="module")
+def pages():
+    sys.path.insert(0, str(TOOLS))
+    try:
+        return importlib.import_module("pages")
+    finally:
+        sys.path.remove(str(TOOLS))
+
+
+def code_of(pages, text):
+    return "\n".join(b.text for b in pages.blocks(text) if b.kind in ("python", "bash", "file"))
+
+
+@pytest.mark.parametrize("name", [n for n in PAGES if n not in {**RUN_ELSEWHERE, **NOT_RUN}])
+def test_page_runs_and_prints_what_it_shows(name, pages, tmp_path):
+    text = PAGES[name]
+    code = code_of(pages, text)
+    if not code:
+        return
+    if TORCH.search(code):
+        torch = pytest.importorskip("torch", reason="needs torch")
+        torch.set_num_threads(1)
+    if "--report" in code or ".plot(" in code:
+        pytest.importorskip("matplotlib", reason="needs matplotlib")
+    for file, source in FILES.get(name, {}).items():
+        (tmp_path / file).write_bytes(source.read_bytes())
+    found = pages.run(text, tmp_path)
+    problems = pages.differences(found, numbers_vary=name in NUMBERS_VARY)
+    assert not problems, "\n".join(problems)
+
+
+@pytest.mark.parametrize("name", RUN_ELSEWHERE)
+def test_pages_run_elsewhere_are(name):
+    assert Path(name).name in (ROOT / RUN_ELSEWHERE[name]).read_text()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_toml_snippets_are_toml(name, pages):
+    for block in pages.blocks(PAGES[name]):
+        if block.info.startswith("toml"):
+            tomllib.loads(block.text)
+
+
+def command_lines(pages, text):
+    """Those in blocks, and those between backticks."""
+    for block in pages.blocks(text):
+        if block.kind == "bash":
+            yield from pages.command_lines(block)
+    prose = pages.FENCE.sub("", text)
+    for code in re.findall(r"`([^`\n]+)`", prose):
+        if code == "pmsm-hw network":  # the name of a file format
+            continue
+        if re.match(r"(pmsm-hw|make) \S|python [\w/]+\.py\b|pip install ", code):
+            yield code
+
+
+def check_command(line):
+    """Refuse subcommands and options that do not exist."""
+    import typer
+
+    from pmsm_hw.cli import app
+
+    command, words = typer.main.get_command(app), shlex.split(line)[1:]
+    while words and words[0] in getattr(command, "commands", {}):
+        command = command.commands[words.pop(0)]
+    known = {o for p in command.params for o in (*p.opts, *p.secondary_opts)} | {"--help", "-h"}
+    unknown = [w for w in words if w.startswith("-") and w.split("=")[0] not in known]
+    if getattr(command, "commands", None) and words and not words[0].startswith("-"):
+        unknown.append(words[0])
+    if unknown:
+        raise RuntimeError(f"{line!r}: there is no {' '.join(unknown)}")
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_commands_exist(name, pages):
+    for line in command_lines(pages, PAGES[name]):
+        if line.startswith("pmsm-hw"):
+            check_command(line.replace("...", ""))
+        else:
+            pages.check_other(line)
+
+
+def test_wrong_commands_are_found(pages):
+    for line in ("pmsm-hw maps x.h5", "pmsm-hw map x.h5 --chips toy", "pmsm-hw chips print"):
+        with pytest.raises(RuntimeError):
+            check_command(line)
+    for line in ("make everything", "pip install '.[touch]'", "python benchmarks/none.py", "ls"):
+        with pytest.raises(RuntimeError):
+            pages.check_other(line)
+
+
+def anchors_of(text):
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S), re.M)
+    slug = [re.sub(r"[^\w\- ]", "", h.replace("`", "").lower()).strip() for h in headings]
+    return {re.sub(r"[\s-]+", "-", s) for s in slug}
+
+
+@pytest.mark.parametrize("name", [*PAGES, "CHANGELOG.md"])
+def test_links_lead_somewhere(name):
+    """In the checkout, where pages are read too; the site's links are mkdocs' business."""
+    text = PAGES.get(name) or (ROOT / name).read_text()
+    for target in re.findall(
+        r"\]\(([^)\s]+)\)", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
+    ):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        file = (ROOT / name).parent / path if path else ROOT / name
+        assert file.exists(), f"{name}: {target}"
+        if anchor:
+            assert anchor in anchors_of(file.read_text()), f"{name}: {target}"
+
+
+def test_outputs_are_compared(pages, tmp_path):
+    page = "```python\nprint('a', 1)\n```\n\nprints\n\n```text\na {}\n```\n"
+    found = pages.run(page.format(1), tmp_path)
+    assert pages.differences(found) == []
+    assert pages.written(page.format(2), pages.run(page.format(2), tmp_path)) == page.format(1)
+    found = pages.run(page.format(2), tmp_path)
+    assert len(pages.differences(found)) == 1
+    assert pages.differences(found, numbers_vary=True) == []
+    named = "```python\n1\n```\n<!-- output of: pmsm-hw none -->\n```text\nx\n```\n"
+    assert len(pages.differences(pages.run(named, tmp_path))) == 1
+    assert pages.matches("a\n...\nz\n", "a\nb\nc\nz\n")
+    assert not pages.matches("a\n...\nz\n", "a\nb\nc\n")
+
+
+def test_a_failing_command_fails_the_page(pages, tmp_path):
+    with pytest.raises(RuntimeError, match="exit status 2"):
+        pages.run("```bash\npmsm-hw inspect nothing.h5\n```\n", tmp_path)
+
+
+@pytest.mark.skipif(find_spec("mkdocs") is None, reason="needs mkdocs")
+def test_requests_to_other_hosts_are_found():
+    sys.path.insert(0, str(TOOLS))
+    try:
+        site = importlib.import_module("site_hooks")
+    finally:
+        sys.path.remove(str(TOOLS))
+    for text in (
+        '<script src="https://cdn.example/x.js">',
+        '<link rel="stylesheet" href="//fonts.example/x.css">',
+        "@import url(https://x.example/a.css)",
+        "<img alt='' src='http://x.example/a.png'>",
+    ):
+        assert site.FETCHED.search(text), text
+    assert not site.FETCHED.search('<a href="https://arxiv.org/abs/2508.14520">')
