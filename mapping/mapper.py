@@ -15,7 +15,7 @@ from pmsm_hw.errors import CapacityError, MappingError
 from pmsm_hw.mapping.assignment import RESOURCES, Block, Mapping
 from pmsm_hw.mapping.objectives import expected_rates, spread
 from pmsm_hw.mapping.packing import pack
-from pmsm_hw.mapping.placement import links_of, place
+from pmsm_hw.mapping.placement import least_hops, links_of, mean_distance, place
 from pmsm_hw.mapping.resources import Resources
 from pmsm_hw.mapping.routing import link_loads
 from pmsm_hw.mapping.tiling import check_formats, cut_network
@@ -240,11 +240,18 @@ def measure(
     loads = link_loads(chip.columns, chip.rows, source, target, between.messages)
     hops = np.abs(source - target).sum(axis=1)
     mesh = float((between.messages * hops)[between.source != IO].sum())
+    at_once = per_tile // between.group
+    links = links_of(between, len(tile) - 1)
+    chance = mean_distance(chip, np.unique(tile[:-1]), at_once) * float(links.sent.sum())
+    least = least_hops(links, at_once)
+    inter_core = max(between.inter_core, 1e-300)
     return loads, {
         "deliveries": between.deliveries,
         "inter_core_deliveries": between.inter_core,
         "input_deliveries": between.inputs,
-        "mean_hops": mesh / between.inter_core if between.inter_core else 0.0,
+        "mean_hops": mesh / inter_core,
+        "mean_hops_at_random": chance / inter_core,
+        "mean_hops_bound": least / inter_core,
         "total_hops": float((between.messages * hops).sum()),
         "max_link_load": float(loads.max()),
         "link_load_variance": float(loads.var()),

@@ -20,7 +20,16 @@ from pmsm_hw.mapping.traffic import IO, Traffic
 if TYPE_CHECKING:
     from pmsm_hw.mapping.chip import Chip
 
-__all__ = ["Links", "curve_order", "links_of", "place", "region", "total_hops"]
+__all__ = [
+    "Links",
+    "curve_order",
+    "least_hops",
+    "links_of",
+    "mean_distance",
+    "place",
+    "region",
+    "total_hops",
+]
 
 _DRIFTS = 4
 _WORK = 500_000_000
@@ -159,6 +168,54 @@ def total_hops(
     return float(
         (links.messages * hops).sum() / 2 + (links.io * (np.abs(x - io_x) + np.abs(y - io_y))).sum()
     )
+
+
+def least_hops(links: Links, per_tile: int) -> float:
+    """Messages times hops that no placement can go below, I/O not included.
+
+    Each core has its partners as near as tiles of ``per_tile`` cores allow, the busiest ones
+    nearest, as if it were alone on an endless mesh.
+
+    Parameters
+    ----------
+    links
+        Who talks to whom.
+    per_tile
+        How many of them a tile takes.
+    """
+    most = int(np.diff(links.start).max(initial=0))
+    hops = np.zeros(most)
+    taken, distance = per_tile - 1, 0
+    while taken < most:
+        distance += 1
+        hops[taken : taken + 4 * distance * per_tile] = distance
+        taken += 4 * distance * per_tile
+    core = np.repeat(np.arange(len(links.io)), np.diff(links.start))
+    order = np.lexsort((-links.messages, core))
+    rank = np.arange(len(core)) - links.start[core]
+    return float((links.messages[order] * hops[rank]).sum() / 2)
+
+
+def mean_distance(chip: Chip, tiles: NDArray[np.int64], per_tile: int) -> float:
+    """Mean hops between two different places of some tiles: what chance would give.
+
+    Parameters
+    ----------
+    chip
+        Whose tiles.
+    tiles
+        ``(n_tiles,)`` int64, different ones, as in `region`.
+    per_tile
+        Places of a tile.
+    """
+    n = len(tiles) * per_tile
+    if n < 2:
+        return 0.0
+    total = 0.0
+    for at in (tiles % chip.columns, tiles // chip.columns):
+        below = np.cumsum(np.bincount(at))  # tiles up to each column or row
+        total += 2.0 * float((below * (len(tiles) - below)).sum())
+    return total * per_tile**2 / (n * (n - 1))
 
 
 def place(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 
@@ -13,6 +15,7 @@ from pmsm_hw.mapping.placement import (
     _Search,
     curve_order,
     hilbert_index,
+    least_hops,
     links_of,
     place,
     region,
@@ -312,3 +315,35 @@ def test_slopes_stay_right_and_twins_are_found():
     assert messages.tolist() == [2.0, 2.0]
     assert member_start.tolist() == [0, 1, 4]
     assert members.tolist() == [0, 1, 2, 3]
+
+
+def test_hops_at_random_and_at_least(network):
+    chip, n = load_chip("loihi1"), 100
+    traffic = random_traffic(n, 1)
+    links = links_of(traffic, n)
+    slots = curve_order(chip, region(chip, n))
+    assert len(slots) == n
+    rng = np.random.default_rng(0)
+    chance = [measure(chip, rng.permutation(slots), traffic)[1]["mean_hops"] for _ in range(60)]
+    _, metrics = measure(chip, place(chip, links), traffic)
+    assert metrics["mean_hops_at_random"] == pytest.approx(np.mean(chance), rel=0.02)
+    assert metrics["mean_hops_bound"] <= metrics["mean_hops"] < metrics["mean_hops_at_random"]
+    # a ring of five on tiles of one, two and four cores
+    five = links_of(ring(5), 5)
+    assert least_hops(five, 1) == 5  # both partners are neighbours
+    assert least_hops(five, 2) == 2.5  # one is on the same tile
+    assert least_hops(five, 4) == 0
+
+
+def test_small_placements_are_optimal():
+    """Nine cores on three tiles, against every placement."""
+    chip, n = load_chip("loihi1"), 9
+    hops = np.array([[0, 1, 1], [1, 0, 2], [1, 2, 0]])  # the port's tile, and its neighbours
+    homes = np.array(list(product(range(3), repeat=n)))
+    homes = homes[(homes[:, :, None] == np.arange(3)).sum(axis=1).max(axis=1) <= 4]
+    for seed in range(4):
+        links = links_of(random_traffic(n, seed), n)
+        core = np.repeat(np.arange(n), np.diff(links.start))
+        between = hops[homes[:, core], homes[:, links.other]] @ links.messages / 2
+        best = (between + hops[0][homes] @ links.io).min()
+        assert total_hops(chip, links, place(chip, links, seed=seed)) == best
