@@ -67,7 +67,8 @@ def test_page_runs_and_prints_what_it_shows(name, pages, tmp_path):
     code = code_of(pages, text)
     if not code:
         return
-    if TORCH.search(code):
+    if TORCH.search(code) or any(b.kind == "bash" for b in pages.blocks(text)):
+        # pages with commands run in one environment; tests of the commands themselves run in both
         torch = pytest.importorskip("torch", reason="needs torch")
         torch.set_num_threads(1)
     if "--report" in code or ".plot(" in code:
@@ -161,6 +162,13 @@ def test_links_lead_somewhere(name):
             assert anchor in anchors_of(file.read_text()), f"{name}: {target}"
 
 
+def test_tests_that_are_cited_exist():
+    cited = re.findall(r"`(tests/\w+\.py)::(\w+)`", PAGES["docs/exactness.md"])
+    assert len(cited) > 15
+    for file, name in cited:
+        assert f"def {name}(" in (ROOT / file).read_text(), f"{file}::{name}"
+
+
 def test_outputs_are_compared(pages, tmp_path):
     page = "```python\nprint('a', 1)\n```\n\nprints\n\n```text\na {}\n```\n"
     found = pages.run(page.format(1), tmp_path)
@@ -169,6 +177,9 @@ def test_outputs_are_compared(pages, tmp_path):
     found = pages.run(page.format(2), tmp_path)
     assert len(pages.differences(found)) == 1
     assert pages.differences(found, numbers_vary=True) == []
+    inline = "```python\nprint(1)\n```\n\nprints `{}`.\n"
+    assert pages.differences(pages.run(inline.format(1), tmp_path)) == []
+    assert len(pages.differences(pages.run(inline.format(2), tmp_path))) == 1
     named = "```python\n1\n```\n<!-- output of: pmsm-hw none -->\n```text\nx\n```\n"
     assert len(pages.differences(pages.run(named, tmp_path))) == 1
     assert pages.matches("a\n...\nz\n", "a\nb\nc\nz\n")

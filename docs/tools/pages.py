@@ -12,6 +12,8 @@
 ``text``, or none
     after one of these: what it printed. A line ``...`` stands for any lines.
 
+The words "prints `...`" after a block are its output as well.
+
 A comment ``<!-- numbers vary -->`` before an output means that digits may differ (training rounds
 differently on other processors), ``<!-- output of: COMMAND -->`` that it is a certain command's.
 """
@@ -35,6 +37,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 CLI = Path(sys.executable).parent / "pmsm-hw"
 COMMAND = re.compile(r"^(pmsm-hw|make|pip|python3?|git|cd|source)\b")
+AFTER = re.compile(r"\s*prints `([^`]+)`")
 FENCE = re.compile(
     r"^(?P<indent> *)```(?P<info>[^\n`]*)\n(?P<text>.*?)^(?P=indent)```[ ]*$",
     re.DOTALL | re.MULTILINE,
@@ -55,6 +58,8 @@ class Block:
         What stands behind the opening fence.
     note
         The text between this block and the one before.
+    after
+        Output that the sentence after the block gives.
     span
         Place of the content in the page, for writing outputs.
     line
@@ -67,6 +72,7 @@ class Block:
     text: str
     info: str
     note: str
+    after: str | None
     span: tuple[int, int]
     line: int
     printed: dict[str, str] = field(default_factory=dict)
@@ -116,6 +122,7 @@ def blocks(page: str) -> list[Block]:
                 text=text,
                 info=info,
                 note=note,
+                after=after.group(1) if (after := AFTER.match(page, end)) else None,
                 span=match.span("text"),
                 line=page.count("\n", 0, match.start()) + 1,
             )
@@ -241,6 +248,10 @@ def differences(found: list[Block], *, numbers_vary: bool = False) -> list[str]:
         Compare no digits anywhere.
     """
     problems = []
+    for block in found:
+        printed = "".join(block.printed.values()).strip()
+        if block.after is not None and block.after != printed:
+            problems.append(f"line {block.line}: shows {block.after!r}, printed was {printed!r}")
     for block, printed in _outputs(found):
         vary = numbers_vary or block.numbers_vary
         if printed is None:
