@@ -380,6 +380,11 @@ class Report:
             f"energy {self.energy.total:,.1f} pJ per inference>"
         )
 
+    def _repr_html_(self) -> str:
+        from pmsm_hw.tables import notebook
+
+        return notebook(self.table)
+
 
 def compare(reports: MappingType[str, Report]) -> str:
     """Several runs in one table.

@@ -71,7 +71,7 @@ class Block:
         return slice(*self.channels), slice(*self.rows), slice(*self.columns)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Mapping:
     """A network placed on a chip.
 
@@ -235,6 +235,18 @@ class Mapping:
         from pmsm_hw.mapping.mapper import check_mapping
 
         check_mapping(self, network)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Mapping of '{self.network_name}' on '{self.chip.name}': {len(self.blocks):,} blocks "
+            f"on {len(self.cores):,} of {self.chip.n_cores:,} cores, objective {self.objective}, "
+            f"seed {self.seed}>"
+        )
+
+    def _repr_html_(self) -> str:
+        from pmsm_hw.tables import notebook
+
+        return notebook(self.summary)
 
     def summary(self) -> str:
         """Tables of the populations, of what cores hold, and of the metrics."""

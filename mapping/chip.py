@@ -476,6 +476,11 @@ class Chip(_Frozen):
 
     __str__ = __repr__
 
+    def _repr_html_(self) -> str:
+        from pmsm_hw.tables import notebook
+
+        return notebook(self.summary)
+
     def quantities(self) -> Iterator[tuple[str, Quantity[Any]]]:
         """Every number that is known, with its dotted key."""
         yield from _walk("", self)

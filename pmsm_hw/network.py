@@ -1398,3 +1398,8 @@ class Network(_Record):
             f"{len(self.projections)} projections, {self.n_neurons:,} neurons, depth {self.depth}, "
             f"max_steps {self.max_steps}: {chain}>"
         )
+
+    def _repr_html_(self) -> str:
+        from pmsm_hw.tables import notebook
+
+        return notebook(self.summary)

@@ -116,6 +116,18 @@ class Result:
         """
         return best_index(self.logits, readout)
 
+    def __repr__(self) -> str:
+        of = [("spikes", self.spikes), ("readouts", self.readouts)]
+        parts = [
+            f"{what} {', '.join(f'{k}[{_sizes(v)}]' for k, v in arrays.items()) or 'of none'}"
+            for what, arrays in of
+        ]
+        return f"<Result of {self.n_steps} steps: {'; '.join(parts)}>"
+
+
+def _sizes(array: NDArray[Any]) -> str:
+    return "x".join(map(str, array.shape))
+
 
 class Activity:
     """What one population did over all samples and steps.
@@ -471,6 +483,11 @@ class Evaluation:
             "sparsity": dict(self.sparsity),
             "saturations": dict(self.saturations),
         }
+
+    def _repr_html_(self) -> str:
+        from pmsm_hw.tables import notebook
+
+        return notebook(self.__str__)
 
     def __str__(self) -> str:
         from pmsm_hw.tables import table

@@ -1,11 +1,19 @@
-"""Plain text tables for people; rich draws them."""
+"""Tables for people: as plain text, which rich draws, and as HTML for notebooks."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextvars import ContextVar
+from html import escape
 
-__all__ = ["table"]
+__all__ = ["notebook", "table"]
+
+_HTML: ContextVar[list[str] | None] = ContextVar("_HTML", default=None)
+"""Where tables go as HTML while `notebook` calls for a text; None: tables are text."""
+
+_PLACE = "\0"
+"""Stands in a text for a table that went there."""
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> str:
@@ -25,11 +33,15 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]], *, title: str
     str
         As many columns wide as its content needs, without a trailing newline.
     """
+    cells = [list(row) for row in rows]
+    tables = _HTML.get()
+    if tables is not None:
+        tables.append(_html(header, cells, title))
+        return _PLACE
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    cells = [list(row) for row in rows]
     drawn = Table(box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     for i, name in enumerate(header):
         numeric = any(isinstance(row[i], (int, float)) for row in cells)
@@ -42,6 +54,49 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]], *, title: str
     lines = [line.rstrip() for line in out.getvalue().splitlines()]
     body = "\n".join(line for line in lines if line)
     return f"{title}\n{body}" if title else body
+
+
+def notebook(text: Callable[[], str]) -> str:
+    """Draw for a notebook what a function says as text: its tables become HTML tables.
+
+    Parameters
+    ----------
+    text
+        Makes the text, with `table` for the tables in it.
+
+    Returns
+    -------
+    str
+        HTML; everything in it is escaped.
+    """
+    tables: list[str] = []
+    token = _HTML.set(tables)
+    try:
+        parts = text().split(_PLACE)
+    finally:
+        _HTML.reset(token)
+    if len(parts) != len(tables) + 1:  # a name holds the stand-in
+        return f"<pre>{escape(text())}</pre>"
+    out = []
+    for part, drawn in zip(parts, [*tables, ""], strict=True):
+        if part.strip():
+            out.append(f"<pre>{escape(part.strip())}</pre>")
+        out.append(drawn)
+    return f"<div>{''.join(out)}</div>"
+
+
+def _html(header: Sequence[str], cells: Sequence[Sequence[object]], title: str) -> str:
+    """One table."""
+    caption = f'<caption style="text-align:left">{escape(title)}</caption>' if title else ""
+    head = "".join(f"<th>{escape(name)}</th>" for name in header)
+    body = ""
+    for row in cells:
+        body += "<tr>"
+        for cell in row:
+            side = "right" if isinstance(cell, (int, float)) else "left"
+            body += f'<td style="text-align:{side}">{escape(_text(cell))}</td>'
+        body += "</tr>"
+    return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _text(cell: object) -> str:

@@ -110,6 +110,17 @@ class ConversionReport:
         found["populations"] = [dict(p) for p in found["populations"]]
         return found
 
+    def __repr__(self) -> str:
+        return (
+            f"<ConversionReport of '{self.network_name}': {self.n_neurons:,} neurons, "
+            f"{self.weight_bits}-bit weights, rule {self.rule}, {self.n_calibration:,} samples>"
+        )
+
+    def _repr_html_(self) -> str:
+        from pmsm_hw.tables import notebook
+
+        return notebook(self.__str__)
+
     def __str__(self) -> str:
         """Table of populations."""
         rows = [

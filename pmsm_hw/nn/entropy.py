@@ -227,8 +227,17 @@ class EntropyReport:
         """Iterate over the layers."""
         return iter(self.layers)
 
+    def __repr__(self) -> str:
+        bits = ", ".join(f"{layer.name} {layer.bits:.3f}" for layer in self.layers)
+        return f"<EntropyReport over {self.n_samples:,} inputs, bits: {bits}>"
+
     def __str__(self) -> str:
         return self.table()
+
+    def _repr_html_(self) -> str:
+        from pmsm_hw.tables import notebook
+
+        return notebook(self.table)
 
     def table(self) -> str:
         """Text table, one line per layer."""

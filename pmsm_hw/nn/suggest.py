@@ -186,6 +186,17 @@ class Suggestion:
             "max_pool": self.max_pool,
         }
 
+    def __repr__(self) -> str:
+        return (
+            f"<Suggestion: levels {self.levels}, gains {self.gains}, init {self.init}, "
+            f"per_channel {self.per_channel}, agreement {self.agreement:.4f}>"
+        )
+
+    def _repr_html_(self) -> str:
+        from pmsm_hw.tables import notebook
+
+        return notebook(self.__str__)
+
     def __str__(self) -> str:
         header = ("levels", "init", "per channel", "agreement", "bits", "spikes/neuron")
         lines = [f"- {reason}" for reason in self.reasons]
