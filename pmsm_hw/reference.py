@@ -117,16 +117,11 @@ class Result:
         return best_index(self.logits, readout)
 
     def __repr__(self) -> str:
-        of = [("spikes", self.spikes), ("readouts", self.readouts)]
-        parts = [
-            f"{what} {', '.join(f'{k}[{_sizes(v)}]' for k, v in arrays.items()) or 'of none'}"
-            for what, arrays in of
-        ]
-        return f"<Result of {self.n_steps} steps: {'; '.join(parts)}>"
-
-
-def _sizes(array: NDArray[Any]) -> str:
-    return "x".join(map(str, array.shape))
+        spikes, readouts = (
+            ", ".join(f"{name}[{'x'.join(map(str, a.shape))}]" for name, a in arrays.items())
+            for arrays in (dict[str, NDArray[Any]](self.spikes), dict(self.readouts))
+        )
+        return f"<Result of {self.n_steps} steps: spikes {spikes}; readouts {readouts}>"
 
 
 class Activity:
