@@ -177,6 +177,8 @@ def test_outputs_are_compared(pages, tmp_path):
     found = pages.run(page.format(2), tmp_path)
     assert len(pages.differences(found)) == 1
     assert pages.differences(found, numbers_vary=True) == []
+    example = page.replace("```text", "<!-- an example -->\n```text").format(2)
+    assert pages.differences(pages.run(example, tmp_path)) == []
     inline = "```python\nprint(1)\n```\n\nprints `{}`.\n"
     assert pages.differences(pages.run(inline.format(1), tmp_path)) == []
     assert len(pages.differences(pages.run(inline.format(2), tmp_path))) == 1
