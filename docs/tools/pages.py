@@ -14,8 +14,8 @@
 
 The words "prints `...`" after a block are its output as well.
 
-A comment before an output says more of it: ``<!-- numbers vary -->`` that digits may differ (training
-rounds differently on other processors), ``<!-- an example -->`` that anything may,
+A comment before an output says more of it: ``<!-- numbers vary -->`` that digits may differ
+(training rounds differently on other processors), ``<!-- an example -->`` that anything may,
 ``<!-- output of: COMMAND -->`` that it is a certain command's.
 """
 
