@@ -5,7 +5,7 @@ from pmsm_hw.datasets.digits import LabelledImages, load_digits
 from pmsm_hw.datasets.events import EVENT_DTYPE, events_from_images, to_frames
 from pmsm_hw.datasets.labelled import Compose, LabelledSet, Mirror, Normalize, Shift
 from pmsm_hw.datasets.nmnist import NMNIST_SIZE, read_nmnist
-from pmsm_hw.datasets.samples import Samples, load_samples
+from pmsm_hw.datasets.samples import Samples, load_samples, random_samples
 
 __all__ = [
     "EVENT_DTYPE",
@@ -22,6 +22,7 @@ __all__ = [
     "load",
     "load_digits",
     "load_samples",
+    "random_samples",
     "read_nmnist",
     "to_frames",
 ]

@@ -51,6 +51,8 @@ class DemoResult:
         Time steps T.
     seconds
         Wall-clock time by stage.
+    conversion
+        Report of the conversion, where a model was converted.
     notes
         What else should be said.
     network, mapping
@@ -65,6 +67,7 @@ class DemoResult:
     report: Report
     n_steps: int
     seconds: dict[str, float]
+    conversion: dict[str, Any] | None = None
     notes: tuple[str, ...] = field(default=())
 
     def to_dict(self) -> dict[str, Any]:
@@ -149,6 +152,7 @@ def run_demo(
     save_dir: Path | None = None,
     chip: str = "loihi1",
     lava_images: int | None = None,
+    trace: bool = False,
     say: Callable[[str], None] = lambda text: None,
 ) -> DemoResult:
     """Run the whole path on scikit-learn's digits.
@@ -166,6 +170,8 @@ def run_demo(
         Chip name or file.
     lava_images
         How many held-out images run in Lava: all by default, 0 leaves Lava out.
+    trace
+        Whether the emulator keeps what every core did in every step.
     say
         Takes lines of progress.
 
@@ -187,15 +193,16 @@ def run_demo(
     x, labels = test.images, test.labels
     n_steps = 1
     accuracy: dict[str, float] = {}
+    conversion: dict[str, Any] | None = None
     if network is None:
-        network, accuracy = _train(seed, train, test, save_dir, stages)
+        network, conversion, accuracy = _train(seed, train, test, save_dir, stages)
     with stages("reference", "running the integer network"):
         expected = reference.run(network, x, n_steps)
     accuracy["integer"] = _accuracy(expected.predictions(), labels)
     with stages("map", f"mapping onto {chip}"):
         mapping = map_network(network, load_chip(chip), seed=seed)
     with stages("emulate", "emulating every held-out image, cycle by cycle"):
-        report = emulate(network, mapping, x, n_steps, mode="cycle", labels=labels)
+        report = emulate(network, mapping, x, n_steps, mode="cycle", labels=labels, trace=trace)
     accuracy["emulator"] = _accuracy(report.predictions(), labels)
     differing = {"emulator": differing_spikes(report.spikes, expected.spikes)}
     compared = {"emulator": len(x)}
@@ -222,13 +229,14 @@ def run_demo(
         report=report,
         n_steps=n_steps,
         seconds=stages.seconds,
+        conversion=conversion,
         notes=_notes(report),
     )
 
 
 def _train(
     seed: int, train: LabelledImages, test: LabelledImages, save_dir: Path | None, stages: _Stages
-) -> tuple[Network, dict[str, float]]:
+) -> tuple[Network, dict[str, Any], dict[str, float]]:
     """Train, quantize, fine-tune with integer weights, convert; the only part that needs torch."""
     import torch
 
@@ -265,10 +273,10 @@ def _train(
         answer = snn.run(x, 1)
     accuracy["snn_t1"] = _accuracy(answer.logits.argmax(dim=1).numpy(), labels)
     with stages("convert", "converting to integers"):
-        network, _ = convert(exact, name="digits")
+        network, report = convert(exact, name="digits")
     if save_dir is not None:
         save_model(save_dir / "model.pt", exact)
-    return network, accuracy
+    return network, report.to_dict(), accuracy
 
 
 def _accuracy(predictions: NDArray[np.int64], labels: NDArray[np.int64]) -> float:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     import pmsm_hw.mapping as placement
 
-__all__ = ["FORMAT_VERSION", "load", "load_mapping", "load_report", "save"]
+__all__ = ["FORMAT_VERSION", "has_mapping", "load", "load_mapping", "load_report", "save"]
 
 FORMAT = "pmsm-hw network"
 FORMAT_VERSION = 1
@@ -377,6 +377,11 @@ def _mapping(reader: Reader) -> dict[str, Any]:
 def load_report(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     """Read the conversion report of a file, as plain values; None if it has none.
 
+    Parameters
+    ----------
+    path
+        File to read.
+
     Raises
     ------
     FormatError
@@ -384,6 +389,23 @@ def load_report(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     """
     with _open(path) as reader:
         return _json_object(reader, "report") if "report" in reader.file else None
+
+
+def has_mapping(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a file holds a mapping beside its network.
+
+    Parameters
+    ----------
+    path
+        File to read.
+
+    Raises
+    ------
+    FormatError
+        As for `load`.
+    """
+    with _open(path) as reader:
+        return "mapping" in reader.file
 
 
 def load_mapping(path: str | os.PathLike[str]) -> placement.Mapping:

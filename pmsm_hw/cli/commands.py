@@ -1,0 +1,658 @@
+"""The commands: options in, public functions called, answers out."""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from pmsm_hw import __version__
+from pmsm_hw.cli.models import Opened, TorchOptions, open_model
+from pmsm_hw.cli.options import (
+    OBJECTIVES,
+    AsJson,
+    Calibration,
+    ChipName,
+    Data,
+    Gains,
+    HtmlReport,
+    Levels,
+    Limit,
+    MaxSteps,
+    Mode,
+    ModelName,
+    Name,
+    NetworkFile,
+    Objective,
+    ProfileName,
+    Seed,
+    StateDict,
+    Steps,
+    TraceFile,
+    WeightBits,
+)
+from pmsm_hw.cli.terminal import answer, bar, command_line, say
+from pmsm_hw.errors import InputError, require_extra
+
+if TYPE_CHECKING:
+    from pmsm_hw.datasets import Samples
+    from pmsm_hw.emulator import Report
+    from pmsm_hw.mapping import Mapping
+    from pmsm_hw.network import Network
+
+__all__ = ["app"]
+
+RANDOM_SAMPLES = 16
+"""Samples of ``--data random`` without ``--limit``."""
+
+app = typer.Typer(
+    name="pmsm-hw",
+    help="Polarity multi-spike networks on Loihi-style chips: convert, map, emulate, count energy.",
+    epilog="Exit status: 0 done, 1 a bug of ours, 2 bad input (one line says what), "
+    "130 interrupted.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+chips_app = typer.Typer(help="Show the chips that ship with the package, or a chip file.")
+app.add_typer(chips_app, name="chips", no_args_is_help=True)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"pmsm-hw {__version__}")  # noqa: T201
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+# -- what commands share -------------------------------------------------------------------
+
+
+def _samples(network: Network, data: str, n_steps: int, limit: int | None, seed: int) -> Samples:
+    from pmsm_hw.datasets import load_samples, random_samples
+
+    if data == "random":
+        n = RANDOM_SAMPLES if limit is None else limit
+        return random_samples(network, n_samples=n, n_steps=n_steps, seed=seed)
+    return load_samples(data, n_steps=n_steps, limit=limit)
+
+
+def _calibration(calibration: str | None, data: str) -> str:
+    if calibration is not None:
+        return calibration
+    return "digits-train" if data == "digits" else data
+
+
+def _place(network: Network, chip: str, objective: str, seed: int) -> Mapping:
+    from pmsm_hw.mapping import load_chip, map_network
+
+    loaded = load_chip(chip)
+    with bar(f"mapping onto {loaded.name}") as progress:
+        return map_network(
+            network,
+            loaded,
+            objective=cast(Any, objective),
+            seed=seed,
+            progress=progress.stage,
+        )
+
+
+def _emulate(
+    network: Network,
+    mapping: Mapping,
+    samples: Samples,
+    n_steps: int,
+    *,
+    mode: str,
+    profile: str | None,
+    trace: bool = False,
+) -> Report:
+    from pmsm_hw.emulator import emulate
+
+    unit = "hardware steps" if mode == "cycle" else "samples"
+    with bar(f"emulating, {unit}") as progress:
+        return emulate(
+            network,
+            mapping,
+            samples.x,
+            n_steps,
+            mode=cast(Any, mode),
+            profile=profile,
+            labels=samples.labels,
+            trace=trace,
+            progress=progress.steps,
+        )
+
+
+def _needs_cycle(trace: Path | None, mode: str) -> None:
+    """Refuse before the work what would fail after it."""
+    if trace is not None and mode != "cycle":
+        raise InputError(
+            "option --trace",
+            f"needs --mode cycle, mode is {mode}",
+            remedy="leave one of them out",
+            actual=mode,
+            limit="cycle",
+        )
+
+
+def _write(
+    report: Report,
+    samples: Samples,
+    *,
+    html: Path | None,
+    trace: Path | None,
+    conversion: Any = None,
+) -> None:
+    """Write what --report and --trace ask for."""
+    if trace is not None:
+        from pmsm_hw.emulator import write_trace
+
+        write_trace(trace, report)
+        say(f"wrote {trace}")
+    if html is not None:
+        from pmsm_hw.report import write_html
+
+        write_html(
+            html,
+            report,
+            report.network,
+            report.mapping,
+            conversion=conversion,
+            accuracy_by_steps=_over_steps(report, samples),
+            command=command_line(),
+        )
+        say(f"wrote {html}")
+
+
+def _over_steps(report: Report, samples: Samples) -> dict[int, Report] | None:
+    """The same samples at T = 1, 2, 4, ... in counts mode, where they are labelled and static."""
+    network = report.network
+    shape = network.inputs[0].shape if len(network.inputs) == 1 else None
+    if samples.labels is None or shape is None or isinstance(samples.x, dict):
+        return None
+    if samples.x.shape[1:] != shape:
+        return None
+    steps = [2**i for i in range(network.max_steps.bit_length()) if 2**i <= network.max_steps]
+    return {
+        t: _emulate(network, report.mapping, samples, t, mode="counts", profile=report.profile)
+        for t in steps
+    }
+
+
+def _html_needs() -> None:
+    require_extra("matplotlib", "plot", "an HTML report")
+
+
+# -- commands ------------------------------------------------------------------------------
+
+
+@app.command()
+def demo(
+    seed: Seed = 0,
+    network: Annotated[
+        Path | None,
+        typer.Option("--network", help="Start from this network file; needs no torch."),
+    ] = None,
+    save_dir: Annotated[
+        Path | None, typer.Option("--save-dir", help="Keep model.pt, network.h5, mapped.h5 here.")
+    ] = None,
+    chip: ChipName = "loihi1",
+    lava: Annotated[bool, typer.Option("--lava/--no-lava", help="Run in Lava as well.")] = True,
+    report: HtmlReport = None,
+    trace: TraceFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train on handwritten digits, convert, map, emulate, run in Lava: the whole path.
+
+    \b
+    Examples:
+      pmsm-hw demo
+      pmsm-hw demo --save-dir build --report build/demo.html
+    """
+    from pmsm_hw.datasets import load_samples
+    from pmsm_hw.demo import run_demo
+    from pmsm_hw.io import load
+
+    if report is not None:
+        _html_needs()
+    result = run_demo(
+        seed=seed,
+        network=None if network is None else load(network),
+        save_dir=save_dir,
+        chip=chip,
+        lava_images=None if lava else 0,
+        trace=report is not None or trace is not None,
+        say=say,
+    )
+    _write(
+        result.report, load_samples("digits"), html=report, trace=trace,
+        conversion=result.conversion,
+    )  # fmt: skip
+    answer(as_json, result.to_dict(), result.table())
+
+
+@app.command()
+def run(
+    model: ModelName,
+    state_dict: StateDict = None,
+    levels: Levels = None,
+    gains: Gains = "1,1",
+    weight_bits: WeightBits = 8,
+    max_steps: MaxSteps = 8,
+    calibration: Calibration = None,
+    data: Data = "digits",
+    n_steps: Steps = 1,
+    limit: Limit = None,
+    chip: Annotated[
+        str | None,
+        typer.Option(
+            "--chip", help="Chip name or file; by default the file's own mapping, or loihi1."
+        ),
+    ] = None,
+    objective: Objective = "latency",
+    mode: Mode = "cycle",
+    profile: ProfileName = None,
+    seed: Seed = 0,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Keep the mapped network here (.h5).")
+    ] = None,
+    report: HtmlReport = None,
+    trace: TraceFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Convert, map, emulate and report in one go.
+
+    \b
+    Examples:
+      pmsm-hw run build/model.pt --report out.html
+      pmsm-hw run mine:make_model --state-dict mine.pt --levels 2,4 --data mine.npz
+      pmsm-hw run net.nir --data random --chip loihi2 --json
+    """
+    _needs_cycle(trace, mode)
+    if report is not None:
+        _html_needs()
+    options = TorchOptions(
+        state_dict=state_dict,
+        levels=levels,
+        gains=gains,
+        weight_bits=weight_bits,
+        max_steps=max_steps,
+        calibration=_calibration(calibration, data),
+    )
+    opened = open_model(model, options)
+    network = opened.network
+    samples = _samples(network, data, n_steps, limit, seed)
+    mapping = _mapping_of(opened, chip, objective, seed)
+    found = _emulate(
+        network, mapping, samples, n_steps, mode=mode, profile=profile,
+        trace=mode == "cycle" and (report is not None or trace is not None),
+    )  # fmt: skip
+    if output is not None:
+        from pmsm_hw import io
+
+        io.save(output, network, mapping=mapping, report=opened.conversion)
+        say(f"wrote {output}")
+    _write(found, samples, html=report, trace=trace, conversion=opened.conversion_dict)
+    answer(as_json, found.to_dict(), found.table())
+
+
+def _mapping_of(opened: Opened, chip: str | None, objective: str, seed: int) -> Mapping:
+    """The file's own mapping where no chip is asked for."""
+    if chip is None and opened.mapping is not None:
+        return opened.mapping
+    return _place(opened.network, chip or "loihi1", objective, seed)
+
+
+def _each(values: list[str] | None) -> list[str | None]:
+    """The values of an option that may be repeated, or None alone."""
+    return list(values) if values else [None]
+
+
+@app.command()
+def compare(
+    models: Annotated[
+        list[str],
+        typer.Argument(metavar="MODEL...", help="Network files, .nir files or torch models."),
+    ],
+    chips: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--chip",
+            help="Chip name or file; may be repeated. By default a file's own mapping, or loihi1.",
+        ),
+    ] = None,
+    objectives: Annotated[
+        list[str] | None,
+        typer.Option("--objective", help="latency, energy or cores; may be repeated."),
+    ] = None,
+    profiles: Annotated[
+        list[str] | None,
+        typer.Option("--profile", help="Profile of the chip; may be repeated."),
+    ] = None,
+    steps: Annotated[
+        list[int] | None, typer.Option("--n-steps", help="Time steps T; may be repeated.")
+    ] = None,
+    mode: Mode = "counts",
+    data: Data = "digits",
+    limit: Limit = None,
+    seed: Seed = 0,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            "--plot", metavar="FILE", help="Draw accuracy against energy (.png, .svg, .pdf)."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Emulate several networks, chips, mappings, profiles or T, side by side in one table.
+
+    Every combination of the repeated options is run.
+
+    \b
+    Examples:
+      pmsm-hw compare a.h5 b.h5 --n-steps 1 --n-steps 4
+      pmsm-hw compare net.h5 --chip loihi1 --chip loihi2 --objective cores --objective energy
+      pmsm-hw compare mapped.h5 --profile davies2018 --profile sanafe --json
+    """
+    from pmsm_hw.emulator import compare as compare_
+
+    if plot is not None:
+        require_extra("matplotlib", "plot", "a figure")
+    for value in objectives or ():
+        if value not in OBJECTIVES:
+            raise typer.BadParameter(f"{value!r} is not one of {', '.join(OBJECTIVES)}")
+    reports: dict[str, Report] = {}
+    for model in models:
+        opened = open_model(
+            model, TorchOptions(name=Path(model).stem, calibration=_calibration(None, data))
+        )
+        for chip, objective in product(_each(chips), _each(objectives)):
+            if chip is None and objective is None:
+                mapping = _mapping_of(opened, None, "latency", seed)
+            else:
+                mapping = _place(opened.network, chip or "loihi1", objective or "latency", seed)
+            for profile, n_steps in product(_each(profiles), steps or [1]):
+                time_steps = f"T={n_steps}" if steps is not None and len(steps) > 1 else None
+                parts = (model, chip, objective, profile, time_steps)
+                name = ", ".join(part for part in parts if part is not None)
+                if name in reports:
+                    raise InputError(
+                        f"run '{name}'",
+                        "is asked for twice",
+                        remedy="give each model and value once",
+                        actual=name,
+                        limit="once",
+                    )
+                samples = _samples(opened.network, data, n_steps, limit, seed)
+                reports[name] = _emulate(
+                    opened.network, mapping, samples, n_steps, mode=mode, profile=profile
+                )
+    if plot is not None:
+        from pmsm_hw.emulator.plots import accuracy_against_energy, save_figure
+
+        save_figure(accuracy_against_energy(reports), plot)
+        say(f"wrote {plot}")
+    values = {"runs": [{"run": name, **r.to_dict()} for name, r in reports.items()]}
+    answer(as_json, values, compare_(reports))
+
+
+@app.command()
+def convert(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="Model file (.pt) of save_model, or package.module:function giving a model.",
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Network file to write (.h5).")],
+    state_dict: StateDict = None,
+    levels: Levels = None,
+    gains: Gains = "1,1",
+    name: Name = "network",
+    weight_bits: WeightBits = 8,
+    max_steps: MaxSteps = 8,
+    calibration: Calibration = "digits-train",
+    as_json: AsJson = False,
+) -> None:
+    """Turn a trained torch model into an integer network.
+
+    An integer model (trained with the integers it converts to) keeps its own bits and steps; of
+    other models --calibration gives the shape of the input and the batch that the report compares
+    on.
+
+    \b
+    Examples:
+      pmsm-hw convert build/model.pt --name digits -o build/net.h5
+      pmsm-hw convert mine:make_model --state-dict mine.pt --levels 2,4 -o net.h5
+    """
+    from pmsm_hw import io
+
+    if Path(model).suffix in (".h5", ".nir"):
+        raise InputError(
+            f"model '{model}'",
+            "is a network file already",
+            remedy="map it",
+            actual=model,
+            limit="a torch model",
+        )
+    options = TorchOptions(
+        state_dict=state_dict,
+        levels=levels,
+        gains=gains,
+        name=name,
+        weight_bits=weight_bits,
+        max_steps=max_steps,
+        calibration=calibration or "digits-train",
+    )
+    opened = open_model(model, options)
+    io.save(output, opened.network, report=opened.conversion)
+    answer(
+        as_json,
+        opened.conversion_dict or {},
+        f"{opened.network.summary()}\n\n{opened.conversion}",
+    )
+
+
+@app.command()
+def inspect(file: NetworkFile, as_json: AsJson = False) -> None:
+    """Show the populations, sizes and proven bounds of a network file.
+
+    \b
+    Example:
+      pmsm-hw inspect net.h5
+    """
+    from pmsm_hw.io import load
+
+    network = load(file)
+    answer(as_json, network.describe(), network.summary())
+
+
+@app.command(name="map")
+def map_(
+    file: NetworkFile,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Mapped network file (.h5).")],
+    chip: ChipName = "loihi1",
+    objective: Objective = "latency",
+    seed: Seed = 0,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            "--plot",
+            metavar="FILE",
+            help="Draw utilisation and link load over the mesh (.png, .svg, .pdf).",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Place a network on a chip; say which population does not fit, if any.
+
+    \b
+    Examples:
+      pmsm-hw map net.h5 --chip loihi1 -o mapped.h5
+      pmsm-hw map net.h5 --chip my_chip.toml --objective energy --plot mesh.pdf -o mapped.h5
+    """
+    from pmsm_hw import io
+
+    if plot is not None:
+        require_extra("matplotlib", "plot", "a figure")
+    network = io.load(file)
+    mapping = _place(network, chip, objective, seed)
+    io.save(output, network, mapping=mapping, report=io.load_report(file))
+    if plot is not None:
+        from pmsm_hw.mapping import plot_mapping
+
+        plot_mapping(mapping, plot)
+        say(f"wrote {plot}")
+    answer(as_json, dict(mapping.metrics), mapping.summary())
+
+
+@app.command()
+def emulate(
+    file: NetworkFile,
+    data: Data = "digits",
+    n_steps: Steps = 1,
+    mode: Mode = "cycle",
+    profile: ProfileName = None,
+    limit: Limit = None,
+    seed: Seed = 0,
+    report: HtmlReport = None,
+    trace: TraceFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Emulate a mapped network: spikes, latency and energy per inference.
+
+    \b
+    Examples:
+      pmsm-hw emulate mapped.h5 --data digits --profile sanafe
+      pmsm-hw emulate mapped.h5 --limit 20 --report out.html --trace out.json
+    """
+    from pmsm_hw import io
+
+    _needs_cycle(trace, mode)
+    if report is not None:
+        _html_needs()
+    network, mapping = io.load(file), io.load_mapping(file)
+    samples = _samples(network, data, n_steps, limit, seed)
+    found = _emulate(
+        network, mapping, samples, n_steps, mode=mode, profile=profile,
+        trace=mode == "cycle" and (report is not None or trace is not None),
+    )  # fmt: skip
+    _write(found, samples, html=report, trace=trace, conversion=io.load_report(file))
+    answer(as_json, found.to_dict(), found.table())
+
+
+@app.command()
+def lava(
+    file: NetworkFile,
+    data: Data = "digits",
+    n_steps: Steps = 1,
+    limit: Limit = None,
+    timeout_s: Annotated[
+        float, typer.Option("--timeout-s", help="Give up after so many seconds.")
+    ] = 600.0,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Run a network in Lava and compare every spike with the reference.
+
+    \b
+    Example:
+      pmsm-hw lava net.h5 --data digits --limit 32
+    """
+    from pmsm_hw import io, reference
+    from pmsm_hw.lava import run as run_in_lava
+    from pmsm_hw.reference import differing_spikes
+    from pmsm_hw.tables import table
+
+    network = io.load(file)
+    samples = _samples(network, data, n_steps, limit, seed)
+    with bar("Lava, steps") as progress:
+        result = run_in_lava(
+            network, samples.x, n_steps, timeout_s=timeout_s, progress=progress.steps
+        )
+    expected = reference.run(network, samples.x, n_steps)
+    values: dict[str, Any] = {
+        "n_samples": samples.n_samples,
+        "n_steps": n_steps,
+        "differing_spikes": differing_spikes(result.spikes, expected.spikes),
+        "spikes": {name: int(abs(k).sum()) for name, k in result.spikes.items()},
+    }
+    if samples.labels is not None and len(network.readouts) == 1:
+        values["accuracy"] = float((result.predictions() == samples.labels).mean())
+    rows = [(k, v) for k, v in values.items() if k != "spikes"]
+    rows += [(f"spikes of {name}", n) for name, n in values["spikes"].items()]
+    answer(as_json, values, table(("", "value"), rows, title=f"Lava: {network.name}"))
+
+
+@app.command()
+def export(
+    file: NetworkFile,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="File to write: .nir, or .h5 (network alone).")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Write a network for other tools: NIR, or HDF5 without mapping and report.
+
+    \b
+    Example:
+      pmsm-hw export net.h5 -o net.nir
+    """
+    from pmsm_hw import io
+
+    notes: tuple[str, ...] = ()
+    if output.suffix == ".nir":
+        notes = io.save_nir(output, io.load(file))
+    elif output.suffix == ".h5":
+        io.save(output, io.load(file))
+    else:
+        raise InputError(
+            f"file '{output}'",
+            f"suffix {output.suffix!r} is unknown",
+            remedy="use .nir or .h5",
+            actual=output.suffix,
+            limit=(".nir", ".h5"),
+        )
+    answer(as_json, {"file": str(output), "notes": notes}, "\n".join((*notes, f"wrote {output}")))
+
+
+@chips_app.command("list")
+def chips_list(as_json: AsJson = False) -> None:
+    """List the chips that ship with the package."""
+    from pmsm_hw.mapping import chip_names, load_chip
+    from pmsm_hw.tables import table
+
+    rows = [(name, load_chip(name).description) for name in chip_names()]
+    values = {"chips": [{"name": n, "description": d} for n, d in rows]}
+    answer(as_json, values, table(("chip", "description"), rows))
+
+
+@chips_app.command("show")
+def chips_show(
+    chip: Annotated[str, typer.Argument(metavar="CHIP", help="Chip name or chip file.")],
+    as_json: AsJson = False,
+) -> None:
+    """Print every number of a chip with its unit, source and kind.
+
+    \b
+    Example:
+      pmsm-hw chips show loihi1
+    """
+    from pmsm_hw.mapping import load_chip
+
+    loaded = load_chip(chip)
+    answer(as_json, loaded.model_dump(mode="json", exclude_none=True), loaded.summary())

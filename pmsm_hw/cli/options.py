@@ -1,0 +1,148 @@
+"""Options that several commands share: one text, one default."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pmsm_hw.errors import InputError
+
+__all__ = [
+    "AsJson", "Calibration", "ChipName", "Data", "Gains", "HtmlReport", "Levels", "Limit",
+    "MaxSteps", "Mode", "ModelName", "Name", "NetworkFile", "Objective", "ProfileName", "Seed",
+    "StateDict", "Steps", "TraceFile", "WeightBits", "pair",
+]  # fmt: skip
+
+OBJECTIVES = ("latency", "energy", "cores")
+MODES = ("counts", "cycle")
+
+
+def _one_of(*values: str) -> dict[str, object]:
+    def check(given: str | list[str] | None) -> str | list[str] | None:
+        for value in given if isinstance(given, list) else [given]:
+            if value is not None and value not in values:
+                raise typer.BadParameter(f"{value!r} is not one of {', '.join(values)}")
+        return given
+
+    return {"callback": check, "autocompletion": lambda: list(values)}
+
+
+def _chips() -> list[str]:
+    from pmsm_hw.mapping import chip_names
+
+    return list(chip_names())
+
+
+def pair(option: str, text: str) -> tuple[int, int]:
+    """Read two integers with a comma between them.
+
+    Raises
+    ------
+    InputError
+        If they are not.
+    """
+    try:
+        first, second = (int(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(
+            f"option {option}",
+            f"{text!r} is not two integers",
+            remedy="give them with a comma between, as in 2,4",
+            actual=text,
+            limit="A,B",
+        ) from None
+    return first, second
+
+
+NetworkFile = Annotated[Path, typer.Argument(metavar="FILE", help="Network file (.h5).")]
+ModelName = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="Network file (.h5, .nir), torch model of save_model (.pt), or "
+        "package.module:function that gives a torch model.",
+    ),
+]
+StateDict = Annotated[
+    Path | None,
+    typer.Option("--state-dict", help="Trained values for package.module:function (torch.save)."),
+]
+Levels = Annotated[
+    str | None,
+    typer.Option(
+        "--levels",
+        metavar="N,P",
+        help="Quantize a plain torch model first: N negative, P positive levels, as in 2,4. "
+        "Training on afterwards, in Python, wins back accuracy.",
+    ),
+]
+Gains = Annotated[
+    str,
+    typer.Option(
+        "--gains",
+        metavar="POS,NEG",
+        help="Polarity gains of --levels; 4,1 gives alpha = 1/4.",
+    ),
+]
+Name = Annotated[str, typer.Option("--name", help="Name of the network.")]
+WeightBits = Annotated[int, typer.Option("--weight-bits", help="Bits per weight, 2 to 8.")]
+MaxSteps = Annotated[
+    int, typer.Option("--max-steps", help="Largest number of time steps to prove the state for.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
+Data = Annotated[
+    str,
+    typer.Option(
+        "--data",
+        help="digits (held-out third), digits-train, random (needs a network file), or a file: "
+        ".npz (x or one array an input, labels), .npy, .bin (one N-MNIST recording).",
+    ),
+]
+Calibration = Annotated[
+    str | None,
+    typer.Option(
+        "--calibration",
+        help="Samples that set a torch model's quantization and that its conversion report "
+        "compares on, as --data; by default what --data names (digits-train for digits).",
+    ),
+]
+Steps = Annotated[int, typer.Option("--n-steps", help="Time steps T per sample.")]
+Limit = Annotated[int | None, typer.Option("--limit", help="Use only the first samples.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
+ChipName = Annotated[
+    str, typer.Option("--chip", help="Chip name or chip file.", autocompletion=_chips)
+]
+Objective = Annotated[
+    str,
+    typer.Option(
+        "--objective",
+        help="What to place for: latency, energy or cores.",
+        **_one_of(*OBJECTIVES),
+    ),
+]
+Mode = Annotated[
+    str,
+    typer.Option(
+        "--mode",
+        help="counts (exact counts, simple time) or cycle (every message on its own).",
+        **_one_of(*MODES),
+    ),
+]
+ProfileName = Annotated[
+    str | None,
+    typer.Option(
+        "--profile", help="Constants of energy and time of the chip; its first by default."
+    ),
+]
+HtmlReport = Annotated[
+    Path | None,
+    typer.Option(
+        "--report", metavar="HTML", help="Write a self-contained HTML report with figures here."
+    ),
+]
+TraceFile = Annotated[
+    Path | None,
+    typer.Option("--trace", metavar="JSON", help="Write a trace for Perfetto here (cycle mode)."),
+]
