@@ -12,7 +12,9 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
+from random_networks import small_network
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -34,7 +36,7 @@ RUN_ELSEWHERE = {
     "docs/lava.md": "tests/test_lava_docs.py",  # in one interpreter with Lava
 }
 NOT_RUN = {
-    "docs/cli.md": "examples name files that the reader has; their options are checked below",
+    "docs/cli.md": "examples name files that the reader has: test_examples_of_the_command_line_run",
     "docs/transcript.md": "a record of a session in a fresh clone; its options are checked below",
 }
 NUMBERS_VARY = {"README.md", "docs/method.md"}
@@ -129,6 +131,59 @@ def test_commands_exist(name, pages):
             check_command(line.replace("...", ""))
         else:
             pages.check_other(line)
+
+
+@pytest.fixture(scope="module")
+def files_of_a_reader(tmp_path_factory):
+    """What the examples of the command line name."""
+    torch = pytest.importorskip("torch", reason="needs torch")
+    pytest.importorskip("matplotlib", reason="needs matplotlib")
+    from pmsm_hw import io, nn
+    from pmsm_hw.convert import save_model
+    from pmsm_hw.datasets import load_digits
+    from pmsm_hw.mapping import load_chip, map_network
+
+    folder = tmp_path_factory.mktemp("reader")
+    (folder / "build").mkdir()
+    network, images = small_network(), load_digits("test").images[:20]
+    for name in ("a.h5", "b.h5", "net.h5"):
+        io.save(folder / name, network)
+    io.save_nir(folder / "net.nir", network)
+    chip = load_chip("loihi1")
+    io.save(folder / "mapped.h5", network, mapping=map_network(network, chip, objective="cores"))
+    (folder / "my_chip.toml").write_text(
+        'extends = "loihi1"\nname = "my_chip"\ndescription = "x"\n'
+    )
+    model = nn.models.build("mlp", seed=0, sizes=(64, 12, 10))
+    save_model(folder / "build" / "model.pt", nn.quantize(model, levels=(0, 4), calibration=images))
+    torch.save(model.state_dict(), folder / "mine.pt")
+    (folder / "mine.py").write_text(
+        "from pmsm_hw import nn\n\n\ndef make_model():\n"
+        "    return nn.models.build('mlp', sizes=(64, 12, 10))\n"
+    )
+    np.savez(folder / "mine.npz", x=images)
+    return folder
+
+
+def examples(pages):
+    lines = (x for b in pages.blocks(PAGES["docs/cli.md"]) for x in pages.command_lines(b))
+    return [x for x in lines if x.startswith("pmsm-hw") and not x.endswith("[OPTIONS]")]
+
+
+def test_examples_of_the_command_line_run(pages, files_of_a_reader, monkeypatch):
+    """In one process; `demo` runs with the README, in one of its own."""
+    from typer.testing import CliRunner
+
+    from pmsm_hw.cli import app
+
+    monkeypatch.chdir(files_of_a_reader)
+    lines = examples(pages)
+    assert len(lines) >= 15
+    for line in lines:
+        if line.startswith("pmsm-hw demo"):
+            continue
+        done = CliRunner().invoke(app, shlex.split(line)[1:])
+        assert done.exit_code == 0, (line, done.output, done.exception)
 
 
 def test_wrong_commands_are_found(pages):
