@@ -211,14 +211,36 @@ def capacity(chip: Chip) -> tuple[int, ...]:
 
 def count_usage(resources: Resources, cores: Sequence[Sequence[Block]]) -> NDArray[np.int64]:
     """What each core holds, ``(n_cores, len(RESOURCES))`` int64, exactly."""
-    entries = {p.name: resources.output_entries(p.name, cores) for p in resources.placed}
+    holding: dict[str, list[Sequence[Block]]] = {}  # cores by population
+    for blocks in cores:
+        for name in dict.fromkeys(b.population for b in blocks):
+            holding.setdefault(name, []).append(blocks)
+    entries = {}
+    for p in resources.placed:
+        targets = dict.fromkeys(w.projection.target for w in resources.out_of(p.name))
+        reached = {id(blocks): blocks for name in targets for blocks in holding.get(name, ())}
+        entries[p.name] = resources.output_entries(p.name, reached.values())
+    alone: dict[tuple[object, ...], tuple[int, int]] = {}  # axons and memory of one block
+
+    def needs(block: Block) -> tuple[int, int]:
+        key = resources.block_key(block)
+        if key not in alone:
+            alone[key] = (resources.input_axons([block]), resources.synapse_bits([block]))
+        return alone[key]
+
+    def axons(blocks: Sequence[Block]) -> int:
+        sources = [w.projection.source for b in blocks for w in resources.into(b.population)]
+        if len(blocks) == 1 or len(set(sources)) == len(sources):
+            return sum(needs(b)[0] for b in blocks)  # nothing that two of them could share
+        return resources.input_axons(blocks)
+
     return np.array(
         [
             (
                 sum(b.n_neurons for b in blocks),
-                resources.input_axons(blocks),
+                axons(blocks),
                 sum(int(entries[b.population][b.slices()].sum()) for b in blocks),
-                resources.synapse_bits(blocks),
+                sum(needs(b)[1] for b in blocks),
             )
             for blocks in cores
         ],
