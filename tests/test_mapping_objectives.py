@@ -189,3 +189,20 @@ def test_spreading_stops_at_a_deadline_with_the_start():
     rates = expected_rates(network, resources.spike_modes, rates_of(network, None), False)
     found = spread(resources, [cores], cut.bound, rates, objective="latency", deadline=lambda: True)
     assert found == cores
+
+
+def test_energy_saves_messages_where_static_power_is_unknown():
+    network = NETWORKS["conv"]
+    data = load_chip("loihi1").to_dict()
+    for profile in data["profiles"].values():
+        profile.pop("static_power_mw", None)
+    chip = type(load_chip("loihi1")).model_validate(data)
+    x = np.random.default_rng(0).integers(0, 16, (2, *network.populations[0].shape))
+    traffic = measured_traffic(network, x, 2, chip)
+    fast, frugal = (
+        map_network(network, chip, objective=o, traffic=traffic) for o in ("latency", "energy")
+    )
+    assert len(frugal.cores) < len(fast.cores)
+    reports = [emulate(network, m, x, 2) for m in (fast, frugal)]
+    assert reports[0].latency_ns < reports[1].latency_ns
+    assert reports[1].energy_pj["total"] < reports[0].energy_pj["total"]
