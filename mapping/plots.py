@@ -12,8 +12,12 @@ from numpy.typing import NDArray
 
 from pmsm_hw.errors import MappingError
 from pmsm_hw.mapping.assignment import RESOURCES
+from pmsm_hw.mapping.routing import EAST, NORTH, SOUTH, WEST
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
     from pmsm_hw.mapping.assignment import Mapping
 
 __all__ = ["plot_mapping", "tile_link_load", "tile_utilisation"]
@@ -61,8 +65,10 @@ def tile_link_load(mapping: Mapping) -> NDArray[np.float64]:
     return np.asarray(mapping.link_load.max(axis=2), np.float64)
 
 
-def plot_mapping(mapping: Mapping, path: str | Path) -> None:
-    """Draw the mesh with the share of each resource, and link loads, to a file.
+def plot_mapping(mapping: Mapping, path: str | Path | None = None) -> Figure:
+    """Draw the mesh: the share of each resource that tiles hold, and the load of links.
+
+    Of a board, the chips in use are drawn; lines part them.
 
     Parameters
     ----------
@@ -70,29 +76,103 @@ def plot_mapping(mapping: Mapping, path: str | Path) -> None:
         Of any network.
     path
         An image file that matplotlib can write: its ending says which kind. Written to a temporary
-        file first.
+        file first. Without one, nothing is written.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A panel for each of `RESOURCES`, and one for the links.
     """
-    import matplotlib
     from matplotlib.figure import Figure
 
-    path = Path(path)
-    panels = [(name, tile_utilisation(mapping, name), 1.0) for name in RESOURCES]
-    load = tile_link_load(mapping)
-    panels.append(("link load, messages", load, float(load.max()) or 1.0))
-    figure = Figure(figsize=(4 * len(panels), 4))
-    for i, (name, values, top) in enumerate(panels):
-        axes = figure.add_subplot(1, len(panels), i + 1)
-        image = axes.imshow(values, origin="lower", vmin=0, vmax=top, cmap="viridis")
-        axes.set_title(name.replace("_", " "))
-        axes.set_xlabel("tile x")
-        axes.set_ylabel("tile y")
-        figure.colorbar(image, ax=axes, shrink=0.7)
-    figure.suptitle(f"{mapping.network_name} on {mapping.chip.name}")
+    columns, rows = _extent(mapping)
+    n_panels = len(RESOURCES) + 1
+    ratio = min(max(rows / columns, 0.4), 2.0)
+    across = 3 if ratio < 1.5 else n_panels
+    down = -(-n_panels // across)
+    figure = Figure(figsize=(4.6 * across, down * (4.0 * ratio + 1.2)), layout="constrained")
+    for i, name in enumerate(RESOURCES):
+        axes = figure.add_subplot(down, across, i + 1)
+        share = 100 * tile_utilisation(mapping, name)[:rows, :columns]
+        image = axes.imshow(share, origin="lower", vmin=0, vmax=100, cmap="cividis")
+        _mesh(axes, mapping, columns, rows)
+        axes.set_title(name.replace("_", " ").removesuffix(" bits"))
+        figure.colorbar(image, ax=axes, shrink=0.8, label="used, % of the tile's cores' limit")
+    axes = figure.add_subplot(down, across, n_panels)
+    _draw_links(figure, axes, mapping, columns, rows)
+    _mesh(axes, mapping, columns, rows)
+    axes.set_title("links between tiles")
+    n_chips = len({mapping.position(core)[0] for core in mapping.cores})
+    figure.suptitle(
+        f"{mapping.network_name} on {mapping.chip.name}: {len(mapping.cores):,} cores on "
+        f"{mapping.n_tiles:,} tiles of {n_chips:,} chip{'s' if n_chips > 1 else ''}"
+    )
+    if path is not None:
+        _write(figure, Path(path))
+    return figure
+
+
+def _extent(mapping: Mapping) -> tuple[int, int]:
+    """Columns and rows of tiles of the chips in use, counted from the first chip."""
+    mesh = mapping.chip.mesh
+    tiles = np.array([mapping.chip.tile_of(core) for core in mapping.cores]).reshape(-1, 2)
+    x, y = tiles.max(axis=0, initial=0).tolist()
+    width, height = mesh.columns.value, mesh.rows.value
+    return (x // width + 1) * width, (y // height + 1) * height
+
+
+def _mesh(axes: Axes, mapping: Mapping, columns: int, rows: int) -> None:
+    """Labels, whole numbers at the ticks, the I/O port, and lines between chips."""
+    from matplotlib.ticker import MaxNLocator
+
+    mesh = mapping.chip.mesh
+    axes.set_xlim(-0.5, columns - 0.5)
+    axes.set_ylim(-0.5, rows - 0.5)
+    axes.set_aspect("equal")
+    axes.set_xlabel("tile x")
+    axes.set_ylabel("tile y")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    for x in range(mesh.columns.value, columns, mesh.columns.value):
+        axes.axvline(x - 0.5, color="white", linewidth=1.2)
+        axes.axvline(x - 0.5, color="black", linewidth=0.6, linestyle="--")
+    for y in range(mesh.rows.value, rows, mesh.rows.value):
+        axes.axhline(y - 0.5, color="white", linewidth=1.2)
+        axes.axhline(y - 0.5, color="black", linewidth=0.6, linestyle="--")
+    x, y = mapping.io_position
+    axes.plot([x], [y], marker="s", markersize=7, markerfacecolor="none", markeredgecolor="red")
+    axes.annotate("I/O", (x, y), xytext=(5, 5), textcoords="offset points", color="red", fontsize=8)
+
+
+def _draw_links(figure: Figure, axes: Axes, mapping: Mapping, columns: int, rows: int) -> None:
+    """A line for each pair of neighbours, coloured by the fuller of its two directions."""
+    from matplotlib.collections import LineCollection
+
+    load = mapping.link_load[:rows, :columns]
+    across = np.maximum(load[:, :-1, EAST], load[:, 1:, WEST])
+    up = np.maximum(load[:-1, :, NORTH], load[1:, :, SOUTH])
+    lines = [[(x, y), (x + 1, y)] for y, x in np.ndindex(across.shape)]
+    lines += [[(x, y), (x, y + 1)] for y, x in np.ndindex(up.shape)]
+    values = np.concatenate([across.reshape(-1), up.reshape(-1)])
+    top = float(values.max(initial=0.0)) or 1.0
+    width = max(1.0, min(8.0, 90.0 / max(columns, rows)))
+    found = LineCollection(lines, cmap="cividis", linewidths=width)
+    found.set_array(values)
+    found.set_clim(0, top)
+    axes.add_collection(found)
+    axes.set_facecolor("0.9")
+    figure.colorbar(found, ax=axes, shrink=0.8, label="messages over the fuller direction")
+
+
+def _write(figure: Figure, path: Path) -> None:
+    """Write to a temporary file, then rename it."""
+    import matplotlib
+
     kind = path.suffix.lstrip(".") or matplotlib.rcParams["savefig.format"]
     handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=f".{kind}")
     os.close(handle)
     try:
-        figure.savefig(temporary, format=kind, bbox_inches="tight")
+        figure.savefig(temporary, format=kind, dpi=120)
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)

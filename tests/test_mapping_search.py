@@ -254,7 +254,22 @@ def test_heat_maps_show_usage_and_loads(network, tmp_path):
     assert share.shape == (4, 8)
     assert share.sum() * 4 * 1024 == pytest.approx(network.n_neurons)
     assert tile_link_load(mapping).max() == mapping.metrics["max_link_load"]
-    plot_mapping(mapping, tmp_path / "mesh.png")
+    figure = plot_mapping(mapping, tmp_path / "mesh.png")
+    panels = [a for a in figure.axes if a.get_title()]
+    assert [a.get_title() for a in panels] == [
+        "neurons", "input axons", "output axons", "synapse memory", "links between tiles",
+    ]  # fmt: skip
+    assert all(a.get_xlabel() == "tile x" and a.get_ylabel() == "tile y" for a in panels)
+    scales = [a.get_ylabel() for a in figure.axes if not a.get_title()]
+    assert scales == 4 * ["used, % of the tile's cores' limit"] + [
+        "messages over the fuller direction"
+    ]
+    assert np.allclose(panels[0].images[0].get_array(), 100 * share)
+    lines = panels[-1].collections[0].get_array()
+    assert lines.max() == mapping.metrics["max_link_load"]
+    assert len(lines) == 4 * 7 + 3 * 8
+    board = map_network(network, load_chip("nahuku"), objective="cores")
+    assert plot_mapping(board).axes[0].get_xlim() == (-0.5, 7.5)  # one of its 8 x 4 chips is used
     assert (tmp_path / "mesh.png").read_bytes()[:4] == b"\x89PNG"
     assert [p.name for p in tmp_path.iterdir()] == ["mesh.png"]
     with pytest.raises(MappingError, match="'watts' is not one of neurons"):
