@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import time
 from importlib.util import find_spec
 
 import h5py
 import numpy as np
 import pytest
-from command_line import answer, cli, refused
+from command_line import CLI, answer, cli, refused
 from random_networks import random_network, small_network
 
 import pmsm_hw
@@ -191,6 +194,138 @@ def test_max_pooling_model_is_refused(files):
     )  # fmt: skip
     with pytest.raises(pmsm_hw.PmsmHwError, match=r"MaxPool2d.*AvgPool2d"):
         nn.quantize(model, levels=(1, 4), calibration=load_digits("train").images[:32])
+
+
+def test_run_does_in_one_go_what_the_chain_does(files):
+    options = ("--limit", 20, "--json")
+    chained = answer("emulate", "mapped.h5", *options, cwd=files)
+    assert answer("run", "net.h5", *options, cwd=files) == chained
+    assert answer("run", "mapped.h5", *options, cwd=files) == chained  # its own mapping
+    other = answer("run", "mapped.h5", "--chip", "loihi2", *options, cwd=files)
+    assert other["chip"] == "loihi2"
+    done = cli("run", "net.h5", "--limit", 2, "-o", "kept.h5", cwd=files)
+    assert done.returncode == 0, done.stderr
+    assert io.load_mapping(files / "kept.h5") == io.load_mapping(files / "mapped.h5")
+
+
+def test_run_reads_nir(files, network):
+    io.save_nir(files / "net.nir", network)
+    figures = answer("run", "net.nir", "--limit", 20, "--json", cwd=files)
+    assert figures["fingerprint"] == network.fingerprint
+
+
+def test_run_on_a_published_network(files, shared_data):
+    nir, recording = shared_data / "nir" / "cnn_sinabs.nir", shared_data / "sample_nmnist.bin"
+    figures = answer("run", nir, "--data", recording, "--n-steps", 4, "--json", cwd=files)
+    assert figures["n_samples"] == 1
+    assert figures["counts"]["spikes"] > 0
+    assert "1x8x8" in refused("run", nir, cwd=files)  # digits are the default
+    assert "lif1.lif" in refused("run", shared_data / "nir" / "braille_bias_zero.nir", cwd=files)
+
+
+def test_run_quantizes_a_plain_torch_model(files):
+    torch = pytest.importorskip("torch", reason="torch is not installed in this Python")
+    (files / "mine.py").write_text(
+        "from torch import nn\n"
+        "def make():\n"
+        "    convolution, layer = nn.Conv2d(1, 4, 3), nn.Linear(144, 10)\n"
+        "    return nn.Sequential(convolution, nn.ReLU(), nn.Flatten(), layer)\n"
+    )
+    torch.manual_seed(0)
+    plain = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(144, 10)
+    )
+    torch.save(plain.state_dict(), files / "mine.pt")
+    given = ("mine:make", "--state-dict", "mine.pt")
+    assert "quantize" in refused("run", *given, cwd=files)
+    assert "2;4" in refused("run", *given, "--levels", "2;4", cwd=files)
+    figures = answer(
+        "run", *given, "--levels", "1,4", "--gains", "4,1", "--limit", 30, "--json", cwd=files
+    )
+    with torch.no_grad():
+        expected = plain(torch.from_numpy(load_digits("test").images[:30])).argmax(1)
+    assert (expected.numpy() == figures["predictions"]).mean() > 0.6
+
+
+def test_random_data_is_seeded_and_within_levels(files, network):
+    once = answer("run", "net.h5", "--data", "random", "--limit", 3, "--json", cwd=files)
+    assert once == answer("run", "net.h5", "--data", "random", "--limit", 3, "--json", cwd=files)
+    other = answer(
+        "run", "net.h5", "--data", "random", "--limit", 3, "--seed", 1, "--json", cwd=files
+    )
+    assert once["n_samples"] == 3
+    assert once["accuracy"] is None
+    assert other["counts"] != once["counts"]
+    assert "random data" in refused("run", "net.h5", "--data", "random", "--limit", 0, cwd=files)
+
+
+def test_several_inputs_by_name(tmp_path):
+    network = Network(
+        populations=(
+            Input(name="left", shape=(3,), levels=(0, 3)),
+            Input(name="right", shape=(2,), levels=(0, 3)),
+            PolarityMultiSpike(name="sum", shape=(4,), theta=5, levels=(0, 3)),
+        ),
+        projections=(
+            Dense(source="left", target="sum", weight=np.ones((4, 3), np.int8)),
+            Dense(source="right", target="sum", weight=np.ones((4, 2), np.int8)),
+        ),
+    )
+    io.save(tmp_path / "two.h5", network)
+    np.savez(tmp_path / "two.npz", left=np.full((5, 3), 3), right=np.full((5, 2), 3))
+    figures = answer("run", "two.h5", "--data", "two.npz", "--json", cwd=tmp_path)
+    # every sum is 15: 3 spikes of each of 4 neurons; 9 + 6 units of the inputs
+    assert figures["counts_by_population"]["sum"]["spikes"] == 5 * 4 * 3
+    np.savez(tmp_path / "uneven.npz", left=np.full((5, 3), 3), right=np.full((4, 2), 3))
+    assert "'right'" in refused("run", "two.h5", "--data", "uneven.npz", cwd=tmp_path)
+
+
+def test_compare(files):
+    runs = answer(
+        "compare", "net.h5", "mapped.h5", "--n-steps", 1, "--n-steps", 2, "--limit", 10, "--json",
+        cwd=files,
+    )["runs"]  # fmt: skip
+    assert [r["run"] for r in runs] == [
+        "net.h5, T=1", "net.h5, T=2", "mapped.h5, T=1", "mapped.h5, T=2",
+    ]  # fmt: skip
+    assert [r["n_steps"] for r in runs] == [1, 2, 1, 2]
+    assert runs[1]["energy_pj"]["total"] > runs[0]["energy_pj"]["total"]
+    done = cli(
+        "compare", "net.h5", "--chip", "loihi1", "--chip", "loihi2", "--objective", "cores",
+        "--limit", 2, cwd=files,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "net.h5, loihi2, cores" in done.stdout
+    assert "twice" in refused("compare", "net.h5", "net.h5", "--limit", 1, cwd=files)
+    assert "guess" in refused("compare", "net.h5", "--objective", "guess", cwd=files)
+
+
+def test_usage_errors_are_one_line_and_status_2(files):
+    assert "--nonsense" in refused("run", "net.h5", "--nonsense", cwd=files)
+    assert "FILE" in refused("inspect", cwd=files)
+    assert "integer" in refused("run", "net.h5", "--n-steps", "x", cwd=files)
+    assert "model.onnx" in refused("run", "model.onnx", cwd=files)
+    assert "--levels" in refused("run", "net.h5", "--levels", "1,4", cwd=files)
+    assert "cycle" in refused(
+        "emulate", "mapped.h5", "--mode", "counts", "--trace", "t.json", cwd=files
+    )
+
+
+def test_interrupted_run_leaves_nothing(files):
+    before = sorted(p.name for p in files.iterdir())
+    child = subprocess.Popen(
+        [str(CLI), "run", "net.h5", "--data", "random", "--limit", "300000", "-o", "never.h5"],
+        cwd=files, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    time.sleep(4)  # well into the emulation, which would take minutes
+    assert child.poll() is None
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate(timeout=120)
+    assert child.returncode == 130, err
+    assert out == ""
+    assert "interrupted" in err
+    assert sorted(p.name for p in files.iterdir()) == before
 
 
 def test_random_network_survives_the_chain(tmp_path):
