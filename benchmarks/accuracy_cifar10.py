@@ -55,8 +55,8 @@ class Recipe:
 
 
 SMALL = Recipe(
-    n_train=25_000, n_test=5_000, epochs=4, fine_epochs=2, batch_size=128, shift_pixels=2,
-    learning_rate=0.1, fine_learning_rate=0.02, weight_decay=5e-4, n_calibration=256,
+    n_train=25_000, n_test=10_000, epochs=4, fine_epochs=2, batch_size=128, shift_pixels=2,
+    learning_rate=0.1, fine_learning_rate=0.05, weight_decay=5e-4, n_calibration=256,
     n_operations=250,
 )  # fmt: skip
 FULL = Recipe(
@@ -398,10 +398,14 @@ def rows(cells: dict[str, Any], networks: dict[str, Any], n_seeds: int) -> list[
 def main() -> None:
     options = parser(__doc__ or "")
     options.add_argument("--full", action="store_true", help="VGG-16, ResNet-20; wants a GPU")
+    options.add_argument("--network", default="", help="only networks whose name holds this text")
     args = options.parse_args()
     prepare(args)
     recipe = QUICK if args.quick else FULL if args.full else SMALL
     networks = FULL_NETWORKS if args.full else NETWORKS
+    networks = {name: make for name, make in networks.items() if args.network in name}
+    if not networks:
+        raise SystemExit(f"no network's name holds '{args.network}'")
     n_seeds = 1 if args.quick else args.seeds
     variants = {k: asdict(v) for k, v in VARIANTS.items()}
     cells = Cells(args.json, {"recipe": asdict(recipe), "variants": variants})
