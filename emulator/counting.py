@@ -251,15 +251,26 @@ def count_links(plan: CountPlan, columns: int, sent: Any, link_load: Any) -> Non
     leaves them at the other, and sums along the row (the column) give what is on each.
     """
     router, target = plan.bundle_router, plan.target_router
-    n_rows = link_load.shape[0] // 4 // columns
+    n_bundles, n_routers = sent.shape[0], link_load.shape[0] // 4
+    n_rows = n_routers // columns
     change = np.zeros((4, n_rows + 2, columns + 2), np.int64)  # one line more on all sides
-    for bundle in range(sent.shape[0]):
-        n = sent[bundle]
-        if n == 0:
-            continue
-        y0, x0 = router[bundle] // columns, router[bundle] % columns
-        for t in range(plan.bundle_target[bundle], plan.bundle_target[bundle + 1]):
-            y1, x1 = target[t] // columns, target[t] % columns
+    flow = np.zeros(n_routers, np.int64)
+    bundle = 0
+    while bundle < n_bundles:
+        source = router[bundle]
+        while bundle < n_bundles and router[bundle] == source:
+            n = sent[bundle]
+            if n != 0:
+                for t in range(plan.bundle_target[bundle], plan.bundle_target[bundle + 1]):
+                    flow[target[t]] += n
+            bundle += 1
+        y0, x0 = source // columns, source % columns
+        for goal in range(n_routers):
+            n = flow[goal]
+            if n == 0:
+                continue
+            flow[goal] = 0
+            y1, x1 = goal // columns, goal % columns
             east, north = 0 if x1 > x0 else 1, 2 if y1 > y0 else 3
             change[east, y0 + 1, x0 + 1] += n
             change[east, y0 + 1, x1 + 1] -= n

@@ -224,7 +224,8 @@ class Counts:
                 out[name] = out.get(name, 0) + int(sums[i])
         return out
 
-    def event_vector(self) -> dict[str, IntArray]:
+    @cached_property
+    def events(self) -> dict[str, IntArray]:
         """Counts per sample, of the events that profiles price, ``(batch,)`` int64 each."""
         n = self._on_core
         hops = self.hops.sum(axis=1)
@@ -236,9 +237,8 @@ class Counts:
             "packet_out": self.messages_out[:, :n].sum(axis=1),
             "packet_in": received,
         }
-        for kind in ("dense", "sparse", "conv"):
-            chosen = [i for i, row in enumerate(self.layout.rows) if row.kind == kind]
-            events[f"synaptic_operation_{kind}"] = self.synops[:, chosen].sum(axis=1)
+        for kind, rows in self.layout.rows_by_kind.items():
+            events[f"synaptic_operation_{kind}"] = self.synops[:, rows].sum(axis=1)
         events["within_tile"] = received
         for d, direction in enumerate(("east", "west", "north", "south")):
             events[f"hop_{direction}"] = hops[:, d]

@@ -32,8 +32,8 @@ Mode = Literal["counts", "cycle"]
 Progress = Callable[[int, int], None]
 MODES: tuple[Mode, ...] = ("counts", "cycle")
 
-_CHUNK_VALUES = 1 << 20
-"""Neurons x steps x samples of the largest population that counts mode holds at once, and"""
+_HELD_UPDATES = 1 << 22
+"""Neuron updates whose activity counts mode asks the reference for at once, and"""
 
 _CHUNK_FRAMES = 64
 """steps x samples that it holds at least."""
@@ -144,6 +144,7 @@ class Emulator:
         self.network, self.mapping = network, mapping
         self.layout = build_layout(network, mapping)
         self.constants = resolve(self.layout, profile)
+        self._costs = _costs(self.layout, self.constants)
 
     def run(
         self,
@@ -211,7 +212,9 @@ class Emulator:
         n_steps = int(n_steps)
         constants = self.constants
         run = _run_cycle if mode == "cycle" else _run_counts
-        outcome = run(layout, constants, units, n_steps, n_samples, names, trace, progress)
+        outcome = run(
+            layout, constants, self._costs, units, n_steps, n_samples, names, trace, progress
+        )
         counts = Counts(layout=layout, **outcome.tally)
         missing, assumed = _time_constants(counts, constants, mode)
         timing = timing_of(
@@ -329,7 +332,7 @@ def _time_constants(
     assumed: dict[str, None] = {}
     # the simple model does not look at the mesh
     mesh = ("within_tile", "hop_east", "hop_west", "hop_north", "hop_south", "chip_crossing")
-    for event, values in counts.event_vector().items():
+    for event, values in counts.events.items():
         if mode == "counts" and event in mesh:
             continue
         if int(values.sum()) == 0:
@@ -357,6 +360,7 @@ def _tally(arrays: dict[str, NDArray[np.int64]]) -> Tally:
 def _run_counts(
     layout: Layout,
     constants: Constants,
+    costs: Costs,
     units: dict[str, NDArray[np.int32]],
     n_steps: int,
     n_samples: int,
@@ -364,15 +368,17 @@ def _run_counts(
     trace: bool,
     progress: Progress | None,
 ) -> _Outcome:
+    from pmsm_hw.emulator.counting import count_links
+
     network = layout.network
     n_cores = len(layout.cores)
-    costs = _costs(layout, constants)
     arrays = empty_tally(layout, n_samples)
     n_hardware = network.hardware_steps(n_steps, n_samples) + 1
     generate_ps = np.zeros((n_cores + 1, n_hardware), np.int64)
     receive_ps = np.zeros((n_cores + 1, n_hardware), np.int64)
-    largest = max(p.n_neurons for p in network)
-    chunk = max(-(-_CHUNK_FRAMES // n_steps), _CHUNK_VALUES // (largest * n_steps))
+    n_updates = n_steps * sum(p.n_neurons for p in network)
+    chunk = max(-(-_CHUNK_FRAMES // n_steps), _HELD_UPDATES // n_updates)
+    sent = np.zeros(len(layout.count_plan.bundle_router), np.int64)
     blocks_of: dict[str, list[int]] = {}
     for i, name in enumerate(layout.block_populations):
         blocks_of.setdefault(name, []).append(i)
@@ -384,7 +390,7 @@ def _run_counts(
             name = activity.name
             _count(
                 layout, arrays, costs, np.array(blocks_of[name], np.int64), activity, first,
-                n_steps, generate_ps, receive_ps,
+                n_steps, generate_ps, receive_ps, sent,
             )  # fmt: skip
             if activity.saturations:
                 # the reference knows how many, not where: the first block and sample stand for all
@@ -395,6 +401,7 @@ def _run_counts(
                 readouts[name].append(activity.state)
         if progress is not None:
             progress(min(first + chunk, n_samples), n_samples)
+    count_links(layout.count_plan, layout.n_columns, sent, arrays["link_load"])
     work = np.maximum(generate_ps, receive_ps).max(axis=0)
     barrier = constants.barrier_ps or 0
     return _Outcome(
@@ -422,9 +429,10 @@ def _count(
     n_steps: int,
     generate_ps: NDArray[np.int64],
     receive_ps: NDArray[np.int64],
+    sent: NDArray[np.int64],
 ) -> None:
     """Count what one population did in samples from ``first`` on; threads take samples each."""
-    from pmsm_hw.emulator.counting import count_links, count_population
+    from pmsm_hw.emulator.counting import count_population
 
     plan, counted = layout.plan, layout.count_plan
     tally = _tally(arrays)
@@ -448,7 +456,7 @@ def _count(
 
     def count(begin: int) -> NDArray[np.int64]:
         some = slice(begin, begin + each)
-        sent = np.zeros(len(counted.bundle_router), np.int64)
+        sent_here = np.zeros_like(sent)
         received = np.empty((n_pairs, width), count_type)
         count_population(
             counted, tally, costs, blocks, plan.block_core, plan.block_slot, index,
@@ -456,12 +464,12 @@ def _count(
             np.ascontiguousarray(spikes[some], dtype).reshape(-1, size),
             np.ascontiguousarray(active[some]).reshape(-1, size).view(np.uint8),
             first + begin, n_steps, generate_ps, receive_ps,
-            received, received if unit else np.empty_like(received), sent,
+            received, received if unit else np.empty_like(received), sent_here,
         )  # fmt: skip
-        return sent
+        return sent_here
 
-    for sent in workers.map(count, range(0, n_samples, each)):
-        count_links(counted, layout.n_columns, sent, arrays["link_load"])
+    for sent_there in workers.map(count, range(0, n_samples, each)):
+        sent += sent_there
 
 
 _COUNTED_FRAMES = 64
@@ -480,6 +488,7 @@ def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
 def _run_cycle(
     layout: Layout,
     constants: Constants,
+    costs: Costs,
     units: dict[str, NDArray[np.int32]],
     n_steps: int,
     n_samples: int,
@@ -491,7 +500,6 @@ def _run_cycle(
 
     network, plan = layout.network, layout.plan
     n_cores, n_slots = len(layout.cores), len(plan.slot_flat)
-    costs = _costs(layout, constants)
     arrays = empty_tally(layout, n_samples)
     n_hardware = network.hardware_steps(n_steps, n_samples) + 1
     buffer_quantity = layout.mapping.chip.mesh.link_buffer_messages

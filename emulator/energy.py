@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping as MappingType
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,26 +57,41 @@ class Energy:
     by_event
         ``(events per inference, pJ each, pJ per inference)`` by event that occurred; the constant
         and product are ``None`` where unknown.
-    by_population
-        Dynamic energy per inference: updates, firing, packets and hops of its own neurons, and the
-        synaptic operations that it receives.
-    by_core
-        Dynamic energy per inference of each core; hops are between cores, in none of them.
     per_sample
         ``(batch,)`` float64: dynamic energy of each inference.
     missing
         Constants that were needed and are unknown: the energy is partial without them.
     assumed
         Constants of kind "assumed" that were used.
+    counts, constants
+        What was priced, and the prices.
     """
 
     parts: MappingType[str, float]
     by_event: MappingType[str, tuple[float, float | None, float | None]]
-    by_population: MappingType[str, float]
-    by_core: MappingType[int, float]
     per_sample: NDArray[np.float64]
     missing: tuple[str, ...]
     assumed: tuple[str, ...]
+    counts: Counts = field(repr=False)
+    constants: Constants = field(repr=False)
+
+    @property
+    def by_population(self) -> dict[str, float]:
+        """Dynamic energy per inference of each population, pJ.
+
+        Updates, firing, packets and hops of its own neurons, and the synaptic operations that it
+        receives.
+        """
+        return self._split[0]
+
+    @property
+    def by_core(self) -> dict[int, float]:
+        """Dynamic energy per inference of each core, pJ; hops, between cores, are in none."""
+        return self._split[1]
+
+    @cached_property
+    def _split(self) -> tuple[dict[str, float], dict[int, float]]:
+        return _split(self.counts, self.constants)
 
     @property
     def total(self) -> float:
@@ -106,7 +122,7 @@ def energy_of(counts: Counts, constants: Constants, interval_ns: float) -> Energ
     """
     n_samples = counts.n_samples
     price = constants.energy_pj
-    events = counts.event_vector()
+    events = counts.events
     by_event: dict[str, tuple[float, float | None, float | None]] = {}
     missing: list[str] = []
     assumed: list[str] = []
@@ -139,15 +155,14 @@ def energy_of(counts: Counts, constants: Constants, interval_ns: float) -> Energ
         ],
         np.float64,
     )
-    by_population, by_core = _split(counts, constants)
     return Energy(
         parts=totals,
         by_event=by_event,
-        by_population=by_population,
-        by_core=by_core,
         per_sample=per_sample_pj,
         missing=tuple(missing),
         assumed=tuple(assumed),
+        counts=counts,
+        constants=constants,
     )
 
 
@@ -183,21 +198,25 @@ def _split(counts: Counts, constants: Constants) -> tuple[dict[str, float], dict
     for event in ("packet_in", "within_tile"):
         add(by_population, n_populations, event, sources, received)
         add(by_core, n_cores, event, targets, received)
-    index = {p.name: i for i, p in enumerate(network.populations)}
-    target_of = [index[q.target] for q in network.projections]
+    _, row_target, row_core = layout.row_ends
     synops = counts.synops.sum(axis=0)
-    for kind in ("dense", "sparse", "conv"):
-        chosen = [i for i, row in enumerate(layout.rows) if row.kind == kind]
+    for kind, chosen in layout.rows_by_kind.items():
         event, n = f"synaptic_operation_{kind}", synops[chosen]
-        populations = [target_of[layout.rows[i].projection] for i in chosen]
-        add(by_population, n_populations, event, populations, n)
-        add(by_core, n_cores, event, [layout.rows[i].core for i in chosen], n)
+        add(by_population, n_populations, event, row_target[chosen], n)
+        add(by_core, n_cores, event, row_core[chosen], n)
 
-    def priced(table: dict[str, NDArray[np.int64]], i: int) -> float:
-        total = math.fsum(int(n[i]) * price[event] for event, n in table.items() if event in price)
-        return total / counts.n_samples
+    def priced(table: dict[str, NDArray[np.int64]]) -> list[float]:
+        """Energy of each; products as of Python's integers, each rounded once."""
+        products = [
+            [k * price[event] if k else 0.0 for k in n.tolist()]
+            for event, n in table.items()
+            if event in price and n.any()
+        ]
+        if not products:
+            return [0.0] * len(next(iter(table.values())))
+        return [math.fsum(each) / counts.n_samples for each in zip(*products, strict=True)]
 
     return (
-        {p.name: priced(by_population, i) for i, p in enumerate(network.populations)},
-        {core: priced(by_core, i) for i, core in enumerate(cores)},
+        dict(zip((p.name for p in network.populations), priced(by_population), strict=True)),
+        dict(zip(cores, priced(by_core), strict=True)),
     )

@@ -157,6 +157,24 @@ class Layout:
     n_columns: int
 
     @cached_property
+    def rows_by_kind(self) -> dict[SynapticKind, NDArray[np.int64]]:
+        """Numbers of the rows whose synapses are stored in each way."""
+        kinds: tuple[SynapticKind, ...] = ("dense", "sparse", "conv")
+        return {
+            kind: np.array([i for i, row in enumerate(self.rows) if row.kind == kind], np.int64)
+            for kind in kinds
+        }
+
+    @cached_property
+    def row_ends(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """By row: indices of the source and target population, and of the core."""
+        index = {p.name: i for i, p in enumerate(self.network.populations)}
+        ends = [(index[q.source], index[q.target]) for q in self.network.projections]
+        numbers = np.array([row.projection for row in self.rows], np.int64)
+        source, target = np.array(ends, np.int64).reshape(-1, 2)[numbers].T
+        return source, target, np.array([row.core for row in self.rows], np.int64)
+
+    @cached_property
     def n_zero_weights(self) -> int:
         """Stored weights that are zero."""
         return sum(int(np.count_nonzero(q.weight == 0)) for q in self.network.projections)

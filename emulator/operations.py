@@ -95,20 +95,24 @@ def operations_of(counts: Counts, n_steps: int) -> Operations:
     layout = counts.layout
     network = layout.network
     n = counts.n_samples
-    synops, units = counts.synops.sum(axis=0).tolist(), counts.unit_synops.sum(axis=0).tolist()
+    by_source = np.zeros((2, len(network.populations)), np.int64)
+    source, _, _ = layout.row_ends
+    np.add.at(by_source[0], source, counts.synops.sum(axis=0))
+    np.add.at(by_source[1], source, counts.unit_synops.sum(axis=0))
     macs = acs = spike_acs = 0
-    for i, row in enumerate(layout.rows):
-        source = network[network.projections[row.projection].source]
-        bound = network.bounds[source.name]
-        multiplies = layout.mapping.spike_mode(source.name) == "graded" and (
+    for population, synops, units in zip(network.populations, *by_source.tolist(), strict=True):
+        if isinstance(population, Readout):
+            continue
+        bound = network.bounds[population.name]
+        multiplies = layout.mapping.spike_mode(population.name) == "graded" and (
             bound.payload_min < -1 or bound.payload_max > 1
         )
         if multiplies:
-            macs += synops[i]
+            macs += synops
         else:
-            acs += synops[i]
-        if not isinstance(source, Input):
-            spike_acs += units[i]
+            acs += synops
+        if not isinstance(population, Input):
+            spike_acs += units
     spiking = [p for p in network if isinstance(p, PolarityMultiSpike)]
     neuron_steps = n * n_steps * sum(p.n_neurons for p in spiking)
     fired = int(counts.fired[:, : layout.n_blocks].sum())
