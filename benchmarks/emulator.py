@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 N_TAIL = 20  # silent frames at the end, in which all spikes run out
+N_SAMPLES = 10  # of ours in a batch; SANA-FE runs one sample at a time, and one here
 CASES = ("784-512-10", "784-1000-256-10", "conv")
 
 
@@ -444,7 +445,7 @@ def worker(python: str, *arguments: str, timeout_s: float = 600) -> dict[str, An
 def against_sanafe(name: str, sanafe_python: str, quick: bool) -> dict[str, Any]:
     """One network in both, on one thread each."""
     frames = "20" if quick else "60"
-    samples, repeats = ("5", "2") if quick else ("20", "5")
+    samples, repeats = ("5", "2") if quick else (str(N_SAMPLES), "7")
     theirs = worker(sanafe_python, "sanafe", name, frames, "detailed", "0")
     cycle = worker(sys.executable, "ours", name, frames, "cycle", samples, repeats)
     counts = worker(sys.executable, "ours", name, frames, "counts", samples, repeats)
@@ -552,6 +553,10 @@ def markdown(result: dict[str, Any]) -> str:
     if result["rows"]:
         lines += [
             f"## Against SANA-FE {result['sanafe_version']}, `detailed` timing",
+            "",
+            f"SANA-FE runs one sample of 60 frames and {N_TAIL} silent ones; ours a batch of "
+            f"{N_SAMPLES} such samples, best of 7, after one run of a single sample, whose counts "
+            "must equal SANA-FE's. Rates are synaptic operations of all samples per second.",
             "",
             "| network | neurons | synapses | cores | equal counts | SANA-FE, M synops/s | cycle | "
             "counts | cycle : detailed | counts : detailed | cycle : SANA-FE cycle | "

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pmsm_hw.emulator.constants import Constants
     from pmsm_hw.emulator.counts import Counts
 
-__all__ = ["COMPONENTS", "Energy", "energy_of"]
+__all__ = ["COMPONENTS", "Energy", "dynamic_pj", "energy_of"]
 
 COMPONENTS = ("synapses", "neurons", "spikes", "packets", "mesh", "static")
 """Parts of the total: synaptic operations; neuron updates; firing; packets into and out of cores;
@@ -164,6 +164,23 @@ def energy_of(counts: Counts, constants: Constants, interval_ns: float) -> Energ
         counts=counts,
         constants=constants,
     )
+
+
+def dynamic_pj(counts: Counts, constants: Constants) -> tuple[float, tuple[str, ...]]:
+    """Dynamic energy per inference, pJ, and the constants that it needed and that are unknown.
+
+    Parameters
+    ----------
+    counts
+        What happened.
+    constants
+        What each event costs.
+    """
+    n = {event: int(per_sample.sum()) for event, per_sample in counts.events.items()}
+    price = constants.energy_pj
+    missing = tuple(f"energy.{event}" for event in n if n[event] and event not in price)
+    total = math.fsum(n[event] * price[event] for event in n if event in price)
+    return total / counts.n_samples, missing
 
 
 def _split(counts: Counts, constants: Constants) -> tuple[dict[str, float], dict[int, float]]:

@@ -48,6 +48,8 @@ class Operations:
         literature does, inputs excluded.
     ann_macs
         Multiply-accumulates of one pass of the ANN of the same shape, zeros included, padding not.
+        The network as converted counts: batch norm and average pooling that were folded into the
+        next projection (a kernel as many times larger) count there.
     snn_pj, ann_pj
         By number format (`ARITHMETIC_PJ`): ``effective_macs`` and ``effective_acs``, and
         ``ann_macs``, at its prices.

@@ -184,6 +184,21 @@ class Report:
         """Energy per inference, pJ: ``total``, ``dynamic`` and the parts."""
         return self.energy.to_dict()
 
+    @cached_property
+    def dynamic_pj_by_profile(self) -> dict[str, tuple[float, tuple[str, ...]]]:
+        """The same counts at the prices of each profile of the chip: the honest error bar.
+
+        Dynamic energy per inference, pJ, and the constants that the profile does not know and that
+        are left out of it.
+        """
+        from pmsm_hw.emulator.constants import resolve
+        from pmsm_hw.emulator.energy import dynamic_pj
+
+        return {
+            name: dynamic_pj(self.counts, resolve(self.counts.layout, name))
+            for name in self.mapping.chip.profiles
+        }
+
     @property
     def missing(self) -> tuple[str, ...]:
         """Constants that were needed and that the profile does not know."""
@@ -252,6 +267,10 @@ class Report:
             },
             "energy_by_population_pj": dict(self.energy.by_population),
             "energy_by_core_pj": {str(c): pj for c, pj in self.energy.by_core.items()},
+            "dynamic_energy_by_profile": {
+                name: {"energy_pj": pj, "missing": list(missing)}
+                for name, (pj, missing) in self.dynamic_pj_by_profile.items()
+            },
             "partial": self.partial,
             "missing": list(self.missing),
             "assumed": list(self.assumed),

@@ -154,6 +154,22 @@ def test_missing_constants_make_a_partial_report() -> None:
     assert full.missing == ()
 
 
+def test_one_run_is_priced_by_every_profile() -> None:
+    """Both profiles of Loihi 1 from one run's counts, equal to a run with each."""
+    network, _, x = small()
+    blocks = [whole(network, "a", 0), whole(network, "out", 5)]  # type: ignore[arg-type]
+    mapping = make_mapping(network, load_chip("loihi1"), blocks)  # type: ignore[arg-type]
+    report = emulate(network, mapping, x)  # type: ignore[arg-type]
+    priced = report.dynamic_pj_by_profile
+    assert list(priced) == ["davies2018", "sanafe"]
+    for name, (pj, missing) in priced.items():
+        other = emulate(network, mapping, x, profile=name)  # type: ignore[arg-type]
+        assert pj == pytest.approx(other.energy.dynamic, rel=1e-12)
+        assert set(missing) == {m for m in other.energy.missing if m.startswith("energy.")}
+    assert "energy.packet_out" in priced["davies2018"][1]
+    assert priced["sanafe"][1] == ()
+
+
 def test_assumed_constants_are_named() -> None:
     network, mapping, x = small()
     loihi = load_chip("loihi1")

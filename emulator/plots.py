@@ -1,0 +1,414 @@
+"""Pictures of an emulation. Needs matplotlib (extra ``plot``).
+
+Colours are those of Okabe and Ito (2008), which colour-blind people tell apart; bars also differ in
+hatching, lines in markers, so that a print in grey can be read.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping as MappingType
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pmsm_hw.errors import EmulationError, InputError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from pmsm_hw.emulator.report import Report
+
+__all__ = [
+    "accuracy_against_energy",
+    "busy_heatmap",
+    "energy_by_component",
+    "energy_by_population",
+    "latency_waterfall",
+    "save_figure",
+    "spike_raster",
+]
+
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
+HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo", "--")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+
+FORMATS = (".pdf", ".png", ".svg")
+
+MAX_RASTER_NEURONS = 4000
+"""Neurons that a raster can show; of larger networks every so many-th is drawn."""
+
+MAX_ROWS = 40
+"""Bars of one figure; the rest is summed into one."""
+
+
+def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+    from pmsm_hw.errors import require_extra
+
+    require_extra("matplotlib", "plot", "a figure")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write a figure; the file appears whole or not at all, and the same figure gives equal bytes.
+
+    Parameters
+    ----------
+    figure
+        Any matplotlib figure.
+    path
+        File ``.png``, ``.svg`` or ``.pdf``.
+
+    Raises
+    ------
+    InputError
+        If the suffix is another one, or the file cannot be written.
+    """
+    import matplotlib
+
+    target = Path(path)
+    kind = target.suffix.lower()
+    if kind not in FORMATS:
+        raise InputError(
+            f"figure '{target}'",
+            f"suffix {target.suffix!r} is unknown",
+            remedy=f"use one of {', '.join(FORMATS)}",
+            actual=target.suffix,
+            limit=FORMATS,
+        )
+    temporary = target.with_name(f".{target.name[:100]}.{os.getpid()}.tmp")
+    dated = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+    try:
+        with matplotlib.rc_context({"svg.hashsalt": "pmsm-hw", "svg.fonttype": "path"}):
+            figure.savefig(temporary, format=kind[1:], dpi=150, metadata=dated[kind])
+        temporary.replace(target)
+    except OSError as error:
+        raise InputError(
+            f"figure '{target}'",
+            f"cannot be written ({error.strerror})",
+            remedy="choose a writable place with enough room",
+            actual=str(error),
+            limit="a writable file",
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def spike_raster(report: Report, *, sample: int = 0) -> Figure:
+    """Draw who sends when, and how much, for one sample.
+
+    Parameters
+    ----------
+    report
+        With recorded spikes.
+    sample
+        Which sample of the batch.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Time step across, neurons upwards by population; blue dots are positive spikes, orange
+        squares negative ones, larger where abs(k) is larger.
+
+    Raises
+    ------
+    InputError
+        If there is no such sample.
+    """
+    if not 0 <= sample < report.n_samples:
+        raise InputError(
+            f"sample {sample}",
+            f"is not among the {report.n_samples:,} of the report",
+            remedy="count from 0",
+            actual=sample,
+            limit=report.n_samples - 1,
+        )
+    figure, axes = _figure(7.5, 4.8)
+    rows = {
+        name: np.asarray(k[sample]).reshape(report.n_steps, -1) for name, k in report.spikes.items()
+    }
+    n_neurons = sum(k.shape[1] for k in rows.values())
+    every = -(-n_neurons // MAX_RASTER_NEURONS)
+    base, ticks = 0, []
+    points: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]] = []
+    for i, (name, k) in enumerate(rows.items()):
+        shown = k[:, ::every]
+        if i % 2:
+            axes.axhspan(base - 0.5, base + shown.shape[1] - 0.5, color="0.93", zorder=0)
+        step, neuron = np.nonzero(shown)
+        points.append((step, base + neuron, shown[step, neuron].astype(np.int64)))
+        ticks.append((base + (shown.shape[1] - 1) / 2, f"{name} ({k.shape[1]:,})"))
+        base += shown.shape[1]
+    step = np.concatenate([p[0] for p in points])
+    neuron = np.concatenate([p[1] for p in points])
+    value = np.concatenate([p[2] for p in points])
+    largest = max(int(np.abs(value).max(initial=1)), 1)
+    # neurons of a column are spread a little sideways, so that a step does not become one line
+    across = step + ((neuron * 7919) % 101 / 100 - 0.5) * 0.7
+    for positive, colour, marker, label in (
+        (True, COLOURS[0], "o", "k > 0"),
+        (False, COLOURS[1], "s", "k < 0"),
+    ):
+        chosen = (value > 0) == positive
+        if chosen.any():
+            axes.scatter(
+                across[chosen], neuron[chosen], s=2 + 16 * np.abs(value[chosen]) / largest,
+                c=colour, marker=marker, linewidths=0, label=label, rasterized=True,
+            )  # fmt: skip
+    axes.set_yticks([t[0] for t in ticks], [t[1] for t in ticks], fontsize=8)
+    axes.set_ylim(-0.5, max(base, 1) - 0.5)
+    axes.set_xlim(-0.5, report.n_steps - 0.5)
+    _whole_ticks(axes, report.n_steps)
+    axes.set_xlabel("time step t")
+    axes.set_ylabel("population (neurons)")
+    part = "" if every == 1 else f", one neuron in {every}"
+    axes.set_title(f"Spikes of sample {sample}{part}; largest |k| = {largest}")
+    if value.size:
+        axes.legend(loc="upper right", fontsize=8, markerscale=2)
+    return figure
+
+
+def _whole_ticks(axes: Axes, n_steps: int) -> None:
+    every = -(-n_steps // 16)
+    axes.set_xticks(range(0, n_steps, every))
+
+
+def energy_by_component(report: Report) -> Figure:
+    """Draw the parts of an inference's energy.
+
+    Parameters
+    ----------
+    report
+        Of any mode.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A bar for each component, with its share of the total.
+    """
+    parts = report.energy.parts
+    figure, axes = _figure(7.0, 0.9 + 0.42 * max(len(parts), 1))
+    total = report.energy.total
+    _bars(axes, list(parts), [pj / 1000 for pj in parts.values()], total / 1000)
+    axes.set_xlabel("energy per inference, nJ")
+    partial = "; unknown constants left out" if report.partial else ""
+    axes.set_title(f"Energy by component: {total / 1000:,.4g} nJ ({report.profile}{partial})")
+    return figure
+
+
+def energy_by_population(report: Report) -> Figure:
+    """Draw the dynamic energy of each population.
+
+    Parameters
+    ----------
+    report
+        Of any mode.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A bar for each population, in the order of the network; beyond 40 the smallest are summed.
+    """
+    values = dict(report.energy.by_population)
+    if len(values) > MAX_ROWS:
+        largest = sorted(values, key=lambda name: -values[name])[: MAX_ROWS - 1]
+        rest = sum(pj for name, pj in values.items() if name not in largest)
+        n_rest = len(values) - len(largest)
+        values = {name: pj for name, pj in values.items() if name in largest}
+        values[f"{n_rest} others"] = rest
+    figure, axes = _figure(7.0, 0.9 + 0.32 * max(len(values), 1))
+    _bars(axes, list(values), [pj / 1000 for pj in values.values()], report.energy.dynamic / 1000)
+    axes.set_xlabel("dynamic energy per inference, nJ")
+    axes.set_title(f"Dynamic energy by population ({report.profile}), without static power")
+    return figure
+
+
+def _bars(axes: Axes, names: list[str], values: list[float], total: float) -> None:
+    places = np.arange(len(names))
+    bars = axes.barh(places, values, color=COLOURS[0], edgecolor="black", linewidth=0.6)
+    for i, bar in enumerate(bars):
+        bar.set_facecolor(COLOURS[i % len(COLOURS)] if len(names) <= len(COLOURS) else COLOURS[0])
+        if len(names) <= len(HATCHES):
+            bar.set_hatch(HATCHES[i])
+    for place, value in zip(places, values, strict=True):
+        share = f" ({100 * value / total:.1f} %)" if total else ""
+        axes.annotate(
+            f"{value:,.4g}{share}", (value, place), xytext=(4, 0), textcoords="offset points",
+            va="center", fontsize=8,
+        )  # fmt: skip
+    axes.set_yticks(places, names, fontsize=8)
+    axes.invert_yaxis()
+    axes.margins(x=0.3)
+    axes.set_xlim(left=0)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def busy_heatmap(report: Report) -> Figure:
+    """Draw for how much of the working time the cores of each tile were busy.
+
+    Parameters
+    ----------
+    report
+        Of any mode.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Two meshes: updating and sending (with time blocked), and receiving. Tiles without a core in
+        use are white.
+    """
+    from pmsm_hw.errors import require_extra
+
+    require_extra("matplotlib", "plot", "a figure")
+    from matplotlib.figure import Figure
+
+    cores, chip = report.timing.cores, report.mapping.chip
+    work = cores.work_ns or 1.0
+    tiles = np.array([chip.tile_of(core) for core in report.mapping.cores]).reshape(-1, 2)
+    columns, rows = (tiles.max(axis=0) + 1).tolist()
+    used = np.zeros((rows, columns))
+    np.add.at(used, (tiles[:, 1], tiles[:, 0]), 1)
+    ratio = min(max(rows / columns, 0.3), 1.5)
+    figure = Figure(figsize=(9.0, 4.0 * ratio + 1.3), layout="constrained")
+    for i, (title, values) in enumerate(
+        (
+            ("updating, sending, blocked", cores.update_ns + cores.blocked_ns),
+            ("receiving and synaptic operations", cores.receive_ns),
+        )
+    ):
+        axes = figure.add_subplot(1, 2, i + 1)
+        share = np.zeros((rows, columns))
+        np.add.at(share, (tiles[:, 1], tiles[:, 0]), 100 * np.asarray(values) / work)
+        mean = np.where(used > 0, share / np.maximum(used, 1), np.nan)
+        image = axes.imshow(mean, origin="lower", vmin=0, cmap="viridis")
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel("tile x")
+        axes.set_ylabel("tile y")
+        axes.set_xticks(range(0, columns, -(-columns // 12)))
+        axes.set_yticks(range(0, rows, -(-rows // 12)))
+        figure.colorbar(image, ax=axes, shrink=0.8, label="busy, % of working time")
+    figure.suptitle(f"Busy cores, mean of each tile ({report.timing.model} timing)")
+    return figure
+
+
+def latency_waterfall(report: Report) -> Figure:
+    """Draw what an inference waits for, step by step.
+
+    Parameters
+    ----------
+    report
+        From ``emulate(..., mode="cycle", trace=True)``.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A bar for each hardware step of the first sample, from its start to its end: the busiest
+        core's updates, time until the last message was handled, and the barrier.
+
+    Raises
+    ------
+    EmulationError
+        If the report has no trace.
+    """
+    trace = report.trace
+    if trace is None:
+        raise EmulationError(
+            f"report of '{report.network.name}'",
+            f"has no trace ({report.mode} mode)",
+            remedy="emulate with mode='cycle' and trace=True",
+            actual=None,
+            limit="a trace",
+        )
+    step_ps = np.asarray(report.timing.step_ps)
+    begin = np.concatenate([[0], np.cumsum(step_ps)])
+    n_steps = int(np.searchsorted(begin, report.timing.latency_ps, side="left"))
+    n_shown = min(n_steps, MAX_ROWS)
+    barrier = round(report.timing.cores.barrier_ns * 1000 / len(step_ps))
+    start = begin[:n_shown] / 1e6
+    work = (step_ps[:n_shown] - barrier) / 1e6
+    update = np.minimum(trace[:n_shown, :, 2].max(axis=1, initial=0) / 1e6, work)
+    figure, axes = _figure(7.5, 1.2 + 0.3 * n_shown)
+    places = np.arange(n_shown)
+    left = start
+    for i, (label, width) in enumerate(
+        (
+            ("updates and sending (slowest core)", update),
+            ("delivery and synaptic operations after it", work - update),
+            ("barrier", np.full(n_shown, barrier / 1e6)),
+        )
+    ):
+        axes.barh(
+            places, width, left=left, color=COLOURS[i], hatch=HATCHES[i], edgecolor="black",
+            linewidth=0.5, label=label,
+        )  # fmt: skip
+        left = left + width
+    axes.set_yticks(places, [f"step {h}" for h in places], fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlabel("time from the first input, us")
+    axes.set_ylabel("hardware step")
+    axes.set_xlim(left=0)
+    rest = "" if n_shown == n_steps else f", first {n_shown} of {n_steps} steps"
+    axes.set_title(f"One inference: {report.latency_ns / 1000:,.4g} us{rest}")
+    axes.legend(
+        fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.35 / n_shown - 0.12), ncol=2
+    )
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def accuracy_against_energy(reports: MappingType[str, Report]) -> Figure:
+    """Draw accuracy against energy, one point a run.
+
+    Parameters
+    ----------
+    reports
+        By the name that stands beside the point; all with labels.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Total energy per inference across (logarithmic where it spans more than a decade).
+
+    Raises
+    ------
+    InputError
+        If there are none, or one has no accuracy.
+    """
+    if not reports:
+        raise InputError(
+            "reports", "are 0, at least 1 is needed", remedy="give a run", actual=0, limit=1
+        )
+    for name, report in reports.items():
+        if report.accuracy is None:
+            raise InputError(
+                f"run '{name}'",
+                "has no labels, so no accuracy",
+                remedy="emulate with labels",
+                actual=None,
+                limit="labels",
+            )
+    figure, axes = _figure(7.0, 4.2)
+    energy = [r.energy.total / 1000 for r in reports.values()]
+    accuracy = [100 * (r.accuracy or 0.0) for r in reports.values()]
+    axes.plot(energy, accuracy, color="0.6", linewidth=1, zorder=1)
+    for i, name in enumerate(reports):
+        axes.plot(
+            energy[i], accuracy[i], MARKERS[i % len(MARKERS)], color=COLOURS[i % len(COLOURS)],
+            markersize=8, markeredgecolor="black", markeredgewidth=0.6, linestyle="none",
+            label=name,
+        )  # fmt: skip
+    if min(energy) > 0 and max(energy) > 10 * min(energy):
+        axes.set_xscale("log")
+    axes.set_xlabel("energy per inference, nJ")
+    axes.set_ylabel("accuracy, %")
+    axes.set_title("Accuracy against energy")
+    axes.margins(0.12)
+    axes.grid(visible=True, color="0.9")
+    axes.legend(fontsize=8, loc="best")
+    return figure
