@@ -490,13 +490,20 @@ class Chip(_Frozen):
         from pmsm_hw.tables import table
 
         rows = [
-            (key, _value_text(q.value), q.unit, q.kind, q.source) for key, q in self.quantities()
+            (key, value_text(q.value), q.unit, q.kind, q.source) for key, q in self.quantities()
         ]
         title = f"{self.name}: {self.description}"
         return table(("key", "value", "unit", "kind", "source"), rows, title=title)
 
 
-def _value_text(value: Any) -> str:
+def value_text(value: Any) -> str:
+    """Write a value of a chip file for people.
+
+    Parameters
+    ----------
+    value
+        Of a `Quantity`.
+    """
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, tuple):

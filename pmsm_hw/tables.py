@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from html import escape
 
-__all__ = ["notebook", "table"]
+__all__ = ["html_table", "notebook", "table"]
 
 _HTML: ContextVar[list[str] | None] = ContextVar("_HTML", default=None)
 """Where tables go as HTML while `notebook` calls for a text; None: tables are text."""
@@ -36,7 +36,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]], *, title: str
     cells = [list(row) for row in rows]
     tables = _HTML.get()
     if tables is not None:
-        tables.append(_html(header, cells, title))
+        tables.append(html_table(header, cells, title=title))
         return _PLACE
     from rich import box
     from rich.console import Console
@@ -85,8 +85,18 @@ def notebook(text: Callable[[], str]) -> str:
     return f"<div>{''.join(out)}</div>"
 
 
-def _html(header: Sequence[str], cells: Sequence[Sequence[object]], title: str) -> str:
-    """One table."""
+def html_table(header: Sequence[str], cells: Sequence[Sequence[object]], *, title: str = "") -> str:
+    """Draw a table in HTML; everything in it is escaped.
+
+    Parameters
+    ----------
+    header
+        Column names.
+    cells
+        Rows; numbers are written as `table` does, and align right.
+    title
+        Caption.
+    """
     caption = f'<caption style="text-align:left">{escape(title)}</caption>' if title else ""
     head = "".join(f"<th>{escape(name)}</th>" for name in header)
     body = ""
