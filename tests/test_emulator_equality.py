@@ -268,3 +268,33 @@ def test_the_random_cases_cover_what_there_is() -> None:
         }
         seen |= {name for name, is_there in found.items() if is_there}
     assert set(found) == seen
+
+
+def test_bundles_are_neurons_that_send_alike() -> None:
+    """Bundles hold every neuron once, and send where its entries say."""
+    from pmsm_hw.emulator.layout import build_layout
+
+    for seed in range(10):
+        network, mapping = random_case(seed)
+        layout = build_layout(network, mapping)
+        plan, counted = layout.plan, layout.count_plan
+        for block, name in enumerate(layout.block_populations):
+            c, _, w = chw(network[name].shape)
+            first, last = plan.block_slot[block], plan.block_slot[block + 1]
+            expected = {}
+            for slot in range(first, last):
+                y, x, z = plan.slot_y[slot], plan.slot_x[slot], plan.slot_c[slot]
+                cores = plan.entry_core[plan.entry[slot] : plan.entry[slot + 1]]
+                expected[(int(y) * w + int(x)) * c + int(z)] = cores.tolist()
+            found = {}
+            for bundle in range(counted.block_bundle[block], counted.block_bundle[block + 1]):
+                pairs = counted.target_pair[
+                    counted.bundle_target[bundle] : counted.bundle_target[bundle + 1]
+                ]
+                cores = counted.pair_core[pairs].tolist()
+                for run in range(counted.bundle_run[bundle], counted.bundle_run[bundle + 1]):
+                    for at in range(counted.run_length[run]):
+                        place = int(counted.run_at[run]) + at
+                        assert place not in found
+                        found[place] = cores
+            assert found == expected

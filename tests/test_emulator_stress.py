@@ -148,6 +148,21 @@ def test_maximal_spikes(mode: str) -> None:
     assert report.counts.total()["spikes"] == 3 * top
 
 
+@pytest.mark.parametrize("zeros", [0, 1])
+def test_counts_beyond_32_bits(zeros: int) -> None:
+    """One frame whose count leaves 32 bits, by a constant fan-out and neuron by neuron."""
+    top = (1 << 15) - 1
+    weight = np.ones((400, 200), np.int8)
+    weight[0, :zeros] = 0
+    network = Network(
+        populations=(loud("a", 200, top, "graded"), Readout(name="out", shape=(400,))),
+        projections=(Dense(source="a", target="out", weight=weight),),
+    )
+    report = run(network, [*spread_over(network, "a", [0]), *spread_over(network, "out", [5])])
+    assert report.counts.unit_synops.sum() == (80_000 - zeros) * top > 1 << 31
+    assert report.counts.total()["synaptic_operations"] == 80_000 - zeros
+
+
 def test_long_samples() -> None:
     for seed in (1, 4):
         network, mapping = random_case(seed, max_steps=64)
