@@ -179,6 +179,14 @@ def _whole_ticks(axes: Axes, n_steps: int) -> None:
     axes.set_xticks(range(0, n_steps, every))
 
 
+def _unit(largest_pj: float) -> tuple[float, str]:
+    """Size and name of the unit in which the largest energy is a handy number."""
+    for size, unit in ((1e9, "mJ"), (1e6, "uJ"), (1e3, "nJ")):
+        if largest_pj >= size:
+            return size, unit
+    return 1.0, "pJ"
+
+
 def energy_by_component(report: Report) -> Figure:
     """Draw the parts of an inference's energy.
 
@@ -195,10 +203,11 @@ def energy_by_component(report: Report) -> Figure:
     parts = report.energy.parts
     figure, axes = _figure(7.0, 0.9 + 0.42 * max(len(parts), 1))
     total = report.energy.total
-    _bars(axes, list(parts), [pj / 1000 for pj in parts.values()], total / 1000)
-    axes.set_xlabel("energy per inference, nJ")
-    partial = "; unknown constants left out" if report.partial else ""
-    axes.set_title(f"Energy by component: {total / 1000:,.4g} nJ ({report.profile}{partial})")
+    size, unit = _unit(total)
+    _bars(axes, list(parts), [pj / size for pj in parts.values()], total / size)
+    axes.set_xlabel(f"energy per inference, {unit} (profile {report.profile})")
+    partial = ", partial" if report.partial else ""
+    axes.set_title(f"Energy by component: {total / size:,.4g} {unit}{partial}")
     return figure
 
 
@@ -223,9 +232,11 @@ def energy_by_population(report: Report) -> Figure:
         values = {name: pj for name, pj in values.items() if name in largest}
         values[f"{n_rest} others"] = rest
     figure, axes = _figure(7.0, 0.9 + 0.32 * max(len(values), 1))
-    _bars(axes, list(values), [pj / 1000 for pj in values.values()], report.energy.dynamic / 1000)
-    axes.set_xlabel("dynamic energy per inference, nJ")
-    axes.set_title(f"Dynamic energy by population ({report.profile}), without static power")
+    dynamic = report.energy.dynamic
+    size, unit = _unit(max(values.values(), default=0.0))
+    _bars(axes, list(values), [pj / size for pj in values.values()], dynamic / size)
+    axes.set_xlabel(f"dynamic energy per inference, {unit} (profile {report.profile})")
+    axes.set_title("Dynamic energy by population, without static power")
     return figure
 
 
@@ -338,8 +349,8 @@ def latency_waterfall(report: Report) -> Figure:
     left = start
     for i, (label, width) in enumerate(
         (
-            ("updates and sending (slowest core)", update),
-            ("delivery and synaptic operations after it", work - update),
+            ("updating, sending, blocked (slowest core)", update),
+            ("delivery, synaptic operations after it", work - update),
             ("barrier", np.full(n_shown, barrier / 1e6)),
         )
     ):
@@ -355,9 +366,7 @@ def latency_waterfall(report: Report) -> Figure:
     axes.set_xlim(left=0)
     rest = "" if n_shown == n_steps else f", first {n_shown} of {n_steps} steps"
     axes.set_title(f"One inference: {report.latency_ns / 1000:,.4g} us{rest}")
-    axes.legend(
-        fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.35 / n_shown - 0.12), ncol=2
-    )
+    figure.legend(fontsize=8, loc="outside lower center", ncols=3)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 
@@ -394,7 +403,8 @@ def accuracy_against_energy(reports: MappingType[str, Report]) -> Figure:
                 limit="labels",
             )
     figure, axes = _figure(7.0, 4.2)
-    energy = [r.energy.total / 1000 for r in reports.values()]
+    size, unit = _unit(max(r.energy.total for r in reports.values()))
+    energy = [r.energy.total / size for r in reports.values()]
     accuracy = [100 * (r.accuracy or 0.0) for r in reports.values()]
     axes.plot(energy, accuracy, color="0.6", linewidth=1, zorder=1)
     for i, name in enumerate(reports):
@@ -405,7 +415,7 @@ def accuracy_against_energy(reports: MappingType[str, Report]) -> Figure:
         )  # fmt: skip
     if min(energy) > 0 and max(energy) > 10 * min(energy):
         axes.set_xscale("log")
-    axes.set_xlabel("energy per inference, nJ")
+    axes.set_xlabel(f"energy per inference, {unit}")
     axes.set_ylabel("accuracy, %")
     axes.set_title("Accuracy against energy")
     axes.margins(0.12)

@@ -27,6 +27,9 @@ __all__ = ["write_html"]
 MAX_CORES = 64
 """Cores that get a row each; of more, the busiest are listed."""
 
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+"""What browsers may load for the page: nothing from outside, and no script."""
+
 STYLE = """
 :root { color-scheme: light dark; --ink: #1a1a1a; --paper: #ffffff; --soft: #f3f4f6;
   --line: #c9ccd1; --mark: #8a4b00; --mark-paper: #fff3e0; }
@@ -138,6 +141,7 @@ def write_html(
     page = (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         '<link rel="icon" href="data:,">\n'
         f"<title>{escape(heading)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
         + "\n".join(part for part in sections if part)
@@ -194,7 +198,12 @@ def _cards(report: Report) -> str:
         (f"{len(report.mapping.cores):,}", f"cores of {report.mapping.chip.n_cores:,}"),
     ]
     if timing.inferences_per_s:
-        cards.append((f"{timing.inferences_per_s:,.0f} / s", "inferences, one after the other"))
+        cards.append(
+            (
+                f"{timing.inferences_per_s:,.0f} / s",
+                "inferences, pipelined" if timing.pipelined else "inferences",
+            )
+        )
     cards.append((f"{report.network.n_neurons:,}", "neurons"))
     body = "".join(
         f'<div class="card"><b>{escape(value)}</b><span>{escape(what)}</span></div>'
