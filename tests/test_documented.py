@@ -25,6 +25,7 @@ FRONT_DOORS = {
     "pmsm_hw.lava": None,
     "pmsm_hw.datasets": None,
     "pmsm_hw.errors": None,
+    "pmsm_hw.report": None,
     "pmsm_hw.demo": None,
     "pmsm_hw.tables": None,
 }
