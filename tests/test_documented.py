@@ -47,7 +47,9 @@ def described(doc):
 
 def parameters_of(function):
     return [
-        n for n in inspect.signature(function).parameters if n not in ("self", "cls") and n[0] != "_"
+        n
+        for n in inspect.signature(function).parameters
+        if n not in ("self", "cls") and n[0] != "_"
     ]
 
 
