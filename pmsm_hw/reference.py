@@ -7,7 +7,7 @@ checked against it, spike for spike.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeAlias, TypeVar
@@ -42,7 +42,8 @@ __all__ = [
 ]
 
 Inputs: TypeAlias = ArrayLike | Mapping[str, ArrayLike]
-_Part = TypeVar("_Part")
+_Item = TypeVar("_Item")
+_Taken = TypeVar("_Taken")
 
 
 def best_index(
@@ -360,15 +361,26 @@ def run(
     spikes: dict[str, list[NDArray[np.int32]]] = {}
     readouts: dict[str, list[NDArray[np.int64]]] = {}
     saturations: dict[str, int] = {}
-    for part in _parts(network, units, n_steps, memory_mb):
-        for activity in simulate(network, part, n_steps):
+
+    def take(activities: Iterator[Activity]) -> list[tuple[str, NDArray[Any] | None, int]]:
+        taken = []
+        for activity in activities:
             name = activity.name
+            values: NDArray[Any] | None = None
             if isinstance(network[name], Readout):
-                readouts.setdefault(name, []).append(activity.state)
+                values = activity.state
             elif name in names:
-                spikes.setdefault(name, []).append(activity.spikes)
-            if activity.saturations:
-                saturations[name] = saturations.get(name, 0) + activity.saturations
+                values = activity.spikes
+            taken.append((name, values, activity.saturations))
+        return taken
+
+    for taken in _over_samples(network, units, n_steps, memory_mb, take):
+        for name, values, clipped in taken:
+            if values is not None:
+                kept = readouts if isinstance(network[name], Readout) else spikes
+                kept.setdefault(name, []).append(values)
+            if clipped:
+                saturations[name] = saturations.get(name, 0) + clipped
     states = {name: _joined(parts) for name, parts in readouts.items()}
     return Result(
         spikes={name: _joined(parts) for name, parts in spikes.items()},
@@ -383,14 +395,22 @@ def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _parts(
+def _over_samples(
     network: Network,
     units: Mapping[str, NDArray[np.int32]],
     n_steps: int,
     memory_mb: int,
+    take: Callable[[Iterator[Activity]], _Taken],
+    *,
     at_most: int | None = None,
-) -> list[dict[str, NDArray[np.int32]]]:
-    """Inputs cut into as many samples at a time as the memory allows."""
+    progress: bool | None = False,
+) -> Iterator[_Taken]:
+    """Run all samples, as many at a time as the memory allows; yield what is taken of each run.
+
+    In a large feed-forward network each thread takes its samples through all populations, so that
+    threads need not wait for each other, and what one population sends is in the cache still when
+    the next one reads it.
+    """
     if memory_mb < 1:
         raise InputError(
             "memory_mb",
@@ -401,8 +421,28 @@ def _parts(
         )
     batch = len(next(iter(units.values()))) if units else 1
     size = max(1, memory_mb * 1_000_000 // bytes_per_sample(network, n_steps))
-    slices = _slices(batch, min(size, at_most or batch)) or [slice(0, 0)]
-    return [{name: values[part] for name, values in units.items()} for part in slices]
+    size = min(size, at_most or size)
+    large, workers = _means(network, batch, n_steps)
+    together = 1
+    if workers.n > 1 and batch > 1 and not network.is_recurrent:
+        together = workers.n
+        widest = max(p.n_neurons for p in network) * n_steps
+        size = min(max(1, size // together), max(1, _CACHED_UPDATES // widest))
+        rounds = -(-batch // (together * size))
+        size = -(-batch // (together * rounds))
+    layers = _layers(network, large, workers)
+    alone = Workers(1) if together > 1 else workers
+
+    def through(part: slice) -> _Taken:
+        given = {name: values[part] for name, values in units.items()}
+        return take(_activities(network, layers, given, n_steps, alone, reuse=True))
+
+    parts = _slices(batch, size) or [slice(0, 0)]
+    # a bar moves on when all threads are done; without one nobody needs to wait for the others
+    n_group = together * max(1, (at_most or len(parts)) // (together * size))
+    groups = [parts[i : i + n_group] for i in range(0, len(parts), n_group)]
+    for group in _with_bar(groups, progress):
+        yield from workers.map(through, group) if together > 1 else map(through, group)
 
 
 def bytes_per_sample(network: Network, n_steps: int) -> int:
@@ -546,19 +586,30 @@ def evaluate(
     fired, total = dict.fromkeys((p.name for p in network), 0), dict[str, int]()
     saturations: dict[str, int] = {}
     predictions = []
-    parts = _parts(network, units, n_steps, memory_mb, at_most=256)
-    for part in _with_bar(parts, progress):
-        states: dict[str, NDArray[np.int64]] = {}
-        for activity in simulate(network, part, n_steps):
+
+    def take(
+        activities: Iterator[Activity],
+    ) -> tuple[dict[str, NDArray[np.int64]], dict[str, tuple[int, int]], dict[str, int]]:
+        states, spikes, clipped = {}, {}, {}
+        for activity in activities:
             name = activity.name
             if isinstance(network[name], Readout):
                 states[name] = activity.state
             else:
-                n_fired, n_spikes = activity.counts()
-                fired[name] += n_fired
-                total[name] = total.get(name, 0) + n_spikes
-            if activity.saturations:
-                saturations[name] = saturations.get(name, 0) + activity.saturations
+                spikes[name] = activity.counts()
+            clipped[name] = activity.saturations
+        return states, spikes, clipped
+
+    passes = _over_samples(
+        network, units, n_steps, memory_mb, take, at_most=_EVALUATED_SAMPLES, progress=progress
+    )
+    for states, spikes, clipped in passes:
+        for name, (n_fired, n_spikes) in spikes.items():
+            fired[name] += n_fired
+            total[name] = total.get(name, 0) + n_spikes
+        for name, n_clipped in clipped.items():
+            if n_clipped:
+                saturations[name] = saturations.get(name, 0) + n_clipped
         result = Result(
             spikes={},
             readouts=states,
@@ -582,7 +633,7 @@ def evaluate(
     )
 
 
-def _with_bar(parts: Sequence[_Part], progress: bool | None) -> Iterable[_Part]:
+def _with_bar(parts: Sequence[_Item], progress: bool | None) -> Iterable[_Item]:
     if progress is None:
         progress = sys.stderr.isatty()
     if not progress:
@@ -634,10 +685,31 @@ def simulate(
         From `units_of`.
     """
     batch = len(next(iter(units.values()))) if units else 1
+    large, workers = _means(network, batch, n_steps)
+    yield from _activities(network, _layers(network, large, workers), units, n_steps, workers)
+
+
+def _means(network: Network, batch: int, n_steps: int) -> tuple[bool, Workers]:
+    """Whether compiled loops pay for so many samples, and the threads that do."""
     updates = batch * n_steps * sum(p.n_neurons for p in network)
     large = updates >= _LARGE_UPDATES
-    workers = workers_for(large)
-    layers = _layers(network, large, workers)
+    return large, workers_for(large)
+
+
+def _activities(
+    network: Network,
+    layers: Mapping[str, _Layer],
+    units: Mapping[str, NDArray[np.int32]],
+    n_steps: int,
+    workers: Workers,
+    *,
+    reuse: bool = False,
+) -> Iterator[Activity]:
+    """Simulate with what `_means` chose.
+
+    ``reuse`` promises that each activity is read before the next one is asked for.
+    """
+    batch = len(next(iter(units.values()))) if units else 1
     inputs = {p.name: _channels_last(units[p.name], p) for p in network.inputs}
     if network.is_recurrent:
         yield from _simulate_by_step(network, layers, inputs, batch, n_steps)
@@ -652,7 +724,7 @@ def simulate(
             continue
         layer = layers[name]
         sources = [_distinct_steps(payloads[q.source]) for q in layer.projections]
-        trace = layer.trace(batch, n_steps)
+        trace = layer.trace(batch, n_steps, reuse=reuse)
 
         def advance(
             part: slice,
@@ -705,6 +777,12 @@ def _simulate_by_step(
 
 _LARGE_UPDATES = 2_000_000
 """Neuron updates from which threads, and importing numba for compiled loops, pay."""
+
+_CACHED_UPDATES = 1 << 18
+"""Neuron updates of a population that a thread takes through all layers at a time."""
+
+_EVALUATED_SAMPLES = 256
+"""Samples between two moves of the bar."""
 
 _BLOCK_UPDATES = 1 << 20
 """Neuron updates whose input is held at a time: a few MB."""
@@ -804,6 +882,16 @@ class _Layer:
             total += operator.bound << projection.weight_exponent
         self.dtype = self._state_type(total)
         self.compiled = compiled and self.dtype is not np.int64
+        self.rows = _rows(self.shape)
+        fires = isinstance(population, PolarityMultiSpike)
+        self.theta, self.bias, self.start = (
+            _parameter(values, population, self.dtype)
+            for values in (
+                self.population.theta if fires else np.ones((), np.int64),
+                self.population.bias,
+                self.population.start if fires else np.zeros((), np.int64),
+            )
+        )
 
     def _state_type(self, drive_bound: int) -> type[Any]:
         """Fastest type in which drive, ``u`` and ``v`` are exact.
@@ -836,7 +924,7 @@ class _Layer:
             if payload is not None
         ]
         if not given:
-            return np.zeros((1, 1, *_rows(self.shape)), self.dtype)
+            return np.zeros((1, 1, *self.rows), self.dtype)
         steps = max(payload.shape[1] for _, _, payload in given)
         total: NDArray[Any] | None = None
         # those of all steps first: they can take the others in
@@ -853,7 +941,7 @@ class _Layer:
             else:
                 total += part
         assert total is not None
-        return total.reshape(-1, steps, *_rows(self.shape))
+        return total.reshape(-1, steps, *self.rows)
 
     def payload(self, spikes: NDArray[Any]) -> NDArray[Any]:
         """What spikes carry (nothing, for a readout)."""
@@ -862,29 +950,24 @@ class _Layer:
         population: PolarityMultiSpike = self.population
         return population.payload(spikes.astype(self.payload_type, copy=False))
 
-    def trace(self, batch: int, n_steps: int) -> _Trace:
-        """State and record of a batch, at the start of its samples."""
-        return _Trace(self, batch, n_steps)
+    def trace(self, batch: int, n_steps: int, *, reuse: bool = False) -> _Trace:
+        """State and record of a batch, at the start of its samples.
+
+        With ``reuse``, the thread's next one overwrites the state of this one.
+        """
+        return _Trace(self, batch, n_steps, reuse=reuse)
 
 
 class _Trace:
     """State of one population for a batch, and what it did so far."""
 
-    def __init__(self, layer: _Layer, batch: int, n_steps: int) -> None:
+    def __init__(self, layer: _Layer, batch: int, n_steps: int, *, reuse: bool) -> None:
         population, dtype = layer.population, layer.dtype
         self.layer = layer
         fires = isinstance(population, PolarityMultiSpike)
-        zero, one = np.zeros((), np.int64), np.ones((), np.int64)
-        self.theta, self.bias, self.start = (
-            _parameter(values, population, dtype)
-            for values in (
-                population.theta if fires else one,
-                population.bias,
-                population.start if fires else zero,
-            )
-        )
-        rows = _rows(layer.shape)
-        self.v = np.empty((batch, *rows), dtype)  # set at the first step
+        rows = layer.rows
+        # set at the first step
+        self.v = scratch("v", (batch, *rows), dtype) if reuse else np.empty((batch, *rows), dtype)
         bounded = fires and population.rule == "bounded"
         # running sum S, for rule "bounded"
         self.sent = np.zeros(self.v.shape if bounded else (0, 0, 0), dtype)
@@ -893,7 +976,8 @@ class _Trace:
         self.levels = levels
         make = np.empty if fires else np.zeros
         self._spikes = make((batch, n_steps, *rows), layer.spike_type)
-        self._active = np.empty((batch, n_steps, *rows), np.bool_)
+        shape = (batch, n_steps, *rows)
+        self._active = scratch("active", shape, np.bool_) if reuse else np.empty(shape, np.bool_)
         self._saturations = np.zeros(batch, np.int64)
 
     @property
@@ -920,13 +1004,14 @@ class _Trace:
         if len(drive) == 1 != len(v):  # nothing comes in
             drive = np.broadcast_to(drive, (len(v), *drive.shape[1:]))
         n, p = (v.dtype.type(level) for level in self.levels)
-        saturate = self.layer.population.overflow == "saturate"
-        if self.layer.compiled:
+        layer = self.layer
+        saturate = layer.population.overflow == "saturate"
+        if layer.compiled:
             from pmsm_hw.kernels import advance
         else:
             advance = _advance
         self._saturations[samples.start] += advance(
-            drive, v, self.sent[samples], self.theta, self.bias, self.start, n, p, self.rule,
+            drive, v, self.sent[samples], layer.theta, layer.bias, layer.start, n, p, self.rule,
             saturate, step or 0, spikes, active,
         )  # fmt: skip
 

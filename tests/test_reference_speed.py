@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -241,18 +242,28 @@ def test_the_memory_limit_decides_how_many_samples_run_at_a_time(monkeypatch):
     network, seen = wide(), []
     x = np.random.default_rng(2).integers(0, 256, (12, 3, 32, 32))
     whole = reference.run(network, x, 2)
-    original = reference.simulate
+    original = reference._activities
+    now, together, lock = [0], [], threading.Lock()
 
-    def spy(network, units, n_steps):
-        seen.append(len(units["in"]))
-        return original(network, units, n_steps)
+    def spy(network, layers, units, n_steps, workers, *, reuse):
+        n = len(units["in"])
+        with lock:
+            seen.append(n)
+            now[0] += n
+            together.append(now[0])
+        yield from original(network, layers, units, n_steps, workers, reuse=reuse)
+        with lock:
+            now[0] -= n
 
-    monkeypatch.setattr(reference, "simulate", spy)
+    monkeypatch.setattr(reference, "_activities", spy)
     limit = 3
-    assert_same(reference.run(network, x, 2, memory_mb=limit), whole)
-    assert sum(seen) == 12
-    assert len(seen) > 2
-    assert max(seen) * reference.bytes_per_sample(network, 2) <= limit * 1_000_000
+    for large in (1 << 40, 0):  # one thread for all, samples of their own for each thread
+        seen.clear()
+        monkeypatch.setattr(reference, "_LARGE_UPDATES", large)
+        assert_same(reference.run(network, x, 2, memory_mb=limit), whole)
+        assert sum(seen) == 12
+        assert len(seen) > 2
+        assert max(together) * reference.bytes_per_sample(network, 2) <= limit * 1_000_000
     with pytest.raises(InputError, match="0 MB are not enough"):
         reference.run(network, x, memory_mb=0)
 
