@@ -408,8 +408,7 @@ def _over_samples(
     """Run all samples, as many at a time as the memory allows; yield what is taken of each run.
 
     In a large feed-forward network each thread takes its samples through all populations, so that
-    threads need not wait for each other, and what one population sends is in the cache still when
-    the next one reads it.
+    threads need not wait for each other.
     """
     if memory_mb < 1:
         raise InputError(
@@ -427,7 +426,7 @@ def _over_samples(
     if workers.n > 1 and batch > 1 and not network.is_recurrent:
         together = workers.n
         widest = max(p.n_neurons for p in network) * n_steps
-        size = min(max(1, size // together), max(1, _CACHED_UPDATES // widest))
+        size = min(max(1, size // together), max(1, _THREAD_UPDATES // widest))
         rounds = -(-batch // (together * size))
         size = -(-batch // (together * rounds))
     layers = _layers(network, large, workers)
@@ -778,7 +777,7 @@ def _simulate_by_step(
 _LARGE_UPDATES = 2_000_000
 """Neuron updates from which threads, and importing numba for compiled loops, pay."""
 
-_CACHED_UPDATES = 1 << 18
+_THREAD_UPDATES = 1 << 21
 """Neuron updates of a population that a thread takes through all layers at a time."""
 
 _EVALUATED_SAMPLES = 256
@@ -883,13 +882,14 @@ class _Layer:
         self.dtype = self._state_type(total)
         self.compiled = compiled and self.dtype is not np.int64
         self.rows = _rows(self.shape)
+        neurons: Any = population
         fires = isinstance(population, PolarityMultiSpike)
         self.theta, self.bias, self.start = (
             _parameter(values, population, self.dtype)
             for values in (
-                self.population.theta if fires else np.ones((), np.int64),
-                self.population.bias,
-                self.population.start if fires else np.zeros((), np.int64),
+                neurons.theta if fires else np.ones((), np.int64),
+                neurons.bias,
+                neurons.start if fires else np.zeros((), np.int64),
             )
         )
 
