@@ -179,6 +179,14 @@ VARIANTS = {
         label="PMSM n=2 p=4 alpha=1 (plain)", levels=(2, 4), gains=(1, 1), init="entropy",
         per_channel=True, lsq_gradient_scale=True, seeds=1,
     ),
+    "eight": Variant(
+        label="PMSM n=2 p=8 alpha=1/8", levels=(2, 8), gains=(8, 1), init="mse", per_channel=True,
+        lsq_gradient_scale=True, seeds=1,
+    ),
+    "eight-unsigned": Variant(
+        label="multi-spike n=0 p=8, same initialization", levels=(0, 8), gains=(1, 1), init="mse",
+        per_channel=True, lsq_gradient_scale=True, seeds=1,
+    ),
 }  # fmt: skip
 
 
@@ -385,7 +393,8 @@ def rows(cells: dict[str, Any], networks: dict[str, Any], n_seeds: int) -> list[
                         ("operations", str(t)),
                     )  # fmt: skip
             if variant.levels[0] == 0:
-                name = variant.label if key == "qcfs" else "QCFS p=4, MSE initialization"
+                name = f"QCFS p={variant.levels[1]}, MSE initialization"
+                name = variant.label if key == "qcfs" else name
                 for t in QCFS_STEPS:
                     row(
                         network, f"{name}: one-spike SNN", t, key, ("one_spike", str(t)),
