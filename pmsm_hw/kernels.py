@@ -1,4 +1,4 @@
-"""Compiled loops for where array operations lose: the neuron update and depthwise windows.
+"""The neuron update, compiled: array operations lose there.
 
 The same arithmetic as in `pmsm_hw.reference` and `pmsm_hw.operators`, fused into one pass over
 memory. Imports numba, so import it late, and only for work that outweighs that.
@@ -13,7 +13,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["advance", "depthwise"]
+__all__ = ["advance"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -96,58 +96,3 @@ def _advance(
 def advance(*arguments: Any) -> int:
     """`pmsm_hw.reference._advance`, compiled; float states only."""
     return int(_advance(*arguments))
-
-
-@_jit
-def _depthwise(
-    x: NDArray[Any],
-    weight: NDArray[Any],
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
-    out: NDArray[Any],
-) -> None:
-    n, h_out, w_out, channels = out.shape
-    h_in, w_in = x.shape[1:3]
-    kh, kw = weight.shape[:2]
-    for b in range(n):
-        for y in range(h_out):
-            for z in range(w_out):
-                for c in range(channels):
-                    out[b, y, z, c] = 0
-                for i in range(kh):
-                    row = y * stride[0] - padding[0] + i * dilation[0]
-                    if row < 0 or row >= h_in:
-                        continue
-                    for j in range(kw):
-                        column = z * stride[1] - padding[1] + j * dilation[1]
-                        if column < 0 or column >= w_in:
-                            continue
-                        for c in range(channels):
-                            out[b, y, z, c] += weight[i, j, c] * x[b, row, column, c]
-
-
-def depthwise(
-    x: NDArray[Any],
-    weight: NDArray[Any],
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
-    out: NDArray[Any],
-) -> None:
-    """One window per channel.
-
-    Parameters
-    ----------
-    x
-        ``(n, height, width, channels)`` integers of any dtype.
-    weight
-        ``(kernel height, kernel width, channels)`` of the dtype of ``out``.
-    stride, dilation
-        Per axis.
-    padding
-        ``(top, left)``; the other ends follow from the shape of ``out``.
-    out
-        ``(n, height, width, channels)``, written.
-    """
-    _depthwise(x, weight, stride, padding, dilation, out)

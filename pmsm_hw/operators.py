@@ -181,8 +181,9 @@ def exact_dtype(bound: int) -> type[np.floating[Any]] | type[np.int64]:
 class Operator:
     """A form, made ready to be applied to batches: channels last, the type chosen by its bound.
 
-    Convolutions gather their windows (im2col) block by block and multiply matrices; with channels
-    last, a row of a window is one run of memory. Every sum stays below the bound that chose the
+    Compiled float32 convolutions sum their windows in place (`pmsm_hw.products`). Others gather
+    their windows (im2col) block by block and multiply matrices; with channels last, a row of a
+    window is one run of memory. Every sum stays below the bound that chose the
     type, so floating point gives the integers exactly.
 
     Parameters
@@ -194,7 +195,7 @@ class Operator:
     payload_max
         Bound on the absolute payload.
     compiled
-        Whether to use the compiled loops of `pmsm_hw.kernels`, where there are.
+        Whether to use the compiled loops of `pmsm_hw.products`, where the type is float32.
     """
 
     def __init__(
@@ -210,10 +211,14 @@ class Operator:
         self.source, self.target = source, target
         self.bound = _sum_bound(form, max(payload_max, 1))
         self.dtype = exact_dtype(self.bound)
-        self.compiled = compiled and self.dtype is not np.int64
         self._depthwise = isinstance(form, WindowForm) and form.is_depthwise
         self._matrices: list[NDArray[Any]] = []
-        if isinstance(form, WindowForm) and self._depthwise:
+        self._tiles: Windows | None = None
+        if isinstance(form, WindowForm) and compiled and self.dtype is np.float32:
+            from pmsm_hw.products import Windows
+
+            self._tiles = Windows(form)
+        elif isinstance(form, WindowForm) and self._depthwise:
             self._taps = np.ascontiguousarray(form.weight[:, 0].transpose(1, 2, 0)).astype(
                 self.dtype
             )
@@ -222,10 +227,6 @@ class Operator:
             rows = np.ascontiguousarray(form.weight.transpose(0, 2, 3, 1))
             flat = rows.reshape(form.groups, len(rows) // form.groups, -1)
             self._matrices = [matrix.astype(self.dtype) for matrix in flat]
-            self._by_row = self.compiled and form.groups == 1 and _suits_rows(form)
-            if self._by_row:
-                rows_of = self._matrices[0].reshape(len(rows), form.weight.shape[2], -1)
-                self._matrices = [np.ascontiguousarray(m.T) for m in rows_of.transpose(1, 0, 2)]
 
     def __call__(self, payload: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]:
         """Sum ``w * payload`` over each target neuron's synapses, exactly.
@@ -245,6 +246,9 @@ class Operator:
         c, h, w = self.target
         if out is None:
             out = np.empty((len(payload), h, w, c), self.dtype)
+        if self._tiles is not None:
+            self._tiles(payload, out)
+            return out
         busy = payload.reshape(len(payload), -1).any(axis=1)
         if not busy.all():  # frames without a spike add nothing
             out[~busy] = 0
@@ -254,8 +258,6 @@ class Operator:
             self._dense(payload, self.form.weight, out)
         elif self._depthwise:
             self._one_by_one(payload, self.form, out)
-        elif self._by_row:
-            self._windows_by_row(payload, self.form, out)
         else:
             self._windows(payload, self.form, out)
         return out
@@ -292,14 +294,6 @@ class Operator:
         return as_strided(x, (n, h, w, kh, kw, c), (*steps, *taps), writeable=False)
 
     def _one_by_one(self, payload: NDArray[Any], form: WindowForm, out: NDArray[Any]) -> None:
-        if self.compiled:
-            from pmsm_hw import kernels
-
-            before = (form.padding[0][0], form.padding[1][0])
-            kernels.depthwise(
-                np.ascontiguousarray(payload), self._taps, form.stride, before, form.dilation, out
-            )
-            return
         windows = self._view(self._padded(payload, form), form)
         out[...] = 0
         for i, j in np.ndindex(self._taps.shape[:2]):
@@ -329,47 +323,6 @@ class Operator:
                 c_to = slice(g * len(matrix), (g + 1) * len(matrix))
                 to[..., c_to] = (flat @ matrix.T).reshape(*to.shape[:3], -1)
 
-    def _windows_by_row(self, payload: NDArray[Any], form: WindowForm, out: NDArray[Any]) -> None:
-        """Gather rows of windows only, and add up one product per row of the kernel.
-
-        A third of the gathering, for a kernel of three rows: worth it for few channels.
-        """
-        from pmsm_hw.gemm import multiply_add
-
-        x = np.ascontiguousarray(self._padded(payload, form))
-        n, height, _, c = x.shape
-        c_out, h, w = form.target
-        kw = form.weight.shape[3]
-        row = as_strided(x, (n, height, w, kw * c), (*x.strides[:3], x.itemsize), writeable=False)
-        # samples stand one below the other; what is summed across their border is left behind
-        n_block = min(n, max(1, _ROW_VALUES // (height * w * kw * c)))
-        gathered = scratch("columns", (n_block * height, w, kw * c), self.dtype)
-        sums = scratch("sums", (n_block * height, w, c_out), self.dtype)
-        for first in range(0, n, n_block):
-            part = row[first : first + n_block]
-            n_rows = len(part) * height
-            gathered[:n_rows].reshape(part.shape)[...] = part
-            n_sums = n_rows - len(self._matrices) + 1
-            total = sums[:n_sums].reshape(-1, c_out)
-            for i, matrix in enumerate(self._matrices):
-                taken = gathered[i : i + n_sums].reshape(-1, kw * c)
-                multiply_add(taken, matrix, total, accumulate=i > 0)
-            by_sample = sums[:n_rows].reshape(len(part), height, w, c_out)
-            out[first : first + len(part)] = by_sample[:, :h]
-
-
-def _suits_rows(form: WindowForm) -> bool:
-    """Whether rows of windows are runs of memory, and large enough for products of their own."""
-    _, h, w = form.target
-    plain = form.stride == (1, 1) and form.dilation == (1, 1)
-    return plain and form.weight.shape[2] > 1 and h * w >= _ROW_PLACES
-
-
-_ROW_PLACES = 256
-"""Places of the target from which products row by row are fast."""
-
-_ROW_VALUES = 1 << 18
-"""Values that are gathered at a time for products row by row."""
 
 _BLOCK_VALUES = 1 << 20
 """Values that are gathered, or weights that are converted, at a time: a few MB."""

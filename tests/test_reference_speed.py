@@ -53,7 +53,6 @@ def fast():
             patch.setattr(reference, "_LARGE_UPDATES", 0)
             patch.setattr(reference, "_BLOCK_UPDATES", 7)
             patch.setattr(operators, "_BLOCK_VALUES", 50)
-            patch.setattr(operators, "_ROW_PLACES", 6)  # some by row, some not
             patch.setattr(workers, "_n_threads", lambda: 3)
             return function(*arguments, **named)
 
