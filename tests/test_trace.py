@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ def check(report: Report, data: dict[str, Any]) -> None:
     assert set(by_row) <= set(rows)
     for row in by_row.values():
         row.sort(key=lambda s: s[:2])
-        for (t0, d0, *_), (t1, *_) in zip(row[:-1], row[1:], strict=True):
+        for (t0, d0, *_), (t1, *_) in pairwise(row):
             assert t0 + d0 <= t1
     # cores: sums of slices are the report's times, and updates + blocked + idle + barrier fill
     # the whole run
@@ -111,8 +112,7 @@ def check(report: Report, data: dict[str, Any]) -> None:
     latency = sum(
         d
         for h, (_, d, *_) in enumerate(by_row[steps, 1])
-        if h
-        < max(report.network.depths[r.name] for r in report.network.readouts) + report.n_steps
+        if h < max(report.network.depths[r.name] for r in report.network.readouts) + report.n_steps
     )
     assert latency == report.timing.latency_ps
     # links: every message of the report on its link, each for a hop at least
@@ -126,9 +126,7 @@ def check(report: Report, data: dict[str, Any]) -> None:
         loads[f"link ({x}, {y}) {direction} to ({x + dx}, {y + dy})"] = messages
     assert dict(sent) == loads
     # counters
-    counted = sum(
-        e["args"]["messages"] for e in events if e["name"] == "messages sent in the step"
-    )
+    counted = sum(e["args"]["messages"] for e in events if e["name"] == "messages sent in the step")
     assert counted == report.counts.total()["messages"]
     assert report.queue_peak is not None
     peaks = [e["args"]["messages"] for e in events if e["name"] == "most messages in flight"]
