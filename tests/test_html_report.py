@@ -128,7 +128,13 @@ def test_names_cannot_inject(tmp_path):
 def test_untraced_report_has_no_waterfall(run, tmp_path):
     network, mapping, _, by_steps = run
     write_html(tmp_path / "plain.html", by_steps[1], network, mapping)
-    assert Page((tmp_path / "plain.html").read_text()).figures == list(ALWAYS)
+    text = (tmp_path / "plain.html").read_text()
+    assert Page(text).figures == list(ALWAYS)
+    assert "No latency waterfall" in text
+
+
+def test_traced_report_misses_nothing(page):
+    assert "No latency waterfall" not in page.read_text()
 
 
 def test_refuses_what_does_not_belong_together(run, tmp_path):

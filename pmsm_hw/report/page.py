@@ -125,7 +125,7 @@ def write_html(
         _head(report, heading),
         _cards(report),
         _notes(report),
-        _figures(drawn),
+        _figures(drawn, traced=report.trace is not None),
         _section("Populations", _populations(report)),
         _section("Energy and its error bar", _energy(report)),
         _section("Cores and limits", _cores(report, mapping)),
@@ -242,12 +242,14 @@ def _notes(report: Report) -> str:
     return "\n".join(f'<p class="note">{escape(note)}</p>' for note in notes)
 
 
-def _figures(drawn: Sequence[Picture]) -> str:
+def _figures(drawn: Sequence[Picture], *, traced: bool) -> str:
     body = "\n".join(
         f'<figure id="{p.name}"><img src="{p.source}" alt="{escape(p.caption)}">'
         f"<figcaption>{escape(p.caption)}</figcaption></figure>"
         for p in drawn
     )
+    if not traced:
+        body += '\n<p class="note">No latency waterfall: the run has no trace (it needs cycle mode).</p>'
     return _section("Figures", body)
 
 
@@ -359,7 +361,7 @@ def _cores(report: Report, mapping: Mapping) -> str:
         rows.append(
             (
                 str(core),
-                f"chip {chip}, x {x}, y {y}",
+                f"chip\u00a0{chip}, x\u00a0{x}, y\u00a0{y}".replace(", ", ",\u00a0"),
                 ", ".join(populations),
                 *(int(v) for v in usage[i]),
                 float(times.update_ns[i]) / 1000 / report.n_samples,
