@@ -249,7 +249,7 @@ def _figures(drawn: Sequence[Picture], *, traced: bool) -> str:
         for p in drawn
     )
     if not traced:
-        body += '\n<p class="note">No latency waterfall: the run has no trace (it needs cycle mode).</p>'
+        body += '\n<p class="note">No latency waterfall: it needs a trace (cycle mode).</p>'
     return _section("Figures", body)
 
 
