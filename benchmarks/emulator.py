@@ -423,12 +423,12 @@ def growth_worker() -> dict[str, Any]:
 # -- the whole -----------------------------------------------------------------------------------
 
 
-def worker(python: str, *arguments: str, timeout_s: float = 600) -> dict[str, Any] | None:
+def worker(
+    python: str, *arguments: str, timeout_s: float = 600, n_threads: int = 1
+) -> dict[str, Any] | None:
     """Run one worker in a process of its own; None if it takes too long."""
-    environment = {
-        **os.environ,
-        **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
-    }
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    environment = {**os.environ, **dict.fromkeys(names, str(n_threads))}
     try:
         done = subprocess.run(
             [python, __file__, "--worker", *arguments],
@@ -443,12 +443,17 @@ def worker(python: str, *arguments: str, timeout_s: float = 600) -> dict[str, An
 
 
 def against_sanafe(name: str, sanafe_python: str, quick: bool) -> dict[str, Any]:
-    """One network in both, on one thread each."""
+    """One network in both, on one thread each; ours in counts mode on all cores as well."""
     frames = "20" if quick else "60"
     samples, repeats = ("5", "2") if quick else (str(N_SAMPLES), "7")
     theirs = worker(sanafe_python, "sanafe", name, frames, "detailed", "0")
     cycle = worker(sys.executable, "ours", name, frames, "cycle", samples, repeats)
     counts = worker(sys.executable, "ours", name, frames, "counts", samples, repeats)
+    n_cores = os.cpu_count() or 1
+    spread = worker(
+        sys.executable, "ours", name, frames, "counts", samples, repeats, n_threads=n_cores
+    )
+    assert spread is not None
     assert theirs is not None
     assert cycle is not None
     assert counts is not None
@@ -476,6 +481,11 @@ def against_sanafe(name: str, sanafe_python: str, quick: bool) -> dict[str, Any]
     base = row["sanafe_detailed_synops_per_cpu_s"]
     row["cycle_vs_sanafe_detailed"] = row["cycle_synops_per_cpu_s"] / base
     row["counts_vs_sanafe_detailed"] = row["counts_synops_per_cpu_s"] / base
+    row["n_threads"] = n_cores
+    row["threaded_counts_synops_per_s"] = spread["all_synops"] / spread["wall_s"]
+    row["threaded_counts_vs_sanafe_detailed"] = (
+        row["threaded_counts_synops_per_s"] / row["sanafe_detailed_synops_per_s"]
+    )
     row["memory_vs_sanafe"] = max(row["cycle_mib"], row["counts_mib"]) / row["sanafe_mib"]
     if not quick:
         steps = 2
@@ -546,8 +556,8 @@ def markdown(result: dict[str, Any]) -> str:
         f"{m['processor']}, {m['n_cores']} cores, Python {m['python']}, {versions}. "
         f"Load average {result['load_average_at_start']:.1f} at the start and "
         f"{result['load_average_at_end']:.1f} at the end: where that is well above 0, wall "
-        "times say little, and rates and ratios here are per second of processor time. All on one "
-        "thread.",
+        "times say little, and rates and ratios here are per second of processor time, on one "
+        "thread, where nothing else is said.",
         "",
     ]
     if result["rows"]:
@@ -556,12 +566,15 @@ def markdown(result: dict[str, Any]) -> str:
             "",
             f"SANA-FE runs one sample of 60 frames and {N_TAIL} silent ones; ours a batch of "
             f"{N_SAMPLES} such samples, best of 7, after one run of a single sample, whose counts "
-            "must equal SANA-FE's. Rates are synaptic operations of all samples per second.",
+            "must equal SANA-FE's. Rates are synaptic operations of all samples per second. The "
+            f"column '{result['rows'][0]['n_threads']} threads' is the same batch on that many "
+            "threads, by the wall clock, against SANA-FE's one thread.",
             "",
             "| network | neurons | synapses | cores | equal counts | SANA-FE, M synops/s | cycle | "
-            "counts | cycle : detailed | counts : detailed | cycle : SANA-FE cycle | "
+            "counts | cycle : detailed | counts : detailed | counts, "
+            f"{result['rows'][0]['n_threads']} threads : detailed | cycle : SANA-FE cycle | "
             "SANA-FE MiB | ours MiB (cycle, counts) | memory ratio | first result s |",
-            "|" + "---|" * 15,
+            "|" + "---|" * 16,
         ]
         for r in result["rows"]:
             slow = r.get("cycle_vs_sanafe_cycle")
@@ -573,6 +586,7 @@ def markdown(result: dict[str, Any]) -> str:
                 f"{r['cycle_synops_per_cpu_s'] / 1e6:,.0f} | "
                 f"{r['counts_synops_per_cpu_s'] / 1e6:,.0f} | "
                 f"{r['cycle_vs_sanafe_detailed']:.0f}x | {r['counts_vs_sanafe_detailed']:.0f}x | "
+                f"{r['threaded_counts_vs_sanafe_detailed']:.0f}x | "
                 f"{slow_text} | {r['sanafe_mib']:,.0f} | {r['cycle_mib']:.0f}, "
                 f"{r['counts_mib']:.0f} | {r['memory_vs_sanafe']:.3f} | "
                 f"{r['start_to_first_result_s']:.1f} |"

@@ -389,7 +389,10 @@ class Mapping:
                 )
                 for i, c0, c1, y0, y1, x0, x1, core in table
             )
-            metrics = {str(k): float(v) for k, v in json.loads(data["metrics"]).items()}
+            metrics = {
+                str(k): v if isinstance(v, int) else float(v)
+                for k, v in json.loads(data["metrics"]).items()
+            }
             chip_data = json.loads(data["chip"])
             usage = np.asarray(data["usage"], np.int64).reshape(-1, len(RESOURCES))
             link_load = np.asarray(data["link_load"], np.float64)

@@ -176,11 +176,11 @@ def build_mapping(
     usage = count_usage(resources, cores)
     loads, metrics = measure(chip, places, between)
     limits = capacity(chip)
-    metrics["n_cores"] = float(len(cores))
+    metrics["n_cores"] = len(cores)
     if bound is not None:
-        metrics["lower_bound"] = float(bound)
-    metrics["n_tiles"] = float(len({chip.tile_of(int(p)) for p in places}))
-    metrics["n_chips"] = float(len({chip.chip_of(*chip.tile_of(int(p))) for p in places}))
+        metrics["lower_bound"] = bound
+    metrics["n_tiles"] = len({chip.tile_of(int(p)) for p in places})
+    metrics["n_chips"] = len({chip.chip_of(*chip.tile_of(int(p))) for p in places})
     for i, name in enumerate(RESOURCES):
         metrics[f"mean_utilisation_{name}"] = float(usage[:, i].mean() / limits[i])
         metrics[f"max_utilisation_{name}"] = float(usage[:, i].max() / limits[i])
