@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pmsm_hw.errors import EmulationError, InputError
+from pmsm_hw.tables import figure_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,7 +40,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 FORMATS = (".pdf", ".png", ".svg")
 
 MAX_RASTER_NEURONS = 4000
-"""Neurons that a raster can show; of larger networks every so many-th is drawn."""
+"""Neurons that a raster can show; of larger populations some are drawn, evenly spaced."""
 
 MAX_ROWS = 40
 """Bars of one figure; the rest is summed into one."""
@@ -129,25 +130,31 @@ def spike_raster(report: Report, *, sample: int = 0) -> Figure:
             actual=sample,
             limit=report.n_samples - 1,
         )
-    figure, axes = _figure(7.5, 4.8)
     rows = {
         name: np.asarray(k[sample]).reshape(report.n_steps, -1) for name, k in report.spikes.items()
     }
-    n_neurons = sum(k.shape[1] for k in rows.values())
-    every = -(-n_neurons // MAX_RASTER_NEURONS)
-    base, ticks = 0, []
-    points: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]] = []
+    figure, axes = _figure(7.5, max(4.8, 1.0 + 0.2 * len(rows)))
+    # a band of equal height for each population, whatever its size
+    n_shown = max(MAX_RASTER_NEURONS // max(len(rows), 1), 1)
+    n_largest = max((k.shape[1] for k in rows.values()), default=0)
+    ticks = []
+    points: list[
+        tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]
+    ]
+    points = []
     for i, (name, k) in enumerate(rows.items()):
-        shown = k[:, ::every]
+        picked = np.linspace(0, k.shape[1] - 1, min(k.shape[1], n_shown)).round().astype(np.int64)
+        shown = k[:, picked]
         if i % 2:
-            axes.axhspan(base - 0.5, base + shown.shape[1] - 0.5, color="0.93", zorder=0)
+            axes.axhspan(i - 0.5, i + 0.5, color="0.93", zorder=0)
         step, neuron = np.nonzero(shown)
-        points.append((step, base + neuron, shown[step, neuron].astype(np.int64)))
-        ticks.append((base + (shown.shape[1] - 1) / 2, f"{name} ({k.shape[1]:,})"))
-        base += shown.shape[1]
+        height = i - 0.5 + (neuron + 0.5) / shown.shape[1]
+        points.append((step, neuron, height, shown[step, neuron].astype(np.int64)))
+        ticks.append((i, f"{figure_text(name)} ({k.shape[1]:,})"))
     step = np.concatenate([p[0] for p in points])
     neuron = np.concatenate([p[1] for p in points])
-    value = np.concatenate([p[2] for p in points])
+    height = np.concatenate([p[2] for p in points])
+    value = np.concatenate([p[3] for p in points])
     largest = max(int(np.abs(value).max(initial=1)), 1)
     # neurons of a column are spread a little sideways, so that a step does not become one line
     across = step + ((neuron * 7919) % 101 / 100 - 0.5) * 0.7
@@ -158,16 +165,16 @@ def spike_raster(report: Report, *, sample: int = 0) -> Figure:
         chosen = (value > 0) == positive
         if chosen.any():
             axes.scatter(
-                across[chosen], neuron[chosen], s=2 + 16 * np.abs(value[chosen]) / largest,
+                across[chosen], height[chosen], s=2 + 16 * np.abs(value[chosen]) / largest,
                 c=colour, marker=marker, linewidths=0, label=label, rasterized=True,
             )  # fmt: skip
     axes.set_yticks([t[0] for t in ticks], [t[1] for t in ticks], fontsize=8)
-    axes.set_ylim(-0.5, max(base, 1) - 0.5)
+    axes.set_ylim(-0.5, max(len(rows), 1) - 0.5)
     axes.set_xlim(-0.5, report.n_steps - 0.5)
     _whole_ticks(axes, report.n_steps)
     axes.set_xlabel("time step t")
     axes.set_ylabel("population (neurons)")
-    part = "" if every == 1 else f", one neuron in {every}"
+    part = "" if n_largest <= n_shown else f" (up to {n_shown:,} neurons each)"
     axes.set_title(f"Spikes of sample {sample}{part}; largest |k| = {largest}")
     if value.size:
         axes.legend(loc="upper right", fontsize=8, markerscale=2)
@@ -205,7 +212,7 @@ def energy_by_component(report: Report) -> Figure:
     total = report.energy.total
     size, unit = _unit(total)
     _bars(axes, list(parts), [pj / size for pj in parts.values()], total / size)
-    axes.set_xlabel(f"energy per inference, {unit} (profile {report.profile})")
+    axes.set_xlabel(f"energy per inference, {unit} (profile {figure_text(report.profile)})")
     partial = ", partial" if report.partial else ""
     axes.set_title(f"Energy by component: {total / size:,.4g} {unit}{partial}")
     return figure
@@ -235,7 +242,7 @@ def energy_by_population(report: Report) -> Figure:
     dynamic = report.energy.dynamic
     size, unit = _unit(max(values.values(), default=0.0))
     _bars(axes, list(values), [pj / size for pj in values.values()], dynamic / size)
-    axes.set_xlabel(f"dynamic energy per inference, {unit} (profile {report.profile})")
+    axes.set_xlabel(f"dynamic energy per inference, {unit} (profile {figure_text(report.profile)})")
     axes.set_title("Dynamic energy by population, without static power")
     return figure
 
@@ -253,7 +260,7 @@ def _bars(axes: Axes, names: list[str], values: list[float], total: float) -> No
             f"{value:,.4g}{share}", (value, place), xytext=(4, 0), textcoords="offset points",
             va="center", fontsize=8,
         )  # fmt: skip
-    axes.set_yticks(places, names, fontsize=8)
+    axes.set_yticks(places, [figure_text(name) for name in names], fontsize=8)
     axes.invert_yaxis()
     axes.margins(x=0.3)
     axes.set_xlim(left=0)
@@ -285,15 +292,19 @@ def busy_heatmap(report: Report) -> Figure:
     columns, rows = (tiles.max(axis=0) + 1).tolist()
     used = np.zeros((rows, columns))
     np.add.at(used, (tiles[:, 1], tiles[:, 0]), 1)
-    ratio = min(max(rows / columns, 0.3), 1.5)
-    figure = Figure(figsize=(9.0, 4.0 * ratio + 1.3), layout="constrained")
+    # wide boards take a row a panel
+    ratio = min(max(rows / columns, 0.2), 1.5)
+    across = 1 if ratio < 0.5 else 2
+    height = (9.0 / across - 1.2) * ratio
+    figure = Figure(figsize=(9.0, (height + 1.2) * 2 / across + 0.3), layout="constrained")
+    n_ticks = max(2, min(12, int(height / 0.25)))
     for i, (title, values) in enumerate(
         (
             ("updating, sending, blocked", cores.update_ns + cores.blocked_ns),
             ("receiving and synaptic operations", cores.receive_ns),
         )
     ):
-        axes = figure.add_subplot(1, 2, i + 1)
+        axes = figure.add_subplot(2 // across, across, i + 1)
         share = np.zeros((rows, columns))
         np.add.at(share, (tiles[:, 1], tiles[:, 0]), 100 * np.asarray(values) / work)
         mean = np.where(used > 0, share / np.maximum(used, 1), np.nan)
@@ -302,8 +313,8 @@ def busy_heatmap(report: Report) -> Figure:
         axes.set_xlabel("tile x")
         axes.set_ylabel("tile y")
         axes.set_xticks(range(0, columns, -(-columns // 12)))
-        axes.set_yticks(range(0, rows, -(-rows // 12)))
-        figure.colorbar(image, ax=axes, shrink=0.8, label="busy, % of working time")
+        axes.set_yticks(range(0, rows, -(-rows // n_ticks)))
+        figure.colorbar(image, ax=axes, shrink=0.8, label="busy, % of work time")
     figure.suptitle(f"Busy cores, mean of each tile ({report.timing.model} timing)")
     return figure
 
@@ -411,7 +422,7 @@ def accuracy_against_energy(reports: MappingType[str, Report]) -> Figure:
         axes.plot(
             energy[i], accuracy[i], MARKERS[i % len(MARKERS)], color=COLOURS[i % len(COLOURS)],
             markersize=8, markeredgecolor="black", markeredgewidth=0.6, linestyle="none",
-            label=name,
+            label=figure_text(name),
         )  # fmt: skip
     if min(energy) > 0 and max(energy) > 10 * min(energy):
         axes.set_xscale("log")

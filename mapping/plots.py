@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pmsm_hw.errors import MappingError
 from pmsm_hw.mapping.assignment import RESOURCES
 from pmsm_hw.mapping.routing import EAST, NORTH, SOUTH, WEST
+from pmsm_hw.tables import figure_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -87,24 +88,27 @@ def plot_mapping(mapping: Mapping, path: str | Path | None = None) -> Figure:
 
     columns, rows = _extent(mapping)
     n_panels = len(RESOURCES) + 1
-    ratio = min(max(rows / columns, 0.4), 2.0)
-    across = 3 if ratio < 1.5 else n_panels
+    # no wider than a page, so that text is shown at its own size; wide boards take a row a panel
+    ratio = min(max(rows / columns, 0.2), 2.0)
+    across = 1 if ratio < 0.5 else 2 if ratio < 1.5 else 3
     down = -(-n_panels // across)
-    figure = Figure(figsize=(4.6 * across, down * (4.0 * ratio + 1.2)), layout="constrained")
+    width = 9.2 / across
+    figure = Figure(figsize=(9.2, down * ((width - 1.2) * ratio + 1.2)), layout="constrained")
     for i, name in enumerate(RESOURCES):
         axes = figure.add_subplot(down, across, i + 1)
         share = 100 * tile_utilisation(mapping, name)[:rows, :columns]
         image = axes.imshow(share, origin="lower", vmin=0, vmax=100, cmap="cividis")
         _mesh(axes, mapping, columns, rows)
         axes.set_title(name.replace("_", " ").removesuffix(" bits"))
-        figure.colorbar(image, ax=axes, shrink=0.8, label="used, % of the tile's cores' limit")
+        figure.colorbar(image, ax=axes, shrink=0.8, label="used, % of limit")
     axes = figure.add_subplot(down, across, n_panels)
     _draw_links(figure, axes, mapping, columns, rows)
     _mesh(axes, mapping, columns, rows)
     axes.set_title("links between tiles")
     n_chips = len({mapping.position(core)[0] for core in mapping.cores})
     figure.suptitle(
-        f"{mapping.network_name} on {mapping.chip.name}: {len(mapping.cores):,} cores on "
+        f"{figure_text(mapping.network_name)} on {figure_text(mapping.chip.name)}: "
+        f"{len(mapping.cores):,} cores on "
         f"{mapping.n_tiles:,} tiles of {n_chips:,} chip{'s' if n_chips > 1 else ''}"
     )
     if path is not None:
@@ -132,7 +136,8 @@ def _mesh(axes: Axes, mapping: Mapping, columns: int, rows: int) -> None:
     axes.set_xlabel("tile x")
     axes.set_ylabel("tile y")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    n_ticks = max(1, min(9, round(16 * rows / columns)))  # room for the height of a label each
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=n_ticks))
     for x in range(mesh.columns.value, columns, mesh.columns.value):
         axes.axvline(x - 0.5, color="white", linewidth=1.2)
         axes.axvline(x - 0.5, color="black", linewidth=0.6, linestyle="--")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from html import escape
 
-__all__ = ["html_table", "notebook", "table"]
+__all__ = ["figure_text", "html_table", "notebook", "table"]
 
 _HTML: ContextVar[list[str] | None] = ContextVar("_HTML", default=None)
 """Where tables go as HTML while `notebook` calls for a text; None: tables are text."""
@@ -107,6 +107,17 @@ def html_table(header: Sequence[str], cells: Sequence[Sequence[object]], *, titl
             body += f'<td style="text-align:{side}">{escape(_text(cell))}</td>'
         body += "</tr>"
     return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def figure_text(text: str) -> str:
+    """Text for a figure: matplotlib would take what stands between dollar signs for a formula.
+
+    Parameters
+    ----------
+    text
+        A name that somebody gave.
+    """
+    return text.replace("$", r"\$")
 
 
 def _text(cell: object) -> str:

@@ -261,9 +261,7 @@ def test_heat_maps_show_usage_and_loads(network, tmp_path):
     ]  # fmt: skip
     assert all(a.get_xlabel() == "tile x" and a.get_ylabel() == "tile y" for a in panels)
     scales = [a.get_ylabel() for a in figure.axes if not a.get_title()]
-    assert scales == 4 * ["used, % of the tile's cores' limit"] + [
-        "messages over the fuller direction"
-    ]
+    assert scales == 4 * ["used, % of limit"] + ["messages over the fuller direction"]
     assert np.allclose(panels[0].images[0].get_array(), 100 * share)
     lines = panels[-1].collections[0].get_array()
     assert lines.max() == mapping.metrics["max_link_load"]

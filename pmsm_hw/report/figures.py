@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pmsm_hw.emulator import plots
 from pmsm_hw.mapping import plot_mapping
+from pmsm_hw.tables import figure_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -101,7 +102,8 @@ def pictures(
         found.append(
             _picture(
                 "accuracy-against-energy",
-                "The same samples with more time steps (counts mode).",
+                "The same samples at other numbers of time steps T, in counts mode: its simple "
+                "timing, and so its static energy, differ from cycle mode's.",
                 plots.accuracy_against_energy(runs),
             )
         )
@@ -142,7 +144,7 @@ def _entropy(conversion: MappingType[str, Any]) -> Figure:
         places, [r[1] for r in rows], color=plots.COLOURS[0], hatch="//", edgecolor="black",
         linewidth=0.6, label="entropy",
     )  # fmt: skip
-    axes.set_yticks(places, [r[0] for r in rows], fontsize=8)
+    axes.set_yticks(places, [figure_text(r[0]) for r in rows], fontsize=8)
     axes.invert_yaxis()
     axes.set_xlabel("entropy of the spikes, bits per neuron and step")
     axes.set_title("Entropy per quantization layer")

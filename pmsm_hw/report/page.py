@@ -300,7 +300,7 @@ def _energy(report: Report) -> str:
         rows: list[tuple[object, ...]] = [
             (name, *(_or_unknown(e.parts.get(name)) for e in priced.values())) for name in names
         ]
-        rows.append(("dynamic", *(e.dynamic / 1000 for e in priced.values())))
+        rows.append(("dynamic, of what is known", *(e.dynamic / 1000 for e in priced.values())))
         out += _table(
             ("component", *(f"{name}, nJ" for name in priced)),
             rows,
@@ -458,7 +458,7 @@ def _standing(report: Report) -> str:
 
 
 def _provenance(network: Network, mapping: Mapping, command: str | None) -> str:
-    import numba
+    from importlib.metadata import version
 
     from pmsm_hw import __version__
 
@@ -471,7 +471,7 @@ def _provenance(network: Network, mapping: Mapping, command: str | None) -> str:
         ("pmsm-hw", __version__),
         ("Python", platform.python_version()),
         ("numpy", np.__version__),
-        ("numba", numba.__version__),
+        *((name, version(name)) for name in ("numba", "scipy", "matplotlib")),
         ("network fingerprint", network.fingerprint),
         ("mapping, SHA-256", digest.hexdigest()),
         ("chip, SHA-256", hashlib.sha256(placed["chip"].encode()).hexdigest()),
