@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,21 @@ from pmsm_hw.reference import differing_spikes
 from pmsm_hw.tables import table
 
 __all__ = ["DemoResult", "run_demo"]
+
+
+class _Bar(Protocol):
+    def steps(self, done: int, total: int) -> None: ...
+
+
+class _NoBar:
+    def steps(self, done: int, total: int) -> None:
+        """Show nothing."""
+
+
+@contextmanager
+def _no_bar(what: str) -> Iterator[_Bar]:
+    yield _NoBar()
+
 
 TITLES = {
     "ann": "full-precision ANN (ReLU)",
@@ -154,6 +169,7 @@ def run_demo(
     lava_images: int | None = None,
     trace: bool = False,
     say: Callable[[str], None] = lambda text: None,
+    bar: Callable[[str], AbstractContextManager[_Bar]] = _no_bar,
 ) -> DemoResult:
     """Run the whole path on scikit-learn's digits.
 
@@ -174,6 +190,8 @@ def run_demo(
         Whether the emulator keeps what every core did in every step.
     say
         Takes lines of progress.
+    bar
+        Given the name of some work, a context with a method ``steps(done, total)``.
 
     Raises
     ------
@@ -208,8 +226,11 @@ def run_demo(
     compared = {"emulator": len(x)}
     n_lava = len(x) if lava_images is None else lava_images
     if n_lava > 0:
-        with stages("lava", f"running {n_lava} images in Lava"):
-            answer = lava.run(network, x[:n_lava], n_steps)
+        with (
+            stages("lava", f"running {n_lava} images in Lava"),
+            bar("steps in Lava") as shown,
+        ):
+            answer = lava.run(network, x[:n_lava], n_steps, progress=shown.steps)
         accuracy["lava"] = _accuracy(answer.predictions(), labels[:n_lava])
         differing["lava"] = differing_spikes(
             answer.spikes, {name: k[:n_lava] for name, k in expected.spikes.items()}

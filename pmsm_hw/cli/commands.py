@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
+MAPPING_STAGES = 8
+"""Lines of progress of a mapping beyond one a population, about."""
+
 RANDOM_SAMPLES = 16
 """Samples of ``--data random`` without ``--limit``."""
 
@@ -100,12 +103,17 @@ def _place(network: Network, chip: str, objective: str, seed: int) -> Mapping:
 
     loaded = load_chip(chip)
     with bar(f"mapping onto {loaded.name}") as progress:
+        # counted population by population, then some stages for the whole
+        n_stages, seen = len(network.populations) + MAPPING_STAGES, 0
+
+        def stage(text: str) -> None:
+            nonlocal seen
+            seen += 1
+            progress.stage(f"mapping onto {loaded.name}: {text}")
+            progress.steps(min(seen, n_stages), n_stages)
+
         return map_network(
-            network,
-            loaded,
-            objective=cast(Any, objective),
-            seed=seed,
-            progress=progress.stage,
+            network, loaded, objective=cast(Any, objective), seed=seed, progress=stage
         )
 
 
@@ -236,6 +244,7 @@ def demo(
         lava_images=None if lava else 0,
         trace=report is not None or trace is not None,
         say=say,
+        bar=bar,
     )
     _write(
         result.report, load_samples("digits"), html=report, trace=trace,

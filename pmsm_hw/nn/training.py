@@ -52,7 +52,7 @@ class History:
 
 
 def loader(
-    x: Array, y: Array, *, batch_size: int = 64, shuffle: bool = True, seed: int = 0
+    x: Array, labels: Array, *, batch_size: int = 64, shuffle: bool = True, seed: int = 0
 ) -> DataLoader[tuple[Tensor, ...]]:
     """DataLoader over two arrays, with a generator of its own.
 
@@ -60,24 +60,24 @@ def loader(
     ----------
     x
         ``(n, ...)`` float.
-    y
-        ``(n,)`` labels.
+    labels
+        ``(n,)``, one class per input.
     batch_size, shuffle, seed
         As their names say.
     """
     inputs = torch.as_tensor(x).to(torch.get_default_dtype())
-    labels = torch.as_tensor(y).to(torch.int64)
-    if len(inputs) != len(labels) or len(labels) == 0:
+    classes = torch.as_tensor(labels).to(torch.int64)
+    if len(inputs) != len(classes) or len(classes) == 0:
         raise QuantizationError(
             "training data",
-            f"{len(inputs):,} inputs and {len(labels):,} labels, the same number is needed",
+            f"{len(inputs):,} inputs and {len(classes):,} labels, the same number is needed",
             remedy="give one label per input",
-            actual=(len(inputs), len(labels)),
+            actual=(len(inputs), len(classes)),
             limit="equal and positive",
         )
     generator = torch.Generator().manual_seed(seed)
     return DataLoader(
-        TensorDataset(inputs, labels), batch_size=batch_size, shuffle=shuffle, generator=generator
+        TensorDataset(inputs, classes), batch_size=batch_size, shuffle=shuffle, generator=generator
     )
 
 
@@ -250,7 +250,7 @@ def predict(model: nn.Module, x: Array, *, batch_size: int = 256) -> Tensor:
         return torch.cat([model(part) for part in torch.split(inputs, batch_size)])
 
 
-def accuracy(model: nn.Module, x: Array, y: Array, *, batch_size: int = 256) -> float:
+def accuracy(model: nn.Module, x: Array, labels: Array, *, batch_size: int = 256) -> float:
     """Share of inputs whose largest logit is at the label, in 0..1.
 
     Parameters
@@ -259,13 +259,13 @@ def accuracy(model: nn.Module, x: Array, y: Array, *, batch_size: int = 256) -> 
         Gives logits ``(batch, classes)``.
     x
         ``(n, ...)`` float.
-    y
-        ``(n,)`` labels.
+    labels
+        ``(n,)``, one class per input.
     batch_size
         Inputs at a time.
     """
-    labels = torch.as_tensor(y).to(torch.int64)
-    right = predict(model, x, batch_size=batch_size).argmax(1) == labels
+    classes = torch.as_tensor(labels).to(torch.int64)
+    right = predict(model, x, batch_size=batch_size).argmax(1) == classes
     return float(right.to(torch.float64).mean())
 
 
