@@ -317,13 +317,13 @@ def test_interrupted_run_leaves_nothing(files):
     assert done.returncode == 0, done.stderr
     before = sorted(p.name for p in files.iterdir())
     child = subprocess.Popen(
-        [str(CLI), *options, "--limit", "100000", "-o", "never.h5"],
+        [str(CLI), *options, "--limit", "250000", "--n-steps", "4", "-o", "never.h5"],
         cwd=files, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         start_new_session=True,
     )  # fmt: skip
     out = err = ""
     for wait_s in (8, 20, 20, 20, 20):  # an interrupt while libraries are loaded can be lost
-        time.sleep(8)
+        time.sleep(5)
         assert child.poll() is None, "it ended by itself: give it more to do"
         child.send_signal(signal.SIGINT)
         try:
