@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import sys
 import time
 from importlib.util import find_spec
 
@@ -316,14 +317,19 @@ def test_interrupted_run_leaves_nothing(files):
     done = cli(*options, "--limit", 2, cwd=files)  # compiles what is not in the cache yet
     assert done.returncode == 0, done.stderr
     before = sorted(p.name for p in files.iterdir())
+    # a shell starts what it runs in the background with interrupts ignored, and children inherit it
+    heeding = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
     child = subprocess.Popen(
-        [str(CLI), *options, "--limit", "250000", "--n-steps", "4", "-o", "never.h5"],
+        [
+            sys.executable, "-c", heeding + "os.execv(sys.argv[1], sys.argv[1:])",
+            str(CLI), *options, "--limit", "500000", "--n-steps", "4", "-o", "never.h5",
+        ],
         cwd=files, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         start_new_session=True,
     )  # fmt: skip
     out = err = ""
-    for wait_s in (8, 20, 20, 20, 20):  # an interrupt while libraries are loaded can be lost
-        time.sleep(5)
+    for wait_s in (20, 20, 20, 20):  # an interrupt while libraries are loaded can be lost
+        time.sleep(3)
         assert child.poll() is None, "it ended by itself: give it more to do"
         child.send_signal(signal.SIGINT)
         try:
