@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pmsm_hw.errors import EmulationError, InputError
+from pmsm_hw.files import replacing
 from pmsm_hw.tables import figure_text
 
 if TYPE_CHECKING:
@@ -69,7 +70,9 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     Raises
     ------
     InputError
-        If the suffix is another one, or the file cannot be written.
+        If the suffix is another one.
+    FormatError
+        If the file cannot be written.
     """
     import matplotlib
 
@@ -83,22 +86,12 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
             actual=target.suffix,
             limit=FORMATS,
         )
-    temporary = target.with_name(f".{target.name[:100]}.{os.getpid()}.tmp")
     dated = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
-    try:
-        with matplotlib.rc_context({"svg.hashsalt": "pmsm-hw", "svg.fonttype": "path"}):
-            figure.savefig(temporary, format=kind[1:], dpi=150, metadata=dated[kind])
-        temporary.replace(target)
-    except OSError as error:
-        raise InputError(
-            f"figure '{target}'",
-            f"cannot be written ({error.strerror})",
-            remedy="choose a writable place with enough room",
-            actual=str(error),
-            limit="a writable file",
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with (
+        replacing(target, "figure") as temporary,
+        matplotlib.rc_context({"svg.hashsalt": "pmsm-hw", "svg.fonttype": "path"}),
+    ):
+        figure.savefig(temporary, format=kind[1:], dpi=150, metadata=dated[kind])
 
 
 def spike_raster(report: Report, *, sample: int = 0) -> Figure:

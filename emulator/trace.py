@@ -17,7 +17,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 
 from pmsm_hw.emulator.constants import DIRECTIONS
 from pmsm_hw.errors import EmulationError
+from pmsm_hw.files import replacing
 
 if TYPE_CHECKING:
     from pmsm_hw.emulator.report import Report
@@ -51,7 +51,9 @@ def write_trace(path: str | os.PathLike[str], report: Report) -> None:
     Raises
     ------
     EmulationError
-        If the report has no trace, or the file cannot be written.
+        If the report has no trace.
+    FormatError
+        If the file cannot be written.
 
     Notes
     -----
@@ -68,29 +70,18 @@ def write_trace(path: str | os.PathLike[str], report: Report) -> None:
             actual=None,
             limit="a trace",
         )
-    target = Path(path)
-    temporary = target.with_name(f".{target.name[:100]}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            file.write('{"displayTimeUnit":"ns",\n"otherData":')
-            file.write(json.dumps(_metadata(report), allow_nan=False))
-            file.write(',\n"traceEvents":[')
-            separator = "\n"
-            for event in _events(report, report.trace, report.link_trace, report.message_trace):
-                file.write(separator + event)
-                separator = ",\n"
-            file.write("\n]}\n")
-        temporary.replace(target)
-    except OSError as error:
-        raise EmulationError(
-            f"trace '{target}'",
-            f"cannot be written ({error.strerror})",
-            remedy="choose a writable place with enough room",
-            actual=str(error),
-            limit="a writable file",
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with (
+        replacing(path, "trace") as temporary,
+        temporary.open("w", encoding="utf-8", newline="\n") as file,
+    ):
+        file.write('{"displayTimeUnit":"ns",\n"otherData":')
+        file.write(json.dumps(_metadata(report), allow_nan=False))
+        file.write(',\n"traceEvents":[')
+        separator = "\n"
+        for event in _events(report, report.trace, report.link_trace, report.message_trace):
+            file.write(separator + event)
+            separator = ",\n"
+        file.write("\n]}\n")
 
 
 def _metadata(report: Report) -> dict[str, Any]:

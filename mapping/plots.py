@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pmsm_hw.errors import MappingError
+from pmsm_hw.files import replacing
 from pmsm_hw.mapping.assignment import RESOURCES
 from pmsm_hw.mapping.routing import EAST, NORTH, SOUTH, WEST
 from pmsm_hw.tables import figure_text
@@ -174,11 +173,5 @@ def _write(figure: Figure, path: Path) -> None:
     import matplotlib
 
     kind = path.suffix.lstrip(".") or matplotlib.rcParams["savefig.format"]
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=f".{kind}")
-    os.close(handle)
-    try:
+    with replacing(path, "figure") as temporary:
         figure.savefig(temporary, format=kind, dpi=120)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

@@ -75,7 +75,7 @@ class ConversionError(PmsmHwError):
 
 
 class FormatError(PmsmHwError):
-    """A file that is not what it should be."""
+    """A file that is not what it should be, or that cannot be written."""
 
 
 class ChipFileError(PmsmHwError):

@@ -615,6 +615,8 @@ def test_model_files(trained: Any, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
     with pytest.raises(ConversionError, match="not built by name"):
         save_model(path, torch.nn.Linear(2, 2))
+    with pytest.raises(FormatError, match="cannot be written"):
+        save_model(tmp_path / "absent" / "model.pt", model)
 
 
 @pytest.mark.parametrize(

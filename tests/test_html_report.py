@@ -15,7 +15,7 @@ from random_networks import small_network
 from pmsm_hw import Dense, Input, Network, PolarityMultiSpike, Readout
 from pmsm_hw.datasets import load_digits
 from pmsm_hw.emulator import emulate
-from pmsm_hw.errors import MappingError
+from pmsm_hw.errors import FormatError, MappingError
 from pmsm_hw.mapping import load_chip, map_network
 from pmsm_hw.report import write_html
 
@@ -178,7 +178,7 @@ def test_refuses_what_does_not_belong_together(run, tmp_path):
     other = map_network(network, load_chip("loihi2"))
     with pytest.raises(MappingError, match="another network or mapping"):
         write_html(tmp_path / "x.html", report, network, other)
-    with pytest.raises(MappingError, match="cannot be written"):
+    with pytest.raises(FormatError, match="cannot be written"):
         write_html(tmp_path / "no" / "x.html", report, network, mapping)
     assert list(tmp_path.iterdir()) == []
 

@@ -8,7 +8,7 @@ from random_networks import small_network
 
 from pmsm_hw.datasets import load_digits
 from pmsm_hw.emulator import emulate
-from pmsm_hw.errors import EmulationError, InputError
+from pmsm_hw.errors import EmulationError, FormatError, InputError
 from pmsm_hw.mapping import load_chip, map_network
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed in this Python")
@@ -103,6 +103,6 @@ def test_files(report, tmp_path):
         assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
     with pytest.raises(InputError, match=r"\.bmp"):
         plots.save_figure(figure, tmp_path / "c.bmp")
-    with pytest.raises(InputError, match="cannot be written"):
+    with pytest.raises(FormatError, match="cannot be written"):
         plots.save_figure(figure, tmp_path / "none" / "c.png")
     assert len(list(tmp_path.iterdir())) == 6

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from random_networks import random_units, small_network
 
 from pmsm_hw.emulator import Report, emulate, write_trace
-from pmsm_hw.errors import EmulationError
+from pmsm_hw.errors import EmulationError, FormatError
 from pmsm_hw.mapping import load_chip, map_network
 
 
@@ -180,7 +180,7 @@ def test_no_trace_is_one_clear_error(tmp_path: Path, mode: str) -> None:
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
-    with pytest.raises(EmulationError, match="cannot be written"):
+    with pytest.raises(FormatError, match="cannot be written"):
         write_trace(tmp_path / "absent" / "t.json", run(3))
     assert list(tmp_path.iterdir()) == []
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import pickle
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from torch import nn
 
 from pmsm_hw.convert.integer import IntegerModel, integer_model
 from pmsm_hw.errors import ConversionError, FormatError, PmsmHwError
+from pmsm_hw.files import replacing
 from pmsm_hw.nn import models
 from pmsm_hw.nn.quantization import quantize
 
@@ -38,6 +38,8 @@ def save_model(path: str | os.PathLike[str], model: nn.Module) -> None:
     ------
     ConversionError
         If the model is of another class, which a file cannot name safely.
+    FormatError
+        If the file cannot be written.
     """
     recipe: Any = getattr(model, "recipe", {})
     if "model" not in recipe:
@@ -59,13 +61,8 @@ def save_model(path: str | os.PathLike[str], model: nn.Module) -> None:
         "exponents": dict(model.exponents) if isinstance(model, IntegerModel) else {},
         "saturated": sorted(model.saturated) if isinstance(model, IntegerModel) else [],
     }
-    target = Path(path)
-    temporary = target.with_name(target.name + ".tmp")
-    try:
-        torch.save(content, temporary)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path, "model file") as temporary, temporary.open("wb") as file:
+        torch.save(content, file)
 
 
 def load_model(path: str | os.PathLike[str]) -> nn.Module:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pmsm_hw.errors import ChipFileError, FormatError, MappingError
-from pmsm_hw.io.atomic import replacing
+from pmsm_hw.files import replacing
 from pmsm_hw.io.schema import (
     MAX_ITEMS,
     Spec,

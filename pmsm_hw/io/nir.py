@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pmsm_hw.errors import FormatError
-from pmsm_hw.io.atomic import replacing
+from pmsm_hw.files import replacing
 from pmsm_hw.io.nir_import import ImportOptions, network_from_graph
 from pmsm_hw.io.schema import (
     MAX_ITEMS,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pmsm_hw.files import replacing
 from pmsm_hw.reference import Result
 
 __all__ = ["NO_LAVA", "read_result", "read_units", "write_result", "write_units"]
@@ -47,9 +48,8 @@ def write_result(path: Path, result: Result) -> None:
         for part in _PARTS
         for i, array in enumerate(getattr(result, part).values())
     }
-    temporary = path.with_name(f"{path.name}.part.npz")
-    np.savez(temporary, __header__=np.array(json.dumps(header)), **arrays)
-    temporary.replace(path)
+    with replacing(path, "result") as temporary, temporary.open("wb") as file:
+        np.savez(file, __header__=np.array(json.dumps(header)), **arrays)
 
 
 def read_result(path: Path) -> Result:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pmsm_hw.errors import QuantizationError
+from pmsm_hw.files import replacing
 from pmsm_hw.nn.evaluation import evaluating
 from pmsm_hw.nn.quantizer import PolarityQuant
 from pmsm_hw.tables import table
@@ -275,8 +276,11 @@ class EntropyReport:
         ------
         QuantizationError
             If matplotlib is missing.
+        FormatError
+            If the file cannot be written.
         """
         try:
+            from matplotlib import rcParams
             from matplotlib.figure import Figure
         except ImportError as error:
             raise QuantizationError(
@@ -294,10 +298,9 @@ class EntropyReport:
         axes.set_xticks(places, [layer.name for layer in self], rotation=45, ha="right")
         axes.set_ylabel("entropy, bits")
         axes.legend()
-        target = Path(path)
-        part = target.with_name(f"{target.stem}.part{target.suffix}")
-        figure.savefig(part)
-        os.replace(part, target)
+        kind = Path(path).suffix.lstrip(".") or rcParams["savefig.format"]
+        with replacing(path, "figure") as temporary:
+            figure.savefig(temporary, format=kind)
 
 
 class _Tally:

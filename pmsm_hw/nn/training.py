@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from pmsm_hw.errors import QuantizationError
+from pmsm_hw.files import replacing
 from pmsm_hw.nn.evaluation import evaluating
 from pmsm_hw.nn.quantizer import PolarityQuant
 
@@ -370,9 +371,8 @@ def _save(
         "generator": torch.get_rng_state(),
         "shuffler": shuffler.get_state() if shuffler is not None else None,
     }
-    temporary = path.with_name(path.name + ".tmp")
-    torch.save(state, temporary)
-    os.replace(temporary, path)
+    with replacing(path, "checkpoint") as temporary, temporary.open("wb") as file:
+        torch.save(state, file)
 
 
 def _restore(

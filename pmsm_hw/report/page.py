@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pmsm_hw.errors import MappingError, require_extra
+from pmsm_hw.files import replacing
 from pmsm_hw.tables import html_table
 
 if TYPE_CHECKING:
@@ -102,7 +103,9 @@ def write_html(
     InputError
         If matplotlib is not installed.
     MappingError
-        If report, network and mapping do not belong together, or the file cannot be written.
+        If report, network and mapping do not belong together.
+    FormatError
+        If the file cannot be written.
     """
     require_extra("matplotlib", "plot", "an HTML report")
     mapping.require(network)
@@ -151,20 +154,8 @@ def write_html(
 
 
 def _write(target: Path, page: str) -> None:
-    temporary = target.with_name(f".{target.name[:100]}.{os.getpid()}.tmp")
-    try:
+    with replacing(target, "report") as temporary:
         temporary.write_text(page, encoding="utf-8", newline="\n")
-        temporary.replace(target)
-    except OSError as error:
-        raise MappingError(
-            f"report '{target}'",
-            f"cannot be written ({error.strerror})",
-            remedy="choose a writable place with enough room",
-            actual=str(error),
-            limit="a writable file",
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 # -- parts ---------------------------------------------------------------------------------
