@@ -1,9 +1,8 @@
-"""Which blocks share a core: largest first, each where the room suits it best."""
+"""Which blocks share a core: cores are filled one after the other, each as well as it can be."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,20 +12,15 @@ from pmsm_hw.network import PolarityMultiSpike
 
 if TYPE_CHECKING:
     from pmsm_hw.mapping.assignment import Block
+    from pmsm_hw.mapping.chip import Quantity
     from pmsm_hw.mapping.resources import Resources
 
-__all__ = ["block_needs", "pack"]
+__all__ = ["block_needs", "count_cores", "pack"]
 
-_OPEN_CORES = 768
-"""How many cores that still have room are looked at for each block: keeps the time linear."""
-
-
-@dataclass
-class _Core:
-    blocks: list[int]
-    populations: set[str]
-    thresholds: set[int]
-    formats: set[tuple[int, int, int]]
+_MOST_KINDS = 4096
+"""Kinds of blocks to tell apart; beyond, needs are rounded up until there are no more."""
+_WAYS = ((0, 1, 4.0), (0, 2, 2.0), (1, 2, 2.0), (2, 1, 2.0), (2, 2, 4.0))
+"""Rule, first block and power of `pack_kernels.fill_cores` to try."""
 
 
 def block_needs(
@@ -35,14 +29,36 @@ def block_needs(
     """What each block needs of each of `RESOURCES`, ``(n, 4)`` int64."""
     known: dict[tuple[object, ...], tuple[int, int]] = {}
     needs = []
+    sums: dict[str, NDArray[np.int64]] = {}
     for block in blocks:
         key = resources.block_key(block)
         if key not in known:
             known[key] = (resources.input_axons([block]), resources.synapse_bits([block]))
         axons, bits = known[key]
-        sent = int(entries[block.population][block.slices()].sum())
+        if block.population not in sums:
+            sums[block.population] = _summed(entries[block.population])
+        sent = _sum_in(sums[block.population], block)
         needs.append((block.n_neurons, axons, sent, bits))
     return np.array(needs, np.int64).reshape(-1, 4)
+
+
+def _summed(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Sums over all that lies before each corner of a cell, one larger along each axis."""
+    padded = np.zeros(tuple(n + 1 for n in values.shape), np.int64)
+    inner = padded[1:, 1:, 1:]
+    np.cumsum(values, axis=0, out=inner)
+    np.cumsum(inner, axis=1, out=inner)
+    np.cumsum(inner, axis=2, out=inner)
+    return padded
+
+
+def _sum_in(sums: NDArray[np.int64], block: Block) -> int:
+    (c0, c1), (y0, y1), (x0, x1) = block.channels, block.rows, block.columns
+    total = 0
+    for c, sign in ((c1, 1), (c0, -1)):
+        plane = sums[c]
+        total += sign * int(plane[y1, x1] - plane[y0, x1] - plane[y1, x0] + plane[y0, x0])
+    return total
 
 
 def pack(
@@ -72,8 +88,70 @@ def pack(
         Blocks of each core, cores in the order of their first block.
     """
     ordered = [block for found in blocks.values() for block in found]
-    if not share:
+    if not share or not ordered:
         return [[block] for block in ordered]
+    kind_of, needs, holds, most = _kinds(resources, ordered, entries)
+    counts = np.bincount(kind_of)
+    each, start, kinds, puts = _filled(needs, counts, holds, most)
+    # blocks of a kind go onto cores in their order
+    by_kind = np.argsort(kind_of, kind="stable")
+    next_of = (np.cumsum(counts) - counts).tolist()
+    cores = []
+    for i, times in enumerate(each.tolist()):
+        content = list(
+            zip(
+                kinds[start[i] : start[i + 1]].tolist(),
+                puts[start[i] : start[i + 1]].tolist(),
+                strict=True,
+            )
+        )
+        for _ in range(times):
+            core: list[int] = []
+            for kind, put in content:
+                first = next_of[kind]
+                core += by_kind[first : first + put].tolist()
+                next_of[kind] = first + put
+            cores.append(sorted(core))
+    return [[ordered[at] for at in found] for found in sorted(cores)]
+
+
+def count_cores(
+    resources: Resources,
+    blocks: dict[str, list[Block]],
+    entries: dict[str, NDArray[np.int64]],
+) -> int:
+    """Cores that `pack` fills."""
+    ordered = [block for found in blocks.values() for block in found]
+    kind_of, needs, holds, most = _kinds(resources, ordered, entries)
+    return int(_filled(needs, np.bincount(kind_of), holds, most)[0].sum())
+
+
+def _filled(
+    needs: NDArray[np.float64],
+    counts: NDArray[np.int64],
+    holds: NDArray[np.bool_],
+    most: NDArray[np.int64],
+) -> tuple[NDArray[np.int64], ...]:
+    """How often each pattern, and which: the best of several ways to choose what suits a core."""
+    from pmsm_hw.mapping.pack_kernels import fill_cores
+
+    best: tuple[NDArray[np.int64], ...] | None = None
+    fewest = 0
+    for rule, first, power in _WAYS:
+        n_cores, times, start, kinds, puts = fill_cores(
+            needs, counts, holds, most, power, rule, first
+        )
+        if best is None or n_cores < fewest:
+            fewest = n_cores
+            best = (times, start, kinds, puts)
+    assert best is not None
+    return best
+
+
+def _kinds(
+    resources: Resources, blocks: Sequence[Block], entries: dict[str, NDArray[np.int64]]
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_], NDArray[np.int64]]:
+    """Kind of each block; what a block of each kind needs and holds (`pack_kernels.fill_cores`)."""
     limits = resources.chip.limits
     capacity = np.array(
         [
@@ -83,99 +161,66 @@ def pack(
             limits.synapse_memory_bits.value,
         ]
     )
-    needs = block_needs(resources, ordered, entries)
-    formats = {name: {f for w in resources.into(name) for f in w.formats} for name in blocks}
-    share_of = needs / capacity
-    smallest = (share_of.min(axis=0, initial=1.0) * capacity).astype(np.int64)
-    position = {name: i for i, name in enumerate(blocks)}
-    owner_population = np.array([position[block.population] for block in ordered])
-    # largest first, equal ones together
-    order = np.lexsort((*needs.T, owner_population, -share_of.max(axis=1)))
-    cores: list[_Core] = []
-    opened = _Open(capacity, smallest)
-    start = 0
-    while start < len(order):
-        first = int(order[start])
-        block, need = ordered[first], needs[first]
-        thresholds = _thresholds(resources, block)
-        same = [first]
-        for at in order[start + 1 :].tolist():
-            if owner_population[at] != owner_population[first] or (needs[at] != need).any():
-                break
-            if thresholds and _thresholds(resources, ordered[at]) != thresholds:
-                break
-            same.append(at)
-        start += len(same)
-        new = _Core([], {block.population}, thresholds, formats[block.population])
-        for slot in opened.fitting(need):
-            core = cores[opened.owner[slot]]
-            if not same:
-                break
-            if _suits(resources, core, new):
-                put = min(int((opened.free[slot] // np.maximum(need, 1)).min()), len(same))
-                core.blocks += same[:put]
-                core.populations = core.populations | new.populations
-                core.thresholds = core.thresholds | new.thresholds
-                core.formats = core.formats | new.formats
-                opened.free[slot] -= put * need
-                same = same[put:]
-        each = max(1, int((capacity // np.maximum(need, 1)).min()))
-        while same:
-            put = min(each, len(same))
-            cores.append(_Core(same[:put], new.populations, new.thresholds, new.formats))
-            opened.add(len(cores) - 1, capacity - put * need)
-            same = same[put:]
-    packed = sorted(sorted(core.blocks) for core in cores)
-    return [[ordered[at] for at in found] for found in packed]
+    needs = block_needs(resources, blocks, entries)
+    position: dict[object, int] = {}
+    # populations decide which formats a core holds, and thresholds may differ within one
+    held = np.array(
+        [
+            position.setdefault((b.population, _thresholds(resources, b)), len(position))
+            for b in blocks
+        ]
+    )
+    share = needs / capacity
+    grain = 0
+    while True:
+        table = np.column_stack([held, needs])
+        first, kind_of = np.unique(table, axis=0, return_index=True, return_inverse=True)[1:]
+        if len(first) <= _MOST_KINDS or grain == 1:
+            break
+        grain = grain // 2 if grain else 1024
+        needs = np.ceil(share * grain).astype(np.int64)
+        capacity = np.full(4, grain)
+    holds, most = _held(resources, [blocks[at] for at in first.tolist()])
+    return kind_of.reshape(-1), needs[first] / capacity, holds, most
 
 
-class _Open:
-    """Cores that still have room, at most so many that looking through them takes no time."""
+def _held(
+    resources: Resources, blocks: Sequence[Block]
+) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Thresholds, populations and formats of blocks, where a core can have only so many."""
+    limits = resources.chip.limits
+    columns: list[NDArray[np.bool_]] = []
+    most: list[tuple[int, int, int]] = []
+    n = 0
+    groups: tuple[tuple[Quantity[int] | None, list[list[object]]], ...] = (
+        (limits.threshold_configurations, [list(_thresholds(resources, b)) for b in blocks]),
+        (limits.neuron_configurations, [[b.population] for b in blocks]),
+        (
+            limits.synapse_configurations,
+            [[f for w in resources.into(b.population) for f in w.formats] for b in blocks],
+        ),
+    )
+    for limit, values in groups:
+        index = {v: i for i, v in enumerate(dict.fromkeys(v for some in values for v in some))}
+        if limit is None or len(index) <= limit.value:
+            continue
+        table = np.zeros((len(blocks), len(index)), bool)
+        for row, some in zip(table, values, strict=True):
+            row[[index[v] for v in some]] = True
+        columns.append(table)
+        most.append((n, n + len(index), limit.value))
+        n += len(index)
+    holds = np.concatenate([np.zeros((len(blocks), 0), bool), *columns], axis=1)
+    return holds, np.array(most, np.int64).reshape(-1, 3)
 
-    def __init__(self, capacity: NDArray[np.int64], smallest: NDArray[np.int64]) -> None:
-        self.capacity, self.smallest = capacity, smallest
-        self.free = np.zeros((_OPEN_CORES, 4), np.int64)
-        self.owner = np.full(_OPEN_CORES, -1, np.int64)
-        self.n = 0
 
-    def fitting(self, need: NDArray[np.int64]) -> list[int]:
-        """Slots with room for a block, those whose room has most nearly its proportions first."""
-        fitting = np.flatnonzero((self.free[: self.n] >= need).all(axis=1))
-        room = self.free[fitting] / self.capacity
-        length = np.maximum(np.sqrt((room**2).sum(axis=1)), 1e-9)
-        likeness = (room @ (need / self.capacity)) / length
-        return [int(slot) for slot in fitting[np.argsort(-likeness, kind="stable")]]
-
-    def add(self, core: int, room: NDArray[np.int64]) -> None:
-        """Open a core, unless nothing fits into it any more."""
-        if (room < self.smallest).any():
-            return
-        if self.n < _OPEN_CORES:
-            slot = self.n
-            self.n += 1
-        else:  # in place of the one with least room
-            slot = int((self.free / self.capacity).min(axis=1).argmin())
-        self.free[slot], self.owner[slot] = room, core
-
-
-def _thresholds(resources: Resources, block: Block) -> set[int]:
+def _thresholds(resources: Resources, block: Block) -> tuple[int, ...]:
     from pmsm_hw.mapping.resources import theta_of
 
     if resources.chip.limits.threshold_configurations is None:
-        return set()
+        return ()
     population = resources.network[block.population]
     if not isinstance(population, PolarityMultiSpike):
-        return set()
-    return set(np.unique(theta_of(population, block)).tolist())
-
-
-def _suits(resources: Resources, core: _Core, new: _Core) -> bool:
-    limits = resources.chip.limits
-    return all(
-        limit is None or len(values) <= limit.value
-        for limit, values in (
-            (limits.threshold_configurations, core.thresholds | new.thresholds),
-            (limits.neuron_configurations, core.populations | new.populations),
-            (limits.synapse_configurations, core.formats | new.formats),
-        )
-    )
+        return ()
+    theta = theta_of(population, block)
+    return (int(theta),) if theta.ndim == 0 else tuple(np.unique(theta).tolist())

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from pmsm_hw.errors import CapacityError
 from pmsm_hw.mapping.assignment import Block
 from pmsm_hw.mapping.connectivity import group_channels, source_range
-from pmsm_hw.mapping.packing import pack
+from pmsm_hw.mapping.packing import count_cores
 from pmsm_hw.mapping.resources import list_bits, part_key, reach_mask
 from pmsm_hw.network import Input, PolarityMultiSpike, Population
 from pmsm_hw.operators import DenseForm, WindowForm, apply, chw
@@ -55,7 +55,7 @@ UNPLACED = -1
 _MAX_ROUNDS = 12
 _MAX_BUILDS = 16
 _IMPOSSIBLE = 1e9
-_PACKED_TO_COMPARE = 2000
+_PACKED_TO_COMPARE = 20_000
 _SLACK = 1.05
 """How far an estimate may lie above a limit when the exact count is still worth a look."""
 
@@ -709,7 +709,7 @@ def _cores_of(resources: Resources, estimated: float, grids: MappingType[str, Gr
         return estimated
     blocks = {p.name: grid_blocks(p, grids[p.name]) for p in resources.placed}
     entries = {name: grid_entries(resources, name, grids) for name in blocks}
-    return float(len(pack(resources, blocks, entries)))
+    return float(count_cores(resources, blocks, entries))
 
 
 class _Estimate:
