@@ -2,15 +2,23 @@
 
 Input axons
     A core has one input axon per source and sign that reaches it. The source is a neuron; or, where
-    the chip has population axons and the population has rows, a pixel whose channels share one.
+    the chip has population axons and the population has rows, a pixel whose channels share one (a
+    *population axon*).
+Plain axons
+    Where a pixel's lists are not shared with another pixel's, its channels can have *plain* axons
+    instead: an input axon each, but one output entry instead of `population_axon_entries`. A block
+    gives them to as many pixels as leave its input axons within a core's limit
+    (`Resources.plain_pixels`). A neuron that reaches several blocks of a core has a plain axon
+    there if all of them give it one, so that blocks that share a core never need more than they
+    need alone.
 Synapse memory
     Behind each axon stand lists of synapses, one per projection, block and (of a population axon)
     channel. Under population axons, pixels whose windows meet the block in the same taps share
     their lists. A projection's lists into a block are all dense (every neuron of the block, no
     indices) or all sparse (synapses other than zero, with indices), whichever is smaller in total.
 Output axons
-    A neuron has one entry per target core and sign (`population_axon_entries` of them where the
-    target's axon is a population axon).
+    A neuron has one entry per target core and sign (`population_axon_entries` of them where its
+    axon there is a population axon).
 Signs
     A graded spike on a chip that signs them needs one set of axons; anything else needs one per
     sign that can occur (`Network.bounds`), with the payload's gain folded into weight and exponent.
@@ -19,7 +27,7 @@ Signs
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
@@ -81,6 +89,26 @@ class Box:
     mask: NDArray[np.bool_]
 
 
+@dataclass(frozen=True)
+class Plain:
+    """Pixels of a source whose channels have plain axons into a block.
+
+    Parameters
+    ----------
+    n
+        How many.
+    rows, columns
+        Ranges of `mask` in the source.
+    mask
+        ``(rows, columns)`` bool.
+    """
+
+    n: int
+    rows: Range
+    columns: Range
+    mask: NDArray[np.bool_]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Wire:
     """A projection as a chip realises it.
@@ -98,11 +126,14 @@ class Wire:
     delay_bits
         Bits of delay beside each weight.
     entries
-        Output-axon entries per neuron, target core and sign.
+        Output-axon entries per neuron, target core and sign, its axon there being a population one
+        (`Resources.plain_pixels` need one each).
     hardware_delay
         See `Network.hardware_delay`.
     is_full
         No weight is zero.
+    has_plain
+        Whether plain axons save entries: the source sits on cores, and population axons cost more.
     """
 
     projection: Projection
@@ -114,6 +145,7 @@ class Wire:
     entries: int
     hardware_delay: int
     is_full: bool
+    has_plain: bool
 
     @property
     def n_signs(self) -> int:
@@ -188,6 +220,10 @@ class Resources:
         self.block_limits: dict[str, int] = {}
         """Neurons that a block of a population may have, where that is less than a core's limit."""
         self._taps: dict[tuple[str, Range], tuple[NDArray[np.int64], bool]] = {}
+        self._plain: dict[tuple[str, Range, Range, int], Plain] = {}
+        self._n_plain: dict[tuple[object, ...], dict[str, int]] = {}
+        self._grouped: dict[str, tuple[WindowForm, ...]] = {}
+        self._singles: dict[tuple[str, int, Range], NDArray[np.bool_]] = {}
 
     def most_neurons(self, population: str) -> int:
         """Neurons that a block of a population may have: a core's limit, or `block_limits`."""
@@ -281,6 +317,9 @@ class Resources:
             entries=limits.population_axon_entries.value if pixel else 1,
             hardware_delay=delay,
             is_full=bool(np.all(form.weight != 0)),
+            has_plain=pixel
+            and limits.population_axon_entries.value > 1
+            and not isinstance(self.network[projection.source], Input),
         )
 
     # -- lists ----------------------------------------------------------------------------
@@ -444,6 +483,127 @@ class Resources:
         mask = (y.astype(np.int64) @ some @ x.T.astype(np.int64)) > 0
         return Box((0, 1), rows, columns, mask[None])
 
+    # -- plain axons ----------------------------------------------------------------------
+
+    def singles(self, wire: Wire, axis: int, targets: Range) -> NDArray[np.bool_]:
+        """Source rows (axis 0) or columns (1) that meet a range of targets like no other one."""
+        key = (wire.projection.name, axis, targets)
+        if key not in self._singles:
+            meets = self.signatures(wire, axis, targets)
+            _, inverse, counts = np.unique(
+                np.packbits(meets, axis=1), axis=0, return_inverse=True, return_counts=True
+            )
+            self._singles[key] = (counts[inverse.reshape(-1)] == 1) & meets.any(axis=1)
+        return self._singles[key]
+
+    def n_plain(
+        self, population: str, channels: Range, rows: Range, columns: Range
+    ) -> dict[str, int]:
+        """Pixels with plain axons into a block, by wire; those without any are left out.
+
+        Pixels whose lists are not shared get plain axons, as many as leave the block's input axons
+        within a core's limit, were no weight zero.
+        """
+        if population not in self._has_choice:
+            return {}
+        sizes = [b - a for a, b in (group_channels(f, channels) for f in self.grouped(population))]
+        exact = (population, rows, columns, *sizes)
+        if exact not in self._n_plain:
+            forms = [w.form for w in self.into(population) if isinstance(w.form, WindowForm)]
+            key = (population, part_key(forms, 0, rows), part_key(forms, 1, columns), *sizes)
+            if key not in self._n_plain:
+                self._n_plain[key] = self._count_plain(population, channels, rows, columns)
+            self._n_plain[exact] = self._n_plain[key]
+        return self._n_plain[exact]
+
+    def grouped(self, population: str) -> tuple[WindowForm, ...]:
+        """Forms into a population by which channels differ in what reaches them."""
+        if population not in self._grouped:
+            forms = [w.form for w in self.into(population) if isinstance(w.form, WindowForm)]
+            self._grouped[population] = tuple(f for f in forms if f.groups > 1)
+        return self._grouped[population]
+
+    def _count_plain(
+        self, population: str, channels: Range, rows: Range, columns: Range
+    ) -> dict[str, int]:
+        left = self.chip.limits.input_axons.value
+        single: list[tuple[Wire, int, int]] = []  # wires, unshared pixels, channels of a pixel
+        for wire in self.into(population):
+            if isinstance(wire.form, DenseForm):
+                n_channels, height, width = chw(self.network[wire.projection.source].shape)
+                n_pixels = n_single = height * width
+            else:
+                first, end = group_channels(wire.form, channels)
+                n_channels = end - first
+                at = ((0, rows), (1, columns))
+                y, x = (self.signatures(wire, a, r).any(axis=1) for a, r in at)
+                n_pixels = int(y.sum()) * int(x.sum())
+                y, x = (self.singles(wire, a, r) for a, r in at)
+                n_single = int(y.sum()) * int(x.sum())
+            if wire.axons == "pixel":
+                left -= n_pixels * wire.n_signs
+                if wire.has_plain:
+                    single.append((wire, n_single, n_channels))
+            else:
+                left -= n_pixels * n_channels * wire.n_signs
+        found = {}
+        for wire, n, n_channels in single:
+            more = (n_channels - 1) * wire.n_signs
+            n = min(n, max(left, 0) // more) if more else n
+            left -= n * more
+            if n:
+                found[wire.projection.name] = n
+        return found
+
+    @cached_property
+    def _has_choice(self) -> set[str]:
+        """Populations into which plain axons may lead."""
+        return {p.name for p in self.network if any(w.has_plain for w in self.into(p.name))}
+
+    def plain_pixels(
+        self, wire: Wire, channels: Range, rows: Range, columns: Range
+    ) -> Plain | None:
+        """Pixels whose channels have plain axons into a block, in the order of rows.
+
+        Parameters
+        ----------
+        wire
+            Into the block's population.
+        channels, rows, columns
+            Of the block.
+        """
+        n = self.n_plain(wire.projection.target, channels, rows, columns).get(
+            wire.projection.name, 0
+        )
+        if n == 0:
+            return None
+        if isinstance(wire.form, DenseForm):
+            _, height, width = chw(self.network[wire.projection.source].shape)
+            rows, columns = (0, height), (0, width)
+        key = (wire.projection.name, rows, columns, n)
+        if key not in self._plain:
+            if isinstance(wire.form, DenseForm):
+                y, x = np.full(rows[1], True), np.full(columns[1], True)
+                box = (rows, columns)
+            else:
+                y, x = (self.singles(wire, a, r) for a, r in ((0, rows), (1, columns)))
+                box = (source_range(wire.form, 0, rows), source_range(wire.form, 1, columns))
+            mask = np.outer(y, x)
+            mask.reshape(-1)[np.flatnonzero(mask)[n:]] = False
+            self._plain[key] = Plain(n, *box, mask)
+        return self._plain[key]
+
+    def _by_population(self, wire: Wire, block: Block, reached: Box) -> Box:
+        """Of the source neurons that reach a block, those without a plain axon there."""
+        if wire.axons == "neuron":
+            return replace(reached, mask=np.zeros_like(reached.mask))
+        plain = self.plain_pixels(wire, block.channels, block.rows, block.columns)
+        if plain is None:
+            return reached
+        return replace(reached, mask=reached.mask & ~plain.mask)
+
+    # -- reach ----------------------------------------------------------------------------
+
     def reach_key(self, wire: Wire, block: Block) -> tuple[str, Range, Range] | None:
         """Blocks with equal keys are reached by the same source neurons; ``None``: look."""
         form = wire.form
@@ -488,14 +648,32 @@ class Resources:
 
     def input_axons(self, blocks: Sequence[Block]) -> int:
         """Input axons of a core that holds these blocks."""
-        parts: dict[str, list[tuple[Wire, Box]]] = {}
+        parts: dict[str, list[tuple[Wire, Block]]] = {}
         for block in blocks:
             for wire in self.into(block.population):
-                found = parts.setdefault(wire.projection.source, [])
-                found.append((wire, self.sources(wire, block)))
-        return sum(
-            _union_size([box for _, box in found]) * found[0][0].n_signs for found in parts.values()
-        )
+                parts.setdefault(wire.projection.source, []).append((wire, block))
+        return sum(self._axons_of(found) * found[0][0].n_signs for found in parts.values())
+
+    def _axons_of(self, found: Sequence[tuple[Wire, Block]]) -> int:
+        """Input axons of one source and sign."""
+        plain = [self.plain_pixels(w, b.channels, b.rows, b.columns) for w, b in found]
+        if all(p is None for p in plain):
+            return _union_size([self.sources(w, b) for w, b in found])
+        if len(found) == 1:
+            (wire, block), only = found[0], plain[0]
+            assert only is not None
+            pixels = self.sources(wire, block).mask[0]
+            if wire.shares_lists and self.taps(wire, block.channels)[1]:
+                first, end = group_channels(wire.form, block.channels)  # type: ignore[arg-type]
+                return int(np.count_nonzero(pixels)) + only.n * (end - first - 1)
+            alone = self.reached(wire, block).mask[:, only.mask]
+            return int(np.count_nonzero(pixels & ~only.mask)) + int(np.count_nonzero(alone))
+        boxes = [self.reached(w, b) for w, b in found]
+        shared = union(
+            [self._by_population(w, b, box) for (w, b), box in zip(found, boxes, strict=True)]
+        ).mask
+        n_plain = np.count_nonzero(union(boxes).mask & ~shared)
+        return int(n_plain) + int(np.count_nonzero(shared.any(axis=0)))
 
     def synapse_bits(self, blocks: Iterable[Block]) -> int:
         """Synapse memory of a core that holds these blocks."""
@@ -549,16 +727,25 @@ class Resources:
         for wire in wires:
             if targets is None or wire.projection.target in targets:
                 by_target.setdefault(wire.projection.target, []).append(wire)
+        signs, entries = wires[0].n_signs, wires[0].entries
         for blocks in cores:
             found = [
-                self.reached(wire, block)
-                for block in blocks
-                for wire in by_target.get(block.population, ())
+                (wire, block) for block in blocks for wire in by_target.get(block.population, ())
             ]
-            if found:
-                box = found[0] if len(found) == 1 else union(found)
-                total[slice(*box.channels), slice(*box.rows), slice(*box.columns)] += box.mask
-        total *= wires[0].entries * wires[0].n_signs
+            if not found:
+                continue
+            boxes = [self.reached(wire, block) for wire, block in found]
+            box = boxes[0] if len(boxes) == 1 else union(boxes)
+            need = box.mask * np.int64(signs)
+            if entries > 1:
+                more = [
+                    self._by_population(wire, block, reached)
+                    for (wire, block), reached in zip(found, boxes, strict=True)
+                ]
+                need += (more[0] if len(more) == 1 else union(more)).mask * np.int64(
+                    signs * (entries - 1)
+                )
+            total[slice(*box.channels), slice(*box.rows), slice(*box.columns)] += need
         return total
 
     @cached_property

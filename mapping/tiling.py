@@ -151,12 +151,15 @@ class AxisTaps:
     ----------
     hit
         ``(cuts, kinds)`` source rows that meet the part.
+    single
+        ``(cuts, kinds)`` those of them whose taps no other one has.
     rows
         ``(cuts, kinds, kernel + 1)`` lists of rows (distinct ones, where they are shared), by their
         number of taps.
     """
 
     hit: NDArray[np.int64]
+    single: NDArray[np.int64]
     rows: NDArray[np.int64]
 
 
@@ -191,11 +194,12 @@ def _axis(
     taps = {
         w.projection.name: AxisTaps(
             hit=np.zeros(shape, np.int64),
+            single=np.zeros(shape, np.int64),
             rows=np.zeros((*shape, w.form.weight.shape[2 + axis] + 1), np.int64),
         )
         for w in windows
     }
-    cache: dict[tuple[str, tuple[int, ...]], tuple[int, NDArray[np.int64]]] = {}
+    cache: dict[tuple[str, tuple[int, ...]], tuple[int, int, NDArray[np.int64]]] = {}
     for i, (seen, first) in enumerate(zip(kinds, example, strict=True)):
         counts[i, : len(seen)] = np.bincount(of_part[i], minlength=len(seen))
         for (key, k), part in zip(seen.items(), first, strict=True):
@@ -205,23 +209,24 @@ def _axis(
                 if at not in cache:
                     cache[at] = _meets(resources, wire, axis, part)
                 table = taps[wire.projection.name]
-                table.hit[i, k], table.rows[i, k] = cache[at]
+                table.hit[i, k], table.single[i, k], table.rows[i, k] = cache[at]
     return AxisClasses(size=sizes, n=counts, kind=of_part), taps
 
 
 def _meets(
     resources: Resources, wire: Wire, axis: int, part: Range
-) -> tuple[int, NDArray[np.int64]]:
-    """Source rows that meet a part, and lists of rows by their number of taps."""
+) -> tuple[int, int, NDArray[np.int64]]:
+    """Source rows that meet a part, single ones of them, and lists of rows by number of taps."""
     meets = resources.signatures(wire, axis, part)
     kernel = meets.shape[1]
     hit = int(np.count_nonzero(meets.any(axis=1)))
+    single = int(np.count_nonzero(resources.singles(wire, axis, part)))
     if wire.shares_lists:
         bit = np.int64(1) << np.arange(kernel, dtype=np.int64)
         meets = (np.unique(meets @ bit)[:, None] & bit) != 0
     by_taps = np.bincount(meets.sum(axis=1), minlength=kernel + 1)
     by_taps[0] = 0
-    return hit, by_taps
+    return hit, single, by_taps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,8 +249,9 @@ class Candidates:
         Neurons of the population.
     n_blocks
         Blocks in all.
-    bits, deliveries
-        Synapse memory in all; by wire, source neurons reached, summed over blocks.
+    bits, deliveries, entries
+        Synapse memory in all; by wire, source neurons reached, and output-axon entries that they
+        need for that, summed over blocks.
     axons
         Input axons in all.
     fits
@@ -260,6 +266,7 @@ class Candidates:
     bits: NDArray[np.float64]
     axons: NDArray[np.float64]
     deliveries: dict[str, NDArray[np.float64]]
+    entries: dict[str, NDArray[np.float64]]
     fits: NDArray[np.bool_]
 
 
@@ -285,14 +292,16 @@ def candidates(resources: Resources, population: Population) -> Candidates:
     neurons = spread(widest, rows.size, columns.size)
     axons, bits = np.zeros(neurons.shape), np.zeros(neurons.shape)
     reached: dict[str, NDArray[np.int64]] = {}
+    single: dict[str, tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]] = {}
     for wire in wires:
         found = (row_taps.get(wire.projection.name), column_taps.get(wire.projection.name))
-        each_axons, each_bits, sources = _count_wire(
+        each_axons, each_bits, sources, unshared = _count_wire(
             resources, wire, choices[0], neurons, spread, *found
         )
         axons += each_axons
         bits += each_bits
         reached[wire.projection.name] = sources
+        single[wire.projection.name] = unshared
     fit = neurons <= resources.most_neurons(population.name)
     fit &= axons <= _SLACK * limits.input_axons.value
     fit &= bits <= _SLACK * limits.synapse_memory_bits.value
@@ -300,7 +309,18 @@ def candidates(resources: Resources, population: Population) -> Candidates:
         thresholds = _thresholds(population, choices[0]).reshape(-1, 1, 1, 1, 1)
         fit &= np.minimum(thresholds, neurons) <= limits.threshold_configurations.value
     parts = np.where(fit.any(axis=0), fit.argmax(axis=0), len(choices[0]))
-    return _totals(population, choices, rows, columns, parts, axons, bits, reached)  # type: ignore[arg-type]
+    entries: dict[str, NDArray[np.int64]] = {}
+    for wire in wires:
+        name = wire.projection.name
+        entries[name] = reached[name] * (wire.entries * wire.n_signs)
+        if wire.has_plain:  # while input axons suffice: see `Resources.n_plain`
+            pixels, most, total = single[name]
+            more = (most - 1) * wire.n_signs
+            left = np.maximum(limits.input_axons.value - axons, 0) // np.maximum(more, 1)
+            n = np.where(more > 0, np.minimum(pixels, left), pixels).astype(np.int64)
+            axons += n * more
+            entries[name] -= n * total * ((wire.entries - 1) * wire.n_signs)
+    return _totals(population, choices, rows, columns, parts, axons, bits, reached, entries)  # type: ignore[arg-type]
 
 
 def _totals(
@@ -312,6 +332,7 @@ def _totals(
     axons: NDArray[np.float64],
     bits: NDArray[np.float64],
     reached: dict[str, NDArray[np.int64]],
+    sent: dict[str, NDArray[np.int64]],
 ) -> Candidates:
     """Sum over the cells of each cut, each with as many channel parts as it needs."""
     n_choices = len(choices[0])
@@ -321,6 +342,7 @@ def _totals(
     n_blocks = np.zeros(shape, np.int64)
     total_bits, total_axons = np.zeros(shape), np.zeros(shape)
     deliveries = {name: np.zeros(shape) for name in reached}
+    entries = {name: np.zeros(shape) for name in sent}
     blocks = choices[0]
     for c in range(n_choices):
         at = np.minimum(np.maximum(parts, c), n_choices - 1)
@@ -331,6 +353,8 @@ def _totals(
         total_axons[c] = (n * np.take_along_axis(axons, take, 0)[0]).sum(axis=(1, 3))
         for name, sources in reached.items():
             deliveries[name][c] = (many * np.take_along_axis(sources, take, 0)[0]).sum(axis=(1, 3))
+        for name, needed in sent.items():
+            entries[name][c] = (many * np.take_along_axis(needed, take, 0)[0]).sum(axis=(1, 3))
     return Candidates(
         choices=choices,
         classes=(rows, columns),
@@ -340,6 +364,7 @@ def _totals(
         bits=total_bits,
         axons=total_axons,
         deliveries=deliveries,
+        entries=entries,
         fits=np.broadcast_to(~used.any(axis=(1, 3)), shape),
     )
 
@@ -352,8 +377,24 @@ def _count_wire(
     spread: Callable[..., NDArray[np.int64]],
     row_taps: AxisTaps | None,
     column_taps: AxisTaps | None,
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    """Axons and bits of the largest block of a cell; sources reached by all blocks of it."""
+) -> tuple[
+    NDArray[np.float64],
+    NDArray[np.float64],
+    NDArray[np.int64],
+    tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]],
+]:
+    """Count a wire into the blocks of each kind of cell.
+
+    Returns
+    -------
+    axons, bits
+        Of the largest block, no axons being plain ones.
+    sources
+        Neurons reached by all blocks of the cell.
+    unshared
+        Pixels whose lists are not shared; most channels that a pixel has for a block, and those of
+        all blocks together, both to be broadcast.
+    """
     chip = resources.chip
     index = chip.limits.index_bits.value
     form = wire.form
@@ -366,6 +407,11 @@ def _count_wire(
         sources = lists * choices.reshape(-1, 1, 1, 1, 1)
         hits = [(neurons, lists)]
         units = np.full_like(lists, height * width) if pixel else lists
+        unshared = (
+            np.full_like(lists, height * width),
+            np.int64(source.n_neurons // (height * width)).reshape(1, 1, 1, 1, 1),
+            (source.n_neurons // (height * width) * choices).reshape(-1, 1, 1, 1, 1),
+        )
     else:
         assert isinstance(form, WindowForm)
         n_channels, per_channel, channel_sum = _channel_table(form, choices)
@@ -384,6 +430,11 @@ def _count_wire(
         sources = spread(channel_sum, row_taps.hit, column_taps.hit)
         units = spread(1 if pixel else n_channels, row_taps.hit, column_taps.hit)
         units = np.broadcast_to(units, neurons.shape)
+        unshared = (
+            np.broadcast_to(spread(1, row_taps.single, column_taps.single), neurons.shape),
+            n_channels.reshape(-1, 1, 1, 1, 1),
+            channel_sum.reshape(-1, 1, 1, 1, 1),
+        )
     axons = np.asarray(units * wire.n_signs, np.float64)
     if not pixel and density < 1:
         mean_hits = sum(n * m for n, m in hits) / np.maximum(lists, 1)
@@ -397,7 +448,7 @@ def _count_wire(
             likely = np.maximum(np.rint(length * density).astype(np.int64), 1)
             sparse += count * list_bits(chip, likely, each + index)
     bits += np.minimum(sparse, dense)
-    return axons, bits, sources
+    return axons, bits, sources, unshared
 
 
 def _channel_table(
@@ -451,10 +502,10 @@ def _shares(resources: Resources, counts: Candidates) -> NDArray[np.float64]:
     """
     limits = resources.chip.limits
     entries = np.zeros(counts.n_blocks.shape)
-    for name, deliveries in counts.deliveries.items():
+    for name, needed in counts.entries.items():
         wire = resources.wires[name]
         if not isinstance(resources.network[wire.projection.source], Input):
-            entries += deliveries * (wire.entries * wire.n_signs / limits.output_axons.value)
+            entries += needed / limits.output_axons.value
     neurons = np.full(counts.n_blocks.shape, counts.n_neurons / limits.neurons.value)
     return np.stack([neurons, counts.bits / limits.synapse_memory_bits.value, entries])
 
@@ -495,13 +546,12 @@ class _Costs:
             found = counts[name]
             shares = np.tensordot(np.array(by_share), _shares(resources, found), 1)
             cost = np.asarray(by_blocks * found.n_blocks + shares, np.float64)
-            for wire_name, deliveries in found.deliveries.items():
-                wire = resources.wires[wire_name]
-                source = wire.projection.source
+            for wire_name, needed in found.entries.items():
+                source = resources.wires[wire_name].projection.source
                 if source not in steps or (source in spent and not shared):
                     continue  # an input, a recurrent source, or one that counts already
                 spent.add(source)
-                at_least = np.ceil(deliveries * (wire.entries * wire.n_signs) / limit - 1e-9)
+                at_least = np.ceil(needed / limit - 1e-9)
                 sizes, least = steps[source]
                 at = np.searchsorted(sizes, at_least)
                 extra = least[np.minimum(at, len(least) - 1)]
@@ -733,7 +783,7 @@ class _Estimate:
             name: [
                 (
                     resources.wires[wire].projection.source,
-                    resources.wires[wire].entries * resources.wires[wire].n_signs,
+                    counts[name].entries[wire],
                     deliveries,
                 )
                 for wire, deliveries in counts[name].deliveries.items()
@@ -754,11 +804,10 @@ class _Estimate:
             while found.n_blocks[i, j, k] < least and i + 1 < len(found.choices[0]):
                 i += 1
             n = int(found.n_blocks[i, j, k])
-            for source, each, deliveries in self.wires[name]:
-                sent = float(deliveries[i, j, k])
-                total += sent
+            for source, needed, deliveries in self.wires[name]:
+                total += float(deliveries[i, j, k])
                 if source in entries:
-                    entries[source] += sent * each
+                    entries[source] += float(needed[i, j, k])
             need = (
                 found.n_neurons / n,
                 float(found.axons[i, j, k]) / n,
@@ -960,27 +1009,45 @@ def _add_window_entries(
 ) -> None:
     form = wire.form
     assert isinstance(form, WindowForm)
-    per_block = wire.entries * wire.n_signs
-    plain: dict[int, NDArray[np.int64]] = {}  # by channel parts: those that meet with every tap
+    each = np.int64(wire.n_signs)
+    full_in: dict[int, NDArray[np.int64]] = {}  # by channel parts: those that meet with every tap
     rest: dict[int, list[tuple[NDArray[np.int64], NDArray[np.int64]]]] = {}
+    alike = not resources.grouped(grid.population)
+    uneven: list[list[Block]] = []
     for _, rows, columns, cuts in grid.cells(form.target):
-        if cuts not in plain:
-            plain[cuts] = np.zeros(form.source[0], np.int64)
+        parts = parts_of(form.target[0], cuts)
+        plain = resources.plain_pixels(wire, parts[0], rows, columns)
+        if not alike and any(
+            resources.plain_pixels(wire, part, rows, columns) is not plain for part in parts[1:]
+        ):
+            uneven += [
+                [Block(population=grid.population, channels=part, rows=rows, columns=columns,
+                       core=UNPLACED)]
+                for part in parts
+            ]  # fmt: skip
+            continue
+        if cuts not in full_in:
+            full_in[cuts] = np.zeros(form.source[0], np.int64)
             rest[cuts] = []
-            for part in parts_of(form.target[0], cuts):
+            for part in parts:
                 c0, c1 = group_channels(form, part)
                 taps, every = resources.taps(wire, part)
                 full = np.full(c1 - c0, True) if every else (taps > 0).all(axis=(1, 2))
-                plain[cuts][c0:c1] += full
+                full_in[cuts][c0:c1] += full
                 if not every:
                     others = np.flatnonzero(~full)
                     rest[cuts].append((c0 + others, taps[others]))
         y, x = resources.signatures(wire, 0, rows), resources.signatures(wire, 1, columns)
         (y0, y1), (x0, x1) = (source_range(form, a, r) for a, r in ((0, rows), (1, columns)))
-        meets = np.multiply.outer(y.any(axis=1) * per_block, x.any(axis=1))
-        total[:, y0:y1, x0:x1] += plain[cuts][:, None, None] * meets
+        entries = np.full((y1 - y0, x1 - x0), wire.entries * each)
+        if plain is not None:
+            entries[plain.mask] = each
+        meets = np.outer(y.any(axis=1), x.any(axis=1)) * entries
+        total[:, y0:y1, x0:x1] += full_in[cuts][:, None, None] * meets
         for channels, taps in rest[cuts]:
-            total[channels, y0:y1, x0:x1] += per_block * reach_mask(taps, y, x)
+            total[channels, y0:y1, x0:x1] += entries * reach_mask(taps, y, x)
+    if uneven:
+        total += resources.output_entries(wire.projection.source, uneven, targets={grid.population})
 
 
 def _best_grid(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import product
 
 import numpy as np
 import pytest
@@ -225,18 +226,21 @@ def test_complaint_axon_slots_are_counted_before_upload():
         ),
     )
     mapping = fewest_cores(network, load_chip("loihi1"))
-    reached = 0
-    for y in range(12):
-        for x in range(12):
-            near = {
-                block.core
-                for block in mapping.blocks_in("b")
-                if block.rows[0] - 1 <= y <= block.rows[1]
-                and block.columns[0] - 1 <= x <= block.columns[1]
-            }
-            reached += len(near)
-    assert mapping.usage[:, 2].sum() == 16 * reached * 2 * 2  # two signs, two slots each
-    assert mapping.usage[:, 2].max() <= 4096
+    # pixels of the source at each core: is what meets the blocks there another pixel's as well?
+    alone: dict[tuple[int, int, int], list[bool]] = {}
+    for block in mapping.blocks_in("b"):
+        taps = []
+        for first, end in (block.rows, block.columns):
+            near = range(max(first - 1, 0), min(end + 1, 12))
+            taps.append({at: {i for i in (0, 1, 2) if first <= at + 1 - i < end} for at in near})
+        for y, x in product(*taps):
+            single = [
+                list(t.values()).count(t[at]) == 1 for t, at in zip(taps, (y, x), strict=True)
+            ]
+            alone.setdefault((block.core, y, x), []).append(all(single))
+    slots = sum(1 if all(a) else 2 for a in alone.values())
+    assert any(all(a) for a in alone.values())
+    assert mapping.usage[:, 2].sum() == 16 * slots * 2  # two signs
 
 
 def test_complaint_a_layer_over_1024_neurons_needs_no_hint():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -192,14 +194,49 @@ def brute_taps(form, block):
     return found
 
 
+def brute_plain(network, chip, block):
+    """Pixels of each projection into a block whose channels have plain axons, pixel by pixel."""
+    limits = chip.limits
+    left = limits.input_axons.value
+    unshared = []
+    for q in network.into(block.population):
+        signs = len(brute_signs(network, chip, q.source))
+        source = network[q.source]
+        c, h, w = chw(source.shape)
+        form = lowered(network, q)
+        if isinstance(form, WindowForm):
+            taps = brute_taps(form, block)
+            same = Counter(frozenset(t) for t in taps.values())
+            single = [at for at, t in taps.items() if same[frozenset(t)] == 1]
+            group_out, group_in = form.target[0] // form.groups, c // form.groups
+            channels = len({ch // group_out for ch in range(*block.channels)}) * group_in
+        else:
+            taps = single = range(h * w)
+            channels = c
+        if limits.population_axons.value and len(source.shape) > 1:
+            left -= len(taps) * signs
+            if limits.population_axon_entries.value > 1 and not isinstance(source, Input):
+                unshared.append((q.name, sorted(single), (channels - 1) * signs))
+        else:
+            left -= len(taps) * channels * signs
+    found = {}
+    for name, single, more in unshared:
+        n = 0
+        while n < len(single) and (more == 0 or left >= more):
+            n, left = n + 1, left - more
+        found[name] = set(single[:n])
+    return found
+
+
 def brute_usage(network, chip, mapping):
     """Resources of every core, from explicit synapse lists."""
     limits = chip.limits
     lists = {q.name: synapses(lowered(network, q)) for q in network.projections}
     usage = {core: [0, 0, 0, 0] for core in mapping.cores}
-    axons = {core: set() for core in mapping.cores}
-    reach = {p.name: [{} for _ in range(p.n_neurons)] for p in network}
+    # by core and source neuron: whether its axon is plain, for each projection and block it reaches
+    reach = {core: {} for core in mapping.cores}
     for block in mapping.blocks:
+        plain = brute_plain(network, chip, block)
         usage[block.core][0] += block.n_neurons
         mine = block.neurons(network[block.population].shape)
         for q in network.into(block.population):
@@ -211,10 +248,8 @@ def brute_usage(network, chip, mapping):
             pre, post, _ = lists[q.name]
             pre = pre[np.isin(post, mine)]
             for n in np.unique(pre).tolist():
-                entries = limits.population_axon_entries.value if pixel else 1
-                reach[q.source][n][block.core] = entries * len(signs)
-                for i in range(len(signs)):
-                    axons[block.core].add((q.source, i, pixel, n % (h * w) if pixel else n))
+                alone = not pixel or n % (h * w) in plain.get(q.name, ())
+                reach[block.core].setdefault((q.source, n), []).append(alone)
             form = lowered(network, q)
             if pixel and isinstance(form, WindowForm):
                 by_taps = {}
@@ -244,14 +279,18 @@ def brute_usage(network, chip, mapping):
                 sparse += sum(brute_list_bits(limits, int(n), width + index) for n in lengths)
                 bits_dense += len(lengths) * brute_list_bits(limits, block.n_neurons, width)
             usage[block.core][3] += min(sparse, bits_dense)
-    for core, found in axons.items():
-        usage[core][1] = len(found)
-    for p in network:
-        if isinstance(p, Input):
-            continue
-        home = mapping.core_of(network, p.name)
-        for n, targets in enumerate(reach[p.name]):
-            usage[int(home[n])][2] += sum(targets.values())
+    home = {p.name: mapping.core_of(network, p.name) for p in network if p.kind != "input"}
+    for core, found in reach.items():
+        axons = set()
+        for (name, n), alone in found.items():
+            _, h, w = chw(network[name].shape)
+            signs = len(brute_signs(network, chip, name))
+            axon = ("neuron", name, n) if all(alone) else ("pixel", name, n % (h * w))
+            axons |= {(*axon, i) for i in range(signs)}
+            if name in home:
+                entries = 1 if all(alone) else limits.population_axon_entries.value
+                usage[int(home[name][n])][2] += entries * signs
+        usage[core][1] = len(axons)
     return np.array([usage[core] for core in mapping.cores])
 
 
