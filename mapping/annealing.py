@@ -25,12 +25,12 @@ def _random(state):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def fill_slopes(  # type: ignore[no-untyped-def]
-    start, other, messages, members_start, members, io, x, y, io_x, io_y, at, width, height
+    start, other, messages, members_start, members, io, x, y, io_x, io_y, where, width, height
 ):
     """Slopes of each class's cost, ``(classes, width + height)`` float64.
 
     Entry ``c`` is the cost of column ``c + 1`` minus that of column ``c``; rows follow from entry
-    ``width`` on. Parameters as in `anneal`.
+    ``width`` on. Parameters as in `anneal`; ``where`` is the slot of each bundle.
     """
     n_classes = len(start) - 1
     slope = np.zeros((n_classes, width + height))
@@ -38,8 +38,8 @@ def fill_slopes(  # type: ignore[no-untyped-def]
     columns, rows = np.zeros((n_classes, width)), np.zeros((n_classes, height))
     for g in range(n_classes):
         for k in range(members_start[g], members_start[g + 1]):
-            columns[g, x[at[members[k]]]] += 1.0
-            rows[g, y[at[members[k]]]] += 1.0
+            columns[g, x[where[members[k]]]] += 1.0
+            rows[g, y[where[members[k]]]] += 1.0
     total = np.zeros(width + height)
     for g in range(n_classes):
         total[:] = 0.0
@@ -108,6 +108,49 @@ def _between(start, other, messages, g, h):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
+def _has_room(core, leaves, enters, need, room, sources, first, held):  # type: ignore[no-untyped-def]
+    """Whether a core can take a bundle in place of one of its own (-1: none).
+
+    It needs the room, and no other bundle of the core may hear a population that it hears: they
+    would share axons and messages.
+    """
+    for r in range(need.shape[1]):
+        left = room[core, r] - need[enters, r]
+        if leaves >= 0:
+            left += need[leaves, r]
+        if left < 0:
+            return False
+    for e in range(first[core], first[core + 1]):
+        if held[e] >= 0 and held[e] != leaves:
+            for w in range(sources.shape[1]):
+                if sources[enters, w] & sources[held[e], w]:
+                    return False
+    return True
+
+
+@numba.njit(cache=True, nogil=True)
+def _is_alone(item, core, first, held):  # type: ignore[no-untyped-def]
+    """Whether a core holds nothing but one bundle."""
+    others = 0
+    for e in range(first[core], first[core + 1]):
+        others += held[e] >= 0 and held[e] != item
+    return others == 0
+
+
+@numba.njit(cache=True, nogil=True)
+def _put(entry, item, core, need, room, held, spot, home, leaves):  # type: ignore[no-untyped-def]
+    """Put a bundle (-1: none) into an entry of a core, in place of what was there (-1: nothing)."""
+    held[entry] = item
+    if item >= 0:
+        spot[item], home[item] = entry, core
+    for r in range(need.shape[1]):
+        if item >= 0:
+            room[core, r] -= need[item, r]
+        if leaves >= 0:
+            room[core, r] += need[leaves, r]
+
+
+@numba.njit(cache=True, nogil=True)
 def anneal(  # type: ignore[no-untyped-def]
     start,
     other,
@@ -115,12 +158,23 @@ def anneal(  # type: ignore[no-untyped-def]
     group,
     partner_start,
     partner,
+    kind,
+    kind_start,
+    alike,
+    need,
+    sources,
     x,
     y,
     tiles,
     per_tile,
+    exchanges,
     at,
     holds,
+    home,
+    first,
+    held,
+    spot,
+    room,
     slope,
     state,
     done,
@@ -129,29 +183,44 @@ def anneal(  # type: ignore[no-untyped-def]
     hot,
     cold,
 ):
-    """Swap cores (or move one to a free slot) by simulated annealing, in place.
+    """Swap cores (or move one to a free slot), and bundles between cores, by simulated annealing.
+
+    Everything from ``at`` to ``state`` is changed in place.
 
     Parameters
     ----------
     start, other, messages
-        Partners of each class in compressed rows, ascending: class, and messages to and from each
-        of its members.
+        Partners of each class of bundles in compressed rows, ascending: class, and messages to and
+        from each of its members.
     group
-        Class of each core.
+        Class of each bundle.
     partner_start, partner
-        Partners of each core, likewise.
+        Partners of each bundle, likewise.
+    kind, kind_start, alike
+        Kind of each bundle, and the bundles of each kind: they need the same.
+    need, sources
+        ``(bundles, resources)`` int64 what each bundle takes of a core, and ``(bundles, words)``
+        uint64, bits of the populations that it hears.
     x, y
         Tile of each slot.
     tiles
         ``(rows, columns)``: first slot of each tile, -1: not in the region.
     per_tile
         Slots of a tile, consecutive.
+    exchanges
+        0: only cores are swapped; 1: bundles of a kind too; 2: any that have room.
     at, holds
-        Slot of each core, core in each slot (-1: none); changed.
+        Slot of each core, core in each slot (-1: none).
+    home
+        Core of each bundle.
+    first, held, spot
+        Bundles of each core, ``held[first[core]:first[core + 1]]`` (-1: none), and where each is.
+    room
+        ``(cores, resources)`` int64, what each core has left.
     slope
-        From `fill_slopes`; changed.
+        From `fill_slopes`.
     state
-        ``(1,)`` uint64, odd at first; changed.
+        ``(1,)`` uint64, odd at first.
     done, until, budget
         Work that is done, after which to return, and in all: the temperature follows it. About one
         unit a partner that is touched.
@@ -163,7 +232,7 @@ def anneal(  # type: ignore[no-untyped-def]
     int
         Work done so far.
     """
-    n = len(at)
+    n_cores, n_items = len(at), len(group)
     height, width = tiles.shape
     random = state[0]
     cooling = np.log(cold / hot)
@@ -177,53 +246,147 @@ def anneal(  # type: ignore[no-untyped-def]
         tries += 1
         done += 40
         random = _random(random)
-        core = np.int64(random % np.uint64(n))
+        one = exchanges > 0 and (random >> np.uint64(60)) % np.uint64(2) == 0  # of its bundles
+        item = np.int64(random % np.uint64(n_items))
+        if one:
+            core = home[item]
+        else:
+            core = np.int64(random % np.uint64(n_cores))
+            if held[first[core]] < 0:
+                continue
+            item = held[first[core]]
+            if first[core + 1] - first[core] > 1:
+                random = _random(random)
+                pick = np.int64(random % np.uint64(first[core + 1] - first[core]))
+                if held[first[core] + pick] >= 0:
+                    item = held[first[core] + pick]
         here = at[core]
         here_x, here_y = x[here], y[here]
-        near_x, near_y, span = here_x, here_y, reach
         random = _random(random)
-        first, last = partner_start[core], partner_start[core + 1]
-        if random % np.uint64(2) and last > first:  # near a partner, chosen at random
-            pick = first + np.int64((random >> np.uint64(8)) % np.uint64(last - first))
-            near = at[partner[pick]]
-            near_x, near_y, span = x[near], y[near], 1
-        random = _random(random)
-        side = np.uint64(2 * span + 1)
-        to_x = near_x + np.int64(random % side) - span
-        to_y = near_y + np.int64((random >> np.uint64(16)) % side) - span
-        if to_x < 0 or to_y < 0 or to_x >= width or to_y >= height or tiles[to_y, to_x] < 0:
-            continue
-        slot = tiles[to_y, to_x] + np.int64((random >> np.uint64(32)) % np.uint64(per_tile))
+        entry = -1
+        if one and (exchanges == 1 or (random >> np.uint64(60)) % np.uint64(2)):
+            k = kind[item]  # with any of its kind
+            several = kind_start[k + 1] - kind_start[k]
+            if several < 2:
+                continue
+            entry = spot[alike[kind_start[k] + np.int64(random % np.uint64(several))]]
+            rival = home[held[entry]]
+            slot = at[rival]
+            to_x, to_y = x[slot], y[slot]
+        else:
+            near_x, near_y, span = here_x, here_y, reach
+            begin, end = partner_start[item], partner_start[item + 1]
+            if random % np.uint64(2) and end > begin:  # near a partner, chosen at random
+                pick = begin + np.int64((random >> np.uint64(8)) % np.uint64(end - begin))
+                near = at[home[partner[pick]]]
+                near_x, near_y, span = x[near], y[near], 1
+            random = _random(random)
+            side = np.uint64(2 * span + 1)
+            to_x = near_x + np.int64(random % side) - span
+            to_y = near_y + np.int64((random >> np.uint64(16)) % side) - span
+            if to_x < 0 or to_y < 0 or to_x >= width or to_y >= height or tiles[to_y, to_x] < 0:
+                continue
+            slot = tiles[to_y, to_x] + np.int64((random >> np.uint64(32)) % np.uint64(per_tile))
+            rival = holds[slot]
+            if one:
+                if rival < 0:
+                    continue
+                several = first[rival + 1] - first[rival]
+                entry = first[rival] + np.int64((random >> np.uint64(44)) % np.uint64(several))
         if to_x == here_x and to_y == here_y:
             continue
-        g, rival = group[core], holds[slot]
-        h = group[rival] if rival >= 0 else -1
-        if h == g:
-            continue
-        change = _climb(slope[g], here_x, to_x)
-        change += _climb(slope[g], width + here_y, width + to_y)
-        if h >= 0:
-            change += _climb(slope[h], to_x, here_x)
-            change += _climb(slope[h], width + to_y, width + here_y)
-        if change > 40.0 * temperature:
-            continue
+        # what the bundles gain, each taking all others for staying where they are
+        change = 0.0
+        if one:
+            low, high, rival_low, rival_high = spot[item], spot[item] + 1, entry, entry + 1
+            g = group[item]
+            if held[entry] >= 0 and group[held[entry]] == g and kind[held[entry]] == kind[item]:
+                continue
+        else:
+            low, high = first[core], first[core + 1]
+            rival_low, rival_high = 0, 0
+            if rival >= 0:
+                rival_low, rival_high = first[rival], first[rival + 1]
+        for e in range(low, high):
+            if held[e] >= 0:
+                g = group[held[e]]
+                change += _climb(slope[g], here_x, to_x)
+                change += _climb(slope[g], width + here_y, width + to_y)
+        for e in range(rival_low, rival_high):
+            if held[e] >= 0:
+                g = group[held[e]]
+                change += _climb(slope[g], to_x, here_x)
+                change += _climb(slope[g], width + to_y, width + here_y)
+        apart = abs(to_x - here_x) + abs(to_y - here_y)
+        if high - low == 1 and rival_high - rival_low <= 1:
+            if change > 40.0 * temperature:  # the correction below is not negative
+                continue
+        else:  # bundles that stay together are counted apart
+            for e in range(low, high):
+                for f in range(e + 1, high):
+                    if held[e] >= 0 and held[f] >= 0:
+                        change -= (
+                            2.0
+                            * apart
+                            * _between(start, other, messages, group[held[e]], group[held[f]])
+                        )
+            for e in range(rival_low, rival_high):
+                for f in range(e + 1, rival_high):
+                    if held[e] >= 0 and held[f] >= 0:
+                        change -= (
+                            2.0
+                            * apart
+                            * _between(start, other, messages, group[held[e]], group[held[f]])
+                        )
+            if change > 40.0 * temperature:
+                continue
         random = _random(random)
         draw = (np.float64(random >> np.uint64(11)) + 1.0) / 9007199254740993.0
         limit = -temperature * np.log(draw)
         if change > limit:
             continue
-        if h >= 0:  # the slopes took the other one for staying where it is
-            apart = abs(to_x - here_x) + abs(to_y - here_y)
-            change += 2.0 * apart * _between(start, other, messages, g, h)
-            if change > limit:
-                continue
-        at[core] = slot
-        holds[slot] = core
-        holds[here] = rival
-        done += _moved(start, other, messages, g, here_x, here_y, to_x, to_y, width, slope)
-        if h >= 0:
-            at[rival] = here
-            done += _moved(start, other, messages, h, to_x, to_y, here_x, here_y, width, slope)
+        for e in range(low, high):  # and those that swap are as far apart as before
+            for f in range(rival_low, rival_high):
+                if held[e] >= 0 and held[f] >= 0:
+                    change += (
+                        2.0
+                        * apart
+                        * _between(start, other, messages, group[held[e]], group[held[f]])
+                    )
+        if change > limit:
+            continue
+        if one:
+            swapped = held[entry]
+            if swapped < 0 or kind[swapped] != kind[item]:
+                done += 20
+                if swapped < 0 and _is_alone(item, core, first, held):
+                    continue  # no core is left without bundles
+                if not _has_room(rival, swapped, item, need, room, sources, first, held):
+                    continue
+                if swapped >= 0 and not _has_room(
+                    core, item, swapped, need, room, sources, first, held
+                ):
+                    continue
+        for e in range(low, high):
+            if held[e] >= 0:
+                done += _moved(
+                    start, other, messages, group[held[e]], here_x, here_y, to_x, to_y, width, slope
+                )
+        for e in range(rival_low, rival_high):
+            if held[e] >= 0:
+                done += _moved(
+                    start, other, messages, group[held[e]], to_x, to_y, here_x, here_y, width, slope
+                )
+        if one:
+            swapped, mine = held[entry], spot[item]
+            _put(entry, item, rival, need, room, held, spot, home, swapped)
+            _put(mine, swapped, core, need, room, held, spot, home, item)
+        else:
+            at[core] = slot
+            holds[slot] = core
+            holds[here] = rival
+            if rival >= 0:
+                at[rival] = here
     state[0] = random
     return done
 

@@ -13,9 +13,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from pmsm_hw.errors import CapacityError, MappingError
 from pmsm_hw.mapping.assignment import RESOURCES, Block, Mapping
+from pmsm_hw.mapping.bundles import bundles_of
 from pmsm_hw.mapping.objectives import expected_rates, spread
 from pmsm_hw.mapping.packing import pack
-from pmsm_hw.mapping.placement import least_hops, links_of, mean_distance, place
+from pmsm_hw.mapping.placement import (
+    least_hops,
+    links_of,
+    mean_distance,
+    place,
+    place_bundles,
+)
 from pmsm_hw.mapping.resources import Resources
 from pmsm_hw.mapping.routing import link_loads
 from pmsm_hw.mapping.tiling import check_formats, cut_network
@@ -109,18 +116,25 @@ def map_network(
             progress=progress, deadline=deadline,
         )  # fmt: skip
     per_tile = chip.mesh.cores_per_tile.value
-    group = per_tile if len(cores) > _PLACED_ONE_BY_ONE else 1
-    between = core_traffic(resources, cores, rates, group=group)
-    places = place(
-        chip,
-        links_of(between, -(-len(cores) // group)),
-        per_tile=per_tile // group,
-        seed=seed,
-        progress=progress,
-        deadline=deadline,
-    )
-    if group > 1:  # groups have tiles: their cores fill them in order
-        places = (places[:, None] * per_tile + np.arange(per_tile)).reshape(-1)[: len(cores)]
+    if len(cores) > _PLACED_ONE_BY_ONE:  # groups have tiles: their cores fill them in order
+        between = core_traffic(resources, cores, rates, group=per_tile)
+        links = links_of(between, -(-len(cores) // per_tile))
+        tiles = place(chip, links, per_tile=1, seed=seed, progress=progress, deadline=deadline)
+        places = (tiles[:, None] * per_tile + np.arange(per_tile)).reshape(-1)[: len(cores)]
+    else:
+        bundles = bundles_of(resources, cores)
+        apart = core_traffic(resources, bundles.blocks, rates)
+        places, home = place_bundles(
+            chip,
+            links_of(apart, len(bundles.blocks)),
+            bundles,
+            any_kind=objective == "cores",
+            seed=seed,
+            progress=progress,
+            deadline=deadline,
+        )
+        cores = bundles.cores(home, [p.name for p in resources.placed])
+        between = apart.gathered(home)
     if progress is not None:
         progress("counting and checking every core")
     return build_mapping(

@@ -18,15 +18,18 @@ from numpy.typing import NDArray
 from pmsm_hw.mapping.traffic import IO, Traffic
 
 if TYPE_CHECKING:
+    from pmsm_hw.mapping.bundles import Bundles
     from pmsm_hw.mapping.chip import Chip
 
 __all__ = [
     "Links",
     "curve_order",
+    "gathered",
     "least_hops",
     "links_of",
     "mean_distance",
     "place",
+    "place_bundles",
     "region",
     "total_hops",
 ]
@@ -89,6 +92,24 @@ def links_of(traffic: Traffic, n_cores: int) -> Links:
         messages=messages.astype(np.float64),
         sent=sent.astype(np.float64),
         io=io.astype(np.float64),
+    )
+
+
+def gathered(links: Links, home: NDArray[np.int64], n_cores: int) -> Links:
+    """Traffic between cores from that between bundles, given the core of each bundle."""
+    a = home[np.repeat(np.arange(len(links.io)), np.diff(links.start))]
+    b = home[links.other]
+    apart = a != b
+    unique, inverse = np.unique(a[apart] * n_cores + b[apart], return_inverse=True)
+    inverse = inverse.reshape(-1)
+    start = np.zeros(n_cores + 1, np.int64)
+    np.cumsum(np.bincount(unique // n_cores, minlength=n_cores), out=start[1:])
+    return Links(
+        start=start,
+        other=unique % n_cores,
+        messages=np.bincount(inverse, links.messages[apart], minlength=len(unique)).astype(float),
+        sent=np.bincount(inverse, links.sent[apart], minlength=len(unique)).astype(np.float64),
+        io=np.bincount(home, links.io, minlength=n_cores).astype(np.float64),
     )
 
 
@@ -253,26 +274,73 @@ def place(
         ``(n_cores,)`` int64, places, all different: ``per_tile`` times the tile, plus the place
         within it; the chip's core numbers by default.
     """
-    n = len(links.io)
+    return place_bundles(
+        chip, links, None, per_tile=per_tile, seed=seed, effort=effort, progress=progress,
+        deadline=deadline,
+    )[0]  # fmt: skip
+
+
+def place_bundles(
+    chip: Chip,
+    links: Links,
+    bundles: Bundles | None,
+    *,
+    any_kind: bool = False,
+    per_tile: int | None = None,
+    seed: int = 0,
+    effort: float = 1.0,
+    progress: Callable[[str], None] | None = None,
+    deadline: Callable[[], bool] | None = None,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Find a place for each core, and a core for each bundle.
+
+    Parameters
+    ----------
+    chip, per_tile, seed, effort, progress, deadline
+        As in `place`.
+    links
+        Which bundle talks to which.
+    bundles
+        What may be exchanged; ``None``: every core is one bundle.
+    any_kind
+        Whether bundles may go wherever there is room. Otherwise those of a kind are exchanged.
+
+    Returns
+    -------
+    places
+        ``(n_cores,)`` int64, as in `place`.
+    home
+        ``(n_bundles,)`` int64, core of each bundle; no core is left without.
+    """
+    n_items = len(links.io)
+    home = np.arange(n_items) if bundles is None else bundles.home
+    n = int(home.max(initial=-1)) + 1
     per_tile = per_tile or chip.mesh.cores_per_tile.value
     slots = curve_order(chip, region(chip, n, per_tile), per_tile)
-    best = slots[:n].copy()
+    best = (slots[:n].copy(), home)
     if n < 2 or not (links.messages.any() or links.io.any()):
         return best
-    cost = total_hops(chip, links, best, per_tile)
+    between = links if bundles is None else gathered(links, home, n)
+
+    def cost_of(places: NDArray[np.int64], home: NDArray[np.int64]) -> float:
+        return total_hops(chip, links, places[home], per_tile)
+
+    cost = cost_of(*best)
     if progress is not None:
         progress("placing: drifting")
-    drifted = best
+    drifted = best[0]
     for _ in range(_DRIFTS):
         if deadline is not None and deadline():
             return best
-        drifted = _drift(chip, links, drifted, slots, per_tile)
-        new = total_hops(chip, links, drifted, per_tile)
+        drifted = _drift(chip, between, drifted, slots, per_tile)
+        new = cost_of(drifted, home)
         if new < cost:
-            best, cost = drifted, new
+            best, cost = (drifted, home), new
     start = best
     for attempt in range(_ATTEMPTS if n <= _SMALL and effort >= 1 else 1):
-        search = _Search(chip, links, slots, start, per_tile, seed + 1_000_003 * attempt)
+        search = _Search(
+            chip, links, slots, *start, per_tile, seed + 1_000_003 * attempt, bundles, any_kind
+        )
         budget = int(effort * min(_WORK_PER_CORE * n, max(_WORK, _WORK_PER_CORE_OF_MANY * n)))
         for part in range(1, _PARTS + 1):
             if deadline is not None and deadline():
@@ -280,16 +348,19 @@ def place(
             if progress is not None and attempt == 0:
                 progress(f"placing: annealing, part {part} of {_PARTS}")
             search.run(budget * part // _PARTS, budget)
-        found = search.places()
-        new = total_hops(chip, links, found, per_tile)
+        found = (search.places(), search.home)
+        new = cost_of(*found)
         if new < cost:
             best, cost = found, new
     if effort >= 1 and (deadline is None or not deadline()):
         if progress is not None:
             progress("placing: relieving the fullest links")
-        search = _Search(chip, links, slots, best, per_tile, seed)
+        places, home = best
+        if bundles is not None:
+            links = gathered(links, home, n)
+        search = _Search(chip, links, slots, places, np.arange(n), per_tile, seed)
         search.relieve(int(min(_RELIEF_PER_CORE * n, _RELIEF)), _RELIEF_SLACK * cost)
-        best = search.places()
+        best = (search.places(), home)
     return best
 
 
@@ -339,8 +410,9 @@ class _Search:
 
     Parameters
     ----------
-    chip, links, slots, start, per_tile, seed
-        As in `place`; ``slots`` are the places of the region, ``start`` those of the cores.
+    chip, links, slots, start, home, per_tile, seed, bundles, any_kind
+        As in `place_bundles`; ``slots`` are the places of the region, ``start`` those of the cores,
+        ``home`` the core of each bundle.
     """
 
     def __init__(
@@ -349,11 +421,14 @@ class _Search:
         links: Links,
         slots: NDArray[np.int64],
         start: NDArray[np.int64],
+        home: NDArray[np.int64],
         per_tile: int,
         seed: int,
+        bundles: Bundles | None = None,
+        any_kind: bool = False,
     ) -> None:
         self._chip, self._links = chip, links
-        fill_slopes, self._anneal, _ = _compiled()
+        n_items, n_cores = len(home), len(start)
         tile = slots // per_tile
         x, y = tile % chip.columns, tile // chip.columns
         tiles = np.full((int(y.max()) + 1, int(x.max()) + 1), -1, np.int64)
@@ -361,34 +436,64 @@ class _Search:
         index[slots] = np.arange(len(slots))
         first = slots % per_tile == 0
         tiles[y[first], x[first]] = index[slots[first]]
+        self._mesh = (x, y, tiles, per_tile)
         self.slots, self.at = slots, index[start]
         self.holds = np.full(len(slots), -1, np.int64)
-        self.holds[self.at] = np.arange(len(start))
-        group, rows, member_start, members = twins(links)
-        self._graph = (*rows, group, links.start, links.other, x, y, tiles, per_tile)
-        self._slope = fill_slopes(
-            *rows, member_start, members, links.io, x, y, *chip.mesh.io_position.value, self.at,
-            tiles.shape[1], tiles.shape[0],
-        )  # fmt: skip
+        self.holds[self.at] = np.arange(n_cores)
+        self.home = home.copy()
+        # bundles of each core, and an entry for one more where any may come
+        spare = np.full(n_cores if any_kind and bundles is not None else 0, -1, np.int64)
+        held = np.concatenate([np.arange(n_items), spare])
+        held = held[np.argsort(np.concatenate([home, np.arange(len(spare))]), kind="stable")]
+        self.first = np.zeros(n_cores + 1, np.int64)
+        counts = np.bincount(home, minlength=n_cores) + (1 if len(spare) else 0)
+        np.cumsum(counts, out=self.first[1:])
+        self.held, self.spot = held, np.empty(n_items, np.int64)
+        self.spot[held[held >= 0]] = np.flatnonzero(held >= 0)
+        if bundles is None:
+            kind, need = np.arange(n_items), np.zeros((n_items, 0), np.int64)
+            sources, self.room = np.zeros((n_items, 0), np.uint64), np.zeros((n_cores, 0), np.int64)
+            self._exchanges = 0
+        else:
+            kind, need, sources = bundles.kind, bundles.need, bundles.sources
+            self.room = np.tile(bundles.capacity, (n_cores, 1))
+            np.subtract.at(self.room, home, need)
+            self._exchanges = 2 if any_kind else int(n_items > n_cores)
+        kind_start = np.zeros(int(kind.max(initial=-1)) + 2, np.int64)
+        np.cumsum(np.bincount(kind), out=kind_start[1:])
+        self._kinds = (kind, kind_start, np.argsort(kind, kind="stable"), need, sources)
         self._state = np.array([(2 * seed + 1) * 0x9E3779B97F4A7C15 % 2**64], np.uint64)
         self._done = 0
-        self._mean = float(links.messages.sum() + links.io.sum()) / max(len(start), 1)
+        self._mean = float(links.messages.sum() + links.io.sum()) / max(n_cores, 1)
+        self._graph: tuple[Any, ...] | None = None
+
+    def _fill(self) -> tuple[Any, ...]:
+        """Classes of bundles, and what a step costs each: for `run` alone."""
+        links, (x, y, tiles, _) = self._links, self._mesh
+        group, rows, member_start, members = twins(links)
+        self._slope = _compiled()[0](
+            *rows, member_start, members, links.io, x, y, *self._chip.mesh.io_position.value,
+            self.at[self.home], tiles.shape[1], tiles.shape[0],
+        )  # fmt: skip
+        return (*rows, group, links.start, links.other, *self._kinds, *self._mesh, self._exchanges)
 
     def run(self, until: int, budget: int) -> None:
         """Go on until so much work is done, of so much in all."""
-        self._done = self._anneal(
-            *self._graph, self.at, self.holds, self._slope, self._state, self._done, until, budget,
-            _HOT * self._mean, _COLD * self._mean,
+        if self._graph is None:
+            self._graph = self._fill()
+        self._done = _compiled()[1](
+            *self._graph, self.at, self.holds, self.home, self.first, self.held, self.spot,
+            self.room, self._slope, self._state, self._done, until, budget, _HOT * self._mean,
+            _COLD * self._mean,
         )  # fmt: skip
 
     def relieve(self, budget: int, slack: float) -> None:
         """Take messages off the fullest links, for so much work and at most so many more hops."""
         links = self._links
         io = self._chip.mesh.io_position.value
-        relieve = _compiled()[2]
-        relieve(
+        _compiled()[2](
             links.start, links.other, links.sent, links.messages, links.io,
-            *self._graph[-4:], *io, self.at, self.holds, self._state, budget, slack,
+            *self._mesh, *io, self.at, self.holds, self._state, budget, slack,
         )  # fmt: skip
 
     def places(self) -> NDArray[np.int64]:

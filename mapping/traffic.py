@@ -56,6 +56,34 @@ class Traffic:
     inter_core: float = 0.0
     inputs: float = 0.0
 
+    def gathered(self, home: NDArray[np.int64]) -> Traffic:
+        """The same messages between cores, where this is traffic between bundles of blocks.
+
+        Parameters
+        ----------
+        home
+            ``(n_bundles,)`` int64: core of each.
+        """
+        n_cores = int(home.max(initial=-1)) + 1
+        n_depths = int(self.depth.max(initial=0)) + 1
+        source = np.where(self.source == IO, n_cores, home[self.source])
+        target = home[self.target]
+        key = (target * (n_cores + 1) + source) * n_depths + self.depth
+        unique, inverse = np.unique(key, return_inverse=True)
+        pair, depth = unique // n_depths, unique % n_depths
+        target, source = pair // (n_cores + 1), pair % (n_cores + 1)
+        messages = np.bincount(inverse.reshape(-1), self.messages, minlength=len(unique))
+        leave = (source != n_cores) & (source != target)
+        return Traffic(
+            source=np.where(source == n_cores, IO, source),
+            target=target,
+            depth=depth,
+            messages=messages.astype(np.float64),
+            deliveries=self.deliveries,
+            inter_core=float(messages[leave].sum()),
+            inputs=self.inputs,
+        )
+
 
 def rates_of(
     network: Network, traffic: MappingType[str, ArrayLike] | None

@@ -22,7 +22,14 @@ from pmsm_hw import (
 )
 from pmsm_hw.errors import CapacityError, MappingError
 from pmsm_hw.mapping import RESOURCES, Mapping, fan_out, load_chip, map_network, xy_route
+from pmsm_hw.mapping.bundles import bundles_of
 from pmsm_hw.mapping.chip import parse_chip
+from pmsm_hw.mapping.mapper import count_usage
+from pmsm_hw.mapping.packing import pack
+from pmsm_hw.mapping.placement import links_of, place_bundles
+from pmsm_hw.mapping.resources import Resources
+from pmsm_hw.mapping.tiling import cut_network
+from pmsm_hw.mapping.traffic import core_traffic, rates_of
 from pmsm_hw.operators import WindowForm, chw, lowered, synapses
 
 
@@ -350,6 +357,44 @@ def test_random_networks_on_random_chips(network, chip, objective):
     mapping.check(network)
     assert Mapping.from_dict(mapping.to_dict()) == mapping
     assert map_network(network, chip, objective=objective) == mapping
+
+
+@given(networks(), chips(), st.booleans())
+def test_bundles_add_up_on_whichever_cores_they_are(network, chip, any_kind):
+    try:
+        resources = Resources(network, chip)
+        cut = cut_network(resources, objective="cores")
+    except CapacityError:
+        return
+    cores = pack(resources, cut.blocks, cut.entries)
+    chip = chip.on_board(-(-len(cores) // (chip.n_cores // chip.n_chips)))
+    bundles = bundles_of(resources, cores)
+    traffic = core_traffic(resources, bundles.blocks, rates_of(network, None))
+    links = links_of(traffic, len(bundles.blocks))
+    _, home = place_bundles(chip, links, bundles, any_kind=any_kind, effort=0.02)
+    if not any_kind:
+        assert [sorted(bundles.kind[bundles.home == c].tolist()) for c in range(len(cores))] == [
+            sorted(bundles.kind[home == c].tolist()) for c in range(len(cores))
+        ]
+    for where in (bundles.home, home):
+        found = bundles.cores(where, [p.name for p in resources.placed])
+        assert len(found) == len(cores)
+        assert all(found)
+        if where is bundles.home:
+            assert found == cores
+        usage = np.zeros((len(cores), 4), np.int64)
+        np.add.at(usage, where, bundles.need[:, :4])
+        assert np.array_equal(count_usage(resources, found), usage)
+        assert (usage <= bundles.capacity[:4]).all()
+        direct = core_traffic(resources, found, rates_of(network, None))
+        summed = traffic.gathered(where)
+        for one, other in ((direct, summed), (summed, direct)):
+            mine = list(zip(one.source, one.target, one.depth, one.messages, strict=True))
+            theirs = list(zip(other.source, other.target, other.depth, other.messages, strict=True))
+            assert sorted(mine) == sorted(theirs)
+        assert direct.deliveries == summed.deliveries
+        assert direct.inter_core == summed.inter_core
+        assert direct.inputs == summed.inputs
 
 
 @settings(max_examples=30)

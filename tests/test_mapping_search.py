@@ -10,6 +10,7 @@ import pytest
 from pmsm_hw import Conv2d, Dense, Input, Network, PolarityMultiSpike, Readout, reference
 from pmsm_hw.errors import MappingError
 from pmsm_hw.mapping import load_chip, map_network, measured_traffic, xy_route
+from pmsm_hw.mapping.bundles import Bundles
 from pmsm_hw.mapping.mapper import measure
 from pmsm_hw.mapping.placement import (
     _Search,
@@ -18,6 +19,7 @@ from pmsm_hw.mapping.placement import (
     least_hops,
     links_of,
     place,
+    place_bundles,
     region,
     total_hops,
     twins,
@@ -308,11 +310,12 @@ def test_slopes_stay_right_and_twins_are_found():
     traffic = random_traffic(n, 3)
     links = links_of(traffic, n)
     slots = curve_order(chip, region(chip, n))
-    search = _Search(chip, links, slots, slots[:n], 4, 7)
+    search = _Search(chip, links, slots, slots[:n], np.arange(n), 4, 7)
     search.run(2_000_000, 2_000_000)
     assert not np.array_equal(search.places(), slots[:n])
-    again = _Search(chip, links, slots, search.places(), 4, 7)
-    width = search._graph[-2].shape[1]
+    again = _Search(chip, links, slots, search.places(), np.arange(n), 4, 7)
+    again.run(0, 1)
+    width = search._mesh[2].shape[1]
     assert np.allclose(search._slope[:, : width - 1], again._slope[:, : width - 1])
     assert np.allclose(search._slope[:, width:-1], again._slope[:, width:-1])
     held = np.flatnonzero(search.holds >= 0)
@@ -328,6 +331,42 @@ def test_slopes_stay_right_and_twins_are_found():
     assert messages.tolist() == [2.0, 2.0]
     assert member_start.tolist() == [0, 1, 4]
     assert members.tolist() == [0, 1, 2, 3]
+
+
+def test_exchanged_bundles_find_their_partners():
+    """Pairs that talk to each other only, on cores of two that were filled at random."""
+    chip, n_cores, n = load_chip("loihi1"), 64, 128
+    order = np.random.default_rng(4).permutation(n)
+    pairs = Traffic(
+        source=order[: n // 2], target=order[n // 2 :], depth=np.ones(n // 2, np.int64),
+        messages=np.ones(n // 2),
+    )  # fmt: skip
+    links = links_of(pairs, n)
+    one = np.ones(n, np.int64)
+
+    def bundles(kind, need, capacity, sources):
+        return Bundles(
+            blocks=[[] for _ in range(n)], home=np.arange(n) // 2, kind=kind,
+            need=need[:, None], capacity=np.array([capacity]), sources=sources[:, None],
+        )  # fmt: skip
+
+    def hops(*arguments, **options):
+        places, home = place_bundles(chip, links, bundles(*arguments), **options)
+        assert (np.bincount(home, arguments[1], minlength=n_cores) <= arguments[2]).all()
+        return total_hops(chip, links, places[home])
+
+    nothing = np.zeros(n, np.uint64)
+    assert hops(one * 0, one, 2, nothing) == 0
+    assert hops(np.arange(n), one, 2, nothing, any_kind=True) == 0
+    apart = hops(np.arange(n), one, 2, nothing)  # nothing may be exchanged: cores have two partners
+    assert apart > 10
+    # partners hear the same: they must not share a core, but may share a tile
+    heard = np.empty(n, np.uint64)
+    heard[order[: n // 2]] = heard[order[n // 2 :]] = 1 << np.arange(n // 2, dtype=np.uint64)
+    assert hops(np.arange(n), one, 2, heard, any_kind=True) <= 8
+    # large and small ones: those that fit
+    need = np.where(np.arange(n) % 2, 3, 1)
+    assert hops(np.arange(n), need, 4, nothing, any_kind=True) <= 8
 
 
 def test_hops_at_random_and_at_least(network):

@@ -1,0 +1,157 @@
+"""Blocks of a core that belong together: what else may move to another core.
+
+Populations of a core that hear the same source share axons and messages, and stay together: they
+are a bundle. Between bundles nothing is shared, so that what cores need, output axons and messages
+included, is the sum of what their bundles need, whichever cores these are on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pmsm_hw.network import PolarityMultiSpike
+
+if TYPE_CHECKING:
+    from pmsm_hw.mapping.assignment import Block
+    from pmsm_hw.mapping.resources import Resources
+
+__all__ = ["Bundles", "bundles_of"]
+
+_ENDLESS = 2**62
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundles:
+    """Bundles, their cores, and what an exchange has to respect.
+
+    Parameters
+    ----------
+    blocks
+        Of each bundle.
+    home
+        ``(n,)`` int64, core of each.
+    kind
+        ``(n,)`` int64: bundles of a kind hold the same populations, and need the same of a core.
+    need
+        ``(n, 7)`` int64: `RESOURCES`, thresholds, populations and synapse formats.
+    capacity
+        ``(7,)`` int64, of a core.
+    sources
+        ``(n, words)`` uint64: bits of the populations that a bundle hears.
+    """
+
+    blocks: list[list[Block]]
+    home: NDArray[np.int64]
+    kind: NDArray[np.int64]
+    need: NDArray[np.int64]
+    capacity: NDArray[np.int64]
+    sources: NDArray[np.uint64]
+
+    def cores(self, home: NDArray[np.int64], order: Sequence[str]) -> list[list[Block]]:
+        """Blocks of each core with bundles at these homes, cores and populations in order.
+
+        Parameters
+        ----------
+        home
+            As ``self.home``.
+        order
+            Names of the populations.
+        """
+        rank = {name: i for i, name in enumerate(order)}
+        found: list[list[Block]] = [[] for _ in range(int(home.max(initial=-1)) + 1)]
+        for blocks, core in zip(self.blocks, home.tolist(), strict=True):
+            found[core] += blocks
+        return [sorted(blocks, key=lambda b: rank[b.population]) for blocks in found]
+
+
+def bundles_of(resources: Resources, cores: Sequence[Sequence[Block]]) -> Bundles:
+    """Take cores apart into bundles.
+
+    Parameters
+    ----------
+    resources
+        Of network and chip.
+    cores
+        Blocks of each core.
+    """
+    from pmsm_hw.mapping.mapper import capacity, count_usage
+
+    network, limits = resources.network, resources.chip.limits
+    index = {p.name: i for i, p in enumerate(network)}
+    hears: dict[str, int] = {
+        p.name: sum({1 << index[w.projection.source] for w in resources.into(p.name)})
+        for p in resources.placed
+    }
+    blocks: list[list[Block]] = []
+    home: list[int] = []
+    heard: list[int] = []
+    for core, found in enumerate(cores):
+        parts: list[tuple[int, list[Block]]] = []
+        for block in found:
+            mask, mine = hears[block.population], [block]
+            apart = []
+            for other, others in parts:
+                if other & mask or (others[0].population == block.population):
+                    mask, mine = mask | other, others + mine
+                else:
+                    apart.append((other, others))
+            parts = [*apart, (mask, mine)]
+        order = {id(block): i for i, block in enumerate(found)}
+        for mask, mine in sorted(parts, key=lambda part: min(order[id(b)] for b in part[1])):
+            blocks.append(sorted(mine, key=lambda b: order[id(b)]))
+            home.append(core)
+            heard.append(mask)
+    thresholds = [_thresholds(resources, mine) for mine in blocks]
+    populations = [tuple(dict.fromkeys(b.population for b in mine)) for mine in blocks]
+    need = np.concatenate(
+        [
+            count_usage(resources, blocks),
+            [
+                (len(theta), len(names), resources.formats(mine))
+                for theta, names, mine in zip(thresholds, populations, blocks, strict=True)
+            ],
+        ],
+        axis=1,
+    )
+    kinds: dict[object, int] = {}
+    kind = [
+        kinds.setdefault((names, theta, *row), len(kinds))
+        for names, theta, row in zip(populations, thresholds, need.tolist(), strict=True)
+    ]
+    most = [
+        _ENDLESS if limit is None else limit.value
+        for limit in (
+            limits.threshold_configurations,
+            limits.neuron_configurations,
+            limits.synapse_configurations,
+        )
+    ]
+    words = -(-len(index) // 64)
+    return Bundles(
+        blocks=blocks,
+        home=np.array(home, np.int64),
+        kind=np.array(kind, np.int64),
+        need=need.astype(np.int64),
+        capacity=np.array([*capacity(resources.chip), *most], np.int64),
+        sources=np.array(
+            [[mask >> 64 * w & 2**64 - 1 for w in range(words)] for mask in heard], np.uint64
+        ).reshape(-1, words),
+    )
+
+
+def _thresholds(resources: Resources, blocks: Sequence[Block]) -> frozenset[int]:
+    from pmsm_hw.mapping.resources import theta_of
+
+    if resources.chip.limits.threshold_configurations is None:
+        return frozenset()
+    values: set[int] = set()
+    for block in blocks:
+        population = resources.network[block.population]
+        if isinstance(population, PolarityMultiSpike):
+            values.update(np.unique(theta_of(population, block)).tolist())
+    return frozenset(values)
