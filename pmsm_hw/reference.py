@@ -788,7 +788,7 @@ _BLOCK_UPDATES = 1 << 20
 
 
 _KEPT_WEIGHTS = 1 << 26
-"""Most weights of a network whose prepared form (4 or 8 bytes each) is kept with it."""
+"""Most weights of a network whose prepared form (4 to 16 bytes each) is kept with it."""
 
 
 def _layers(network: Network, large: bool, workers: Workers) -> dict[str, _Layer]:
