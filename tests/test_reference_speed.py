@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from random_networks import random_network, random_units
 
-from pmsm_hw import operators, reference, workers
+from pmsm_hw import kernels, operators, reference, workers
 from pmsm_hw.datasets import load_digits
 from pmsm_hw.errors import InputError
 from pmsm_hw.network import (
@@ -148,6 +148,55 @@ def test_division_in_float32_at_every_multiple_of_some_thresholds():
             u = u[(u >= STATE_MIN) & (u <= STATE_MAX)]
             quotient = np.floor(u.astype(np.float32) / np.float32(theta))
             np.testing.assert_array_equal(quotient.astype(np.int64), u // theta)
+
+
+def updated(u, theta, dtype, rule, levels=(1 << 23, 1 << 23), k_type=np.int32):
+    """Spikes, states and activity of one compiled step whose ``u`` are given."""
+    n = len(u)
+    drive = u.astype(dtype).reshape(1, 1, 1, n)
+    v, zeros = np.full((1, 1, n), np.nan, dtype), np.zeros((1, n), dtype)
+    k, active = np.zeros((1, 1, 1, n), k_type), np.zeros((1, 1, 1, n), np.bool_)
+    theta = np.broadcast_to(np.asarray(theta, dtype), (1, n)).copy()
+    low, high = (dtype(level) for level in levels)
+    saturated = kernels.advance(
+        drive, v, np.zeros((0, 0, 0), dtype), theta, zeros, zeros, low, high,
+        reference._RULES[rule], False, 0, k, active,
+    )  # fmt: skip
+    assert saturated == 0
+    return k.reshape(n), v.reshape(n), active.reshape(n)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_compiled_update_at_every_multiple_of_some_thresholds(dtype):
+    """It multiplies by the inverse of theta: never off by one, at both ends of the state too."""
+    for theta in (1, 2, 3, 7, 49, 641, 4095, 65537, 5_592_405, STATE_MAX - 1, STATE_MAX):
+        multiple = np.arange(STATE_MIN // theta, STATE_MAX // theta + 1, dtype=np.int64) * theta
+        for offset in (-1, 0, 1):
+            u = multiple + offset
+            u = u[(u >= STATE_MIN) & (u <= STATE_MAX)]
+            k, v, active = updated(u, theta, dtype, "carry")
+            np.testing.assert_array_equal(k, u // theta)
+            np.testing.assert_array_equal(v, u % theta)
+            np.testing.assert_array_equal(active, u != 0)
+
+
+@given(
+    seed=st.integers(0, 2**32),
+    n=st.integers(1, 70),
+    levels=st.tuples(st.integers(0, 100), st.integers(1, 100)),
+    dtype=st.sampled_from([np.float32, np.float64]),
+    rule=st.sampled_from(["carry", "reset"]),
+    k_type=st.sampled_from([np.int8, np.int16, np.int32, np.int64]),
+)
+def test_compiled_update_of_any_length_and_type(seed, n, levels, dtype, rule, k_type):
+    rng = np.random.default_rng(seed)
+    theta = rng.integers(1, 1 << rng.integers(1, 24), n)
+    u = np.clip(rng.integers(-120, 120, n) * theta + rng.integers(-1, 2, n), STATE_MIN, STATE_MAX)
+    k, v, active = updated(u, theta, dtype, rule, levels, k_type)
+    expected = np.clip(u // theta, -levels[0], levels[1])
+    np.testing.assert_array_equal(k, expected)
+    np.testing.assert_array_equal(v, 0 if rule == "reset" else u - expected * theta)
+    np.testing.assert_array_equal(active, (u != 0) | (expected != 0))
 
 
 @pytest.mark.parametrize(
