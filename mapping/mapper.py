@@ -234,6 +234,10 @@ def count_usage(resources: Resources, cores: Sequence[Sequence[Block]]) -> NDArr
         targets = dict.fromkeys(w.projection.target for w in resources.out_of(p.name))
         reached = {id(blocks): blocks for name in targets for blocks in holding.get(name, ())}
         entries[p.name] = resources.output_entries(p.name, reached.values())
+    sent: dict[int, int] = {}  # by block
+    for p in resources.placed:
+        mine = [b for blocks in holding.get(p.name, ()) for b in blocks if b.population == p.name]
+        sent.update(zip(map(id, mine), _sums_in(entries[p.name], mine).tolist(), strict=True))
     alone: dict[tuple[object, ...], tuple[int, int]] = {}  # axons and memory of one block
 
     def needs(block: Block) -> tuple[int, int]:
@@ -253,13 +257,30 @@ def count_usage(resources: Resources, cores: Sequence[Sequence[Block]]) -> NDArr
             (
                 sum(b.n_neurons for b in blocks),
                 axons(blocks),
-                sum(int(entries[b.population][b.slices()].sum()) for b in blocks),
+                sum(sent[id(b)] for b in blocks),
                 sum(needs(b)[1] for b in blocks),
             )
             for blocks in cores
         ],
         np.int64,
     ).reshape(-1, len(RESOURCES))
+
+
+def _sums_in(values: NDArray[np.int64], blocks: Sequence[Block]) -> NDArray[np.int64]:
+    """Sum of the values of each block's neurons, ``(n_blocks,)`` int64."""
+    below = np.zeros(tuple(n + 1 for n in values.shape), np.int64)  # up to each corner
+    inner = below[1:, 1:, 1:]
+    np.cumsum(values, axis=0, out=inner)
+    for axis in (1, 2):
+        np.cumsum(inner, axis=axis, out=inner)
+    at = np.array([(*b.channels, *b.rows, *b.columns) for b in blocks], np.int64).reshape(-1, 6)
+    total = np.zeros(len(at), np.int64)
+    for c in (0, 1):
+        for y in (0, 1):
+            for x in (0, 1):
+                sign = (-1) ** (c + y + x + 1)
+                total += sign * below[at[:, c], at[:, 2 + y], at[:, 4 + x]]
+    return total
 
 
 def measure(

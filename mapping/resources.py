@@ -40,7 +40,6 @@ from pmsm_hw.mapping.connectivity import (
     fan_out_box,
     group_channels,
     source_range,
-    tap_counts,
 )
 from pmsm_hw.network import Input, PolarityMultiSpike, Readout
 from pmsm_hw.operators import DenseForm, Form, WindowForm, chw, lowered
@@ -214,6 +213,8 @@ class Resources:
         self._signatures: dict[tuple[str, int, Range], NDArray[np.bool_]] = {}
         self._distinct_rows: dict[tuple[str, int, Range], tuple[NDArray[np.bool_], bytes]] = {}
         self._pixels: dict[tuple[str, Range, Range], Box] = {}
+        self._met: dict[tuple[str, int, Range], bytes] = {}
+        self._reached: dict[tuple[object, ...], NDArray[np.bool_]] = {}
         self._prefix: dict[str, NDArray[np.int32]] = {}
         self.fitting: dict[tuple[object, ...], bool] = {}
         """Cells and channel cuts that were found to fit, or not (`tiling`)."""
@@ -377,11 +378,12 @@ class Resources:
         key = (wire.projection.name, channels)
         if key not in self._taps:
             assert isinstance(wire.form, WindowForm)
-            if wire.form.groups == 1:
-                below = self._below(wire)
-                taps = (below[channels[1]] - below[channels[0]]).astype(np.int64)
-            else:
-                taps = tap_counts(wire.form, channels)
+            form, below = wire.form, self._below(wire)
+            per_group = form.target[0] // form.groups
+            groups = np.arange(channels[0] // per_group, (channels[1] - 1) // per_group + 1)
+            ends = np.minimum((groups + 1) * per_group, channels[1])
+            taps = below[ends] - below[np.maximum(groups * per_group, channels[0])]
+            taps = taps.reshape(-1, *taps.shape[2:]).astype(np.int64)
             self._taps[key] = (taps, bool(np.all(taps > 0)))
         return self._taps[key]
 
@@ -607,34 +609,58 @@ class Resources:
     def reach_key(self, wire: Wire, block: Block) -> tuple[str, Range, Range] | None:
         """Blocks with equal keys are reached by the same source neurons; ``None``: look."""
         form = wire.form
-        if wire.shares_lists and form.groups == 1 and self.taps(wire, block.channels)[1]:  # type: ignore[union-attr]
+        if isinstance(form, DenseForm):
+            return (wire.projection.name, (0, 0), (0, 0)) if wire.is_full else None
+        if form.groups == 1 and self.taps(wire, block.channels)[1]:
             return (wire.projection.name, block.rows, block.columns)
         return None
 
     def reached(self, wire: Wire, block: Block) -> Box:
         """Source neurons with a synapse into a block."""
-        if wire.shares_lists and self.taps(wire, block.channels)[1]:
-            assert isinstance(wire.form, WindowForm)
-            pixels = self.sources(wire, block)
-            channels = group_channels(wire.form, block.channels)
-            shape = (channels[1] - channels[0], *pixels.mask.shape[1:])
-            return Box(channels, pixels.rows, pixels.columns, np.broadcast_to(pixels.mask, shape))
         if isinstance(wire.form, WindowForm):
+            channels = group_channels(wire.form, block.channels)
             rows, columns = (
                 source_range(wire.form, a, r) for a, r in ((0, block.rows), (1, block.columns))
             )
-            y = self.signatures(wire, 0, block.rows)
-            x = self.signatures(wire, 1, block.columns)
-            taps = self.taps(wire, block.channels)[0]
-            mask = reach_mask(taps, y, x)
-            return Box(group_channels(wire.form, block.channels), rows, columns, mask)
+            key = (wire.projection.name, block.channels, *self._meets(wire, block))
+            if key not in self._reached:
+                y = self.signatures(wire, 0, block.rows)
+                x = self.signatures(wire, 1, block.columns)
+                taps, all_taps = self.taps(wire, block.channels)
+                if all_taps:
+                    mask = np.outer(y.any(axis=1), x.any(axis=1))
+                    mask = np.broadcast_to(mask, (len(taps), *mask.shape))
+                else:
+                    mask = reach_mask(taps, y, x)
+                self._reached[key] = mask
+            return Box(channels, rows, columns, self._reached[key])
         box = self._fan_out(wire, block)
         return Box(box.channels, box.rows, box.columns, box.count > 0)
+
+    def _meets(self, wire: Wire, block: Block) -> tuple[bytes, bytes]:
+        """Of windows: blocks of the same channels with equal keys meet their source box alike."""
+        found = []
+        for axis, targets in ((0, block.rows), (1, block.columns)):
+            key = (wire.projection.name, axis, targets)
+            if key not in self._met:
+                self._met[key] = self.signatures(wire, axis, targets).tobytes()
+            found.append(self._met[key])
+        return found[0], found[1]
 
     def block_key(self, block: Block) -> tuple[object, ...]:
         """Blocks with equal keys have the same needs, output axons aside."""
         cell = self.cell_key(block.population, block.rows, block.columns)
-        return (block.population, block.channels, *cell)
+        first, end = block.channels
+        wires = self.into(block.population)
+        if not all(w.is_full for w in wires):
+            return (block.population, first, end, *cell)
+        # which channels does not matter then, but how they lie in their groups
+        phases = [
+            first % (w.form.target[0] // w.form.groups)
+            for w in wires
+            if isinstance(w.form, WindowForm) and w.form.groups > 1
+        ]
+        return (block.population, end - first, *phases, *cell)
 
     def cell_key(self, population: str, rows: Range, columns: Range) -> tuple[object, ...]:
         """Cells of a population with equal keys have the same needs, output axons aside."""
@@ -727,26 +753,58 @@ class Resources:
         for wire in wires:
             if targets is None or wire.projection.target in targets:
                 by_target.setdefault(wire.projection.target, []).append(wire)
-        signs, entries = wires[0].n_signs, wires[0].entries
+        alone: dict[tuple[str, Range, Range], list[Block]] = {}  # on a core: by window
         for blocks in cores:
             found = [
                 (wire, block) for block in blocks for wire in by_target.get(block.population, ())
             ]
-            if not found:
-                continue
-            boxes = [self.reached(wire, block) for wire, block in found]
-            box = boxes[0] if len(boxes) == 1 else union(boxes)
-            need = box.mask * np.int64(signs)
-            if entries > 1:
-                more = [
-                    self._by_population(wire, block, reached)
-                    for (wire, block), reached in zip(found, boxes, strict=True)
-                ]
-                need += (more[0] if len(more) == 1 else union(more)).mask * np.int64(
-                    signs * (entries - 1)
-                )
-            total[slice(*box.channels), slice(*box.rows), slice(*box.columns)] += need
+            if len(found) == 1 and isinstance(found[0][0].form, WindowForm):
+                wire, block = found[0]
+                key = (wire.projection.name, block.rows, block.columns)
+                alone.setdefault(key, []).append(block)
+            elif found:
+                box, need = self._entries(found)
+                total[slice(*box.channels), slice(*box.rows), slice(*box.columns)] += need
+        for (name, rows, columns), mine in alone.items():
+            wire = self.wires[name]
+            form = wire.form
+            assert isinstance(form, WindowForm)
+            y, x = source_range(form, 0, rows), source_range(form, 1, columns)
+            alike: dict[int, list[Block]] = {}  # all channels reach them, by plain axons
+            for block in mine:
+                if form.groups == 1 and self.taps(wire, block.channels)[1]:
+                    plain = self.plain_pixels(wire, block.channels, rows, columns)
+                    alike.setdefault(0 if plain is None else plain.n, []).append(block)
+                else:
+                    box, need = self._entries([(wire, block)])
+                    total[slice(*box.channels), slice(*y), slice(*x)] += need
+            for some in alike.values():
+                need = self._entries([(wire, some[0])], pixels=True)[1]
+                total[:, slice(*y), slice(*x)] += len(some) * need
         return total
+
+    def _entries(
+        self, found: Sequence[tuple[Wire, Block]], *, pixels: bool = False
+    ) -> tuple[Box, NDArray[np.int64]]:
+        """Output-axon entries of the neurons of a source for one core, on a box that holds them.
+
+        Of pixels: those of the first channel, where all are alike.
+        """
+        boxes = [self.reached(wire, block) for wire, block in found]
+        if pixels:
+            boxes = [replace(b, channels=(0, 1), mask=b.mask[:1]) for b in boxes]
+        box = boxes[0] if len(boxes) == 1 else union(boxes)
+        signs, entries = found[0][0].n_signs, found[0][0].entries
+        need: NDArray[np.int64] = box.mask * np.int64(signs)
+        if entries > 1:
+            more = [
+                self._by_population(wire, block, reached)
+                for (wire, block), reached in zip(found, boxes, strict=True)
+            ]
+            need += (more[0] if len(more) == 1 else union(more)).mask * np.int64(
+                signs * (entries - 1)
+            )
+        return box, need
 
     @cached_property
     def placed(self) -> tuple[Population, ...]:
@@ -771,9 +829,13 @@ def reach_mask(
     """Source neurons, ``(channels, rows, columns)``, that have a synapse."""
     c, kh, kw = taps.shape
     pairs = (y[:, None, :, None] & x[None, :, None, :]).reshape(-1, kh * kw)
+    some = np.greater(taps.reshape(c, -1), 0)
+    if kh * kw <= 32:  # a bit for each tap
+        bits = np.int64(1) << np.arange(kh * kw)
+        met: NDArray[np.bool_] = ((some @ bits)[:, None] & (pairs @ bits)) != 0
+        return met.reshape(c, len(y), len(x))
     # counts below 2**24 are exact in float32
-    some = np.greater(taps.reshape(c, -1), 0).astype(np.float32)
-    hits: NDArray[np.bool_] = (some @ pairs.T.astype(np.float32)) > 0
+    hits: NDArray[np.bool_] = (some.astype(np.float32) @ pairs.T.astype(np.float32)) > 0
     return hits.reshape(c, len(y), len(x))
 
 
