@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from collections.abc import Mapping as MappingType
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pmsm_hw.mapping.assignment import Block
+from pmsm_hw.mapping.grids import UNPLACED, Grid, edges_of, grid_blocks
 from pmsm_hw.network import PolarityMultiSpike
 
 if TYPE_CHECKING:
-    from pmsm_hw.mapping.assignment import Block
     from pmsm_hw.mapping.chip import Quantity
     from pmsm_hw.mapping.resources import Resources
 
@@ -24,9 +27,11 @@ _WAYS = ((0, 1, 4.0), (0, 2, 2.0), (1, 2, 2.0), (2, 1, 2.0), (2, 2, 4.0))
 
 
 def block_needs(
-    resources: Resources, blocks: Iterable[Block], entries: dict[str, NDArray[np.int64]]
+    resources: Resources,
+    blocks: Iterable[Block],
+    entries: MappingType[str, NDArray[np.int64] | None],
 ) -> NDArray[np.int64]:
-    """What each block needs of each of `RESOURCES`, ``(n, 4)`` int64."""
+    """What each block needs of each of `RESOURCES`, ``(n, 4)`` int64; no entries count as 0."""
     known: dict[tuple[object, ...], tuple[int, int]] = {}
     needs = []
     sums: dict[str, NDArray[np.int64]] = {}
@@ -35,9 +40,12 @@ def block_needs(
         if key not in known:
             known[key] = (resources.input_axons([block]), resources.synapse_bits([block]))
         axons, bits = known[key]
-        if block.population not in sums:
-            sums[block.population] = _summed(entries[block.population])
-        sent = _sum_in(sums[block.population], block)
+        sent = 0
+        all_entries = entries[block.population]
+        if all_entries is not None:
+            if block.population not in sums:
+                sums[block.population] = _summed(all_entries)
+            sent = _sum_in(sums[block.population], block)
         needs.append((block.n_neurons, axons, sent, bits))
     return np.array(needs, np.int64).reshape(-1, 4)
 
@@ -112,18 +120,84 @@ def pack(
                 core += by_kind[first : first + put].tolist()
                 next_of[kind] = first + put
             cores.append(sorted(core))
-    return [[ordered[at] for at in found] for found in sorted(cores)]
+    return [_joined(resources, [ordered[at] for at in found]) for found in sorted(cores)]
+
+
+def _joined(resources: Resources, blocks: list[Block]) -> list[Block]:
+    """Join neighbours along channels that share a core, where that takes nothing more."""
+    found = blocks[:1]
+    for block in blocks[1:]:
+        last = found[-1]
+        if (
+            block.population == last.population
+            and block.channels[0] == last.channels[1]
+            and block.rows == last.rows
+            and block.columns == last.columns
+        ):
+            whole = replace(last, channels=(last.channels[0], block.channels[1]))
+            parts = (last, block)
+            plain = [
+                resources.n_plain(b.population, b.channels, b.rows, b.columns)
+                for b in (*parts, whole)
+            ]
+            if plain[0] == plain[1] == plain[2] and (
+                resources.synapse_bits([whole]) <= resources.synapse_bits(parts)
+            ):
+                found[-1] = whole
+                continue
+        found.append(block)
+    return found
 
 
 def count_cores(
     resources: Resources,
-    blocks: dict[str, list[Block]],
+    grids: MappingType[str, Grid],
     entries: dict[str, NDArray[np.int64]],
 ) -> int:
-    """Cores that `pack` fills."""
-    ordered = [block for found in blocks.values() for block in found]
-    kind_of, needs, holds, most = _kinds(resources, ordered, entries)
-    return int(_filled(needs, np.bincount(kind_of), holds, most)[0].sum())
+    """Cores that `pack` fills with the blocks of grids."""
+    limit = resources.chip.limits.threshold_configurations
+    thetas = {name: getattr(resources.network[name], "theta", None) for name in grids}
+    if limit is not None and any(theta is not None and theta.ndim for theta in thetas.values()):
+        ordered = [
+            block for name in grids for block in grid_blocks(resources.network[name], grids[name])
+        ]
+        kind_of, needs, holds, most = _kinds(resources, ordered, entries)
+        return int(_filled(needs, np.bincount(kind_of), holds, most)[0].sum())
+    names = list(grids)
+    by_name = [_grid_needs(resources, grids[name], entries[name]) for name in names]
+    held = np.repeat(np.arange(len(names)), [len(needs) for needs in by_name])
+    kind_of, shares, first = _alike(resources, held, np.concatenate(by_name))
+    examples = [
+        Block(population=name, channels=(0, 1), rows=(0, 1), columns=(0, 1), core=UNPLACED)
+        for name in (names[h] for h in held[first].tolist())
+    ]
+    holds, most = _held(resources, examples)
+    return int(_filled(shares, np.bincount(kind_of), holds, most)[0].sum())
+
+
+def _grid_needs(resources: Resources, grid: Grid, entries: NDArray[np.int64]) -> NDArray[np.int64]:
+    """As `block_needs`, of the blocks of a grid."""
+    rows, columns = edges_of(grid.shape[1], grid.rows), edges_of(grid.shape[2], grid.columns)
+    sums = np.add.reduceat(entries, rows[:-1], axis=1)
+    sums = np.add.reduceat(sums, columns[:-1], axis=2)
+    before = np.zeros((grid.rows * grid.columns, grid.shape[0] + 1), np.int64)
+    np.cumsum(sums.reshape(grid.shape[0], -1).T, axis=1, out=before[:, 1:])
+    known: dict[tuple[object, ...], NDArray[np.int64]] = {}
+    edges: dict[int, NDArray[np.int64]] = {}
+    found = []
+    for i, (y, x, entry) in enumerate(grid.cells()):
+        key = (entry, *resources.cell_key(grid.population, y, x))
+        if key not in known:
+            blocks = [
+                Block(population=grid.population, channels=c, rows=y, columns=x, core=UNPLACED)
+                for c in grid.along_channels(entry)
+            ]
+            edges[entry] = np.array([0, *(b.channels[1] for b in blocks)])
+            known[key] = block_needs(resources, blocks, {grid.population: None})
+        needs = known[key].copy()
+        needs[:, 2] = np.diff(before[i][edges[entry]])
+        found.append(needs)
+    return np.concatenate(found)
 
 
 def _filled(
@@ -152,15 +226,6 @@ def _kinds(
     resources: Resources, blocks: Sequence[Block], entries: dict[str, NDArray[np.int64]]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_], NDArray[np.int64]]:
     """Kind of each block; what a block of each kind needs and holds (`pack_kernels.fill_cores`)."""
-    limits = resources.chip.limits
-    capacity = np.array(
-        [
-            limits.neurons.value,
-            limits.input_axons.value,
-            limits.output_axons.value,
-            limits.synapse_memory_bits.value,
-        ]
-    )
     needs = block_needs(resources, blocks, entries)
     position: dict[object, int] = {}
     # populations decide which formats a core holds, and thresholds may differ within one
@@ -170,18 +235,34 @@ def _kinds(
             for b in blocks
         ]
     )
+    kind_of, shares, first = _alike(resources, held, needs)
+    holds, most = _held(resources, [blocks[at] for at in first.tolist()])
+    return kind_of, shares, holds, most
+
+
+def _alike(
+    resources: Resources, held: NDArray[np.int64], needs: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
+    """Kind of each block, share of a core's limits that each kind needs, and an example of each."""
+    limits = resources.chip.limits
+    capacity = np.array(
+        [
+            limits.neurons.value,
+            limits.input_axons.value,
+            limits.output_axons.value,
+            limits.synapse_memory_bits.value,
+        ]
+    )
     share = needs / capacity
     grain = 0
     while True:
         table = np.column_stack([held, needs])
         first, kind_of = np.unique(table, axis=0, return_index=True, return_inverse=True)[1:]
         if len(first) <= _MOST_KINDS or grain == 1:
-            break
+            return kind_of.reshape(-1), needs[first] / capacity, first
         grain = grain // 2 if grain else 1024
         needs = np.ceil(share * grain).astype(np.int64)
         capacity = np.full(4, grain)
-    holds, most = _held(resources, [blocks[at] for at in first.tolist()])
-    return kind_of.reshape(-1), needs[first] / capacity, holds, most
 
 
 def _held(

@@ -14,11 +14,9 @@ agree.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from collections.abc import Mapping as MappingType
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +25,16 @@ from numpy.typing import NDArray
 from pmsm_hw.errors import CapacityError
 from pmsm_hw.mapping.assignment import Block
 from pmsm_hw.mapping.connectivity import group_channels, source_range
+from pmsm_hw.mapping.cut_search import Search
+from pmsm_hw.mapping.grids import (
+    UNPLACED,
+    Grid,
+    cut_choices,
+    edges_of,
+    grid_blocks,
+    parts_of,
+    runs_of,
+)
 from pmsm_hw.mapping.packing import count_cores
 from pmsm_hw.mapping.resources import list_bits, part_key, reach_mask
 from pmsm_hw.network import Input, PolarityMultiSpike, Population
@@ -49,74 +57,12 @@ __all__ = [
 ]
 
 Range = tuple[int, int]
-UNPLACED = -1
-"""Core of a block that has none yet."""
-
+Target = tuple[int, int, int]
 _MAX_ROUNDS = 12
 _MAX_BUILDS = 16
 _IMPOSSIBLE = 1e9
-_PACKED_TO_COMPARE = 20_000
 _SLACK = 1.05
 """How far an estimate may lie above a limit when the exact count is still worth a look."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Grid:
-    """How a population is cut.
-
-    Parameters
-    ----------
-    population
-        Its name.
-    rows, columns
-        Number of parts along these axes.
-    channels
-        ``rows`` times ``columns`` numbers: parts along channels in each cell, row by row.
-    """
-
-    population: str
-    rows: int
-    columns: int
-    channels: tuple[int, ...]
-
-    @property
-    def n_blocks(self) -> int:
-        """Blocks in all."""
-        return sum(self.channels)
-
-    def cells(
-        self, shape: tuple[int, int, int]
-    ) -> Iterator[tuple[tuple[int, int], Range, Range, int]]:
-        """Index, rows, columns and channel parts of each cell."""
-        columns = parts_of(shape[2], self.columns)
-        for i, y in enumerate(parts_of(shape[1], self.rows)):
-            for j, x in enumerate(columns):
-                yield (i, j), y, x, self.channels[i * self.columns + j]
-
-
-def edges_of(n: int, cuts: int) -> NDArray[np.int64]:
-    """Edges of near-equal parts, ``(cuts + 1,)`` int64."""
-    return np.arange(cuts + 1, dtype=np.int64) * n // cuts
-
-
-def parts_of(n: int, cuts: int) -> list[Range]:
-    """Near-equal parts, as ranges."""
-    return list(pairwise(edges_of(n, cuts).tolist()))
-
-
-def grid_blocks(population: Population, grid: Grid) -> list[Block]:
-    """Blocks of a grid, cell by cell, channels fastest."""
-    shape = chw(population.shape)
-    return [
-        Block(population=population.name, channels=c, rows=y, columns=x, core=UNPLACED)
-        for _, y, x, cuts in grid.cells(shape)
-        for c in parts_of(shape[0], cuts)
-    ]
-
-
-def cut_choices(n: int) -> NDArray[np.int64]:
-    """Numbers of cuts that give different largest parts, ascending."""
-    return np.unique(-(-n // np.arange(1, n + 1, dtype=np.int64)))
 
 
 # ---------------------------------------------------------------------------------------------
@@ -256,6 +202,8 @@ class Candidates:
         Input axons in all.
     fits
         Whether every cell has a number of parts that fits.
+    taps
+        Along rows and columns, by window projection.
     """
 
     choices: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
@@ -268,6 +216,7 @@ class Candidates:
     deliveries: dict[str, NDArray[np.float64]]
     entries: dict[str, NDArray[np.float64]]
     fits: NDArray[np.bool_]
+    taps: tuple[dict[str, AxisTaps], dict[str, AxisTaps]]
 
 
 def candidates(resources: Resources, population: Population) -> Candidates:
@@ -275,7 +224,7 @@ def candidates(resources: Resources, population: Population) -> Candidates:
     limits = resources.chip.limits
     wires = resources.into(population.name)
     shape = chw(population.shape)
-    choices = tuple(cut_choices(n) for n in shape)
+    choices = (cut_choices(shape[0]), cut_choices(shape[1]), cut_choices(shape[2]))
     (rows, row_taps), (columns, column_taps) = (
         _axis(resources, wires, a, shape[1 + a], choices[1 + a]) for a in (0, 1)
     )
@@ -320,7 +269,10 @@ def candidates(resources: Resources, population: Population) -> Candidates:
             n = np.where(more > 0, np.minimum(pixels, left), pixels).astype(np.int64)
             axons += n * more
             entries[name] -= n * total * ((wire.entries - 1) * wire.n_signs)
-    return _totals(population, choices, rows, columns, parts, axons, bits, reached, entries)  # type: ignore[arg-type]
+    return _totals(
+        population, choices, rows, columns, parts, axons, bits, reached, entries,
+        (row_taps, column_taps),
+    )  # fmt: skip
 
 
 def _totals(
@@ -333,6 +285,7 @@ def _totals(
     bits: NDArray[np.float64],
     reached: dict[str, NDArray[np.int64]],
     sent: dict[str, NDArray[np.int64]],
+    taps: tuple[dict[str, AxisTaps], dict[str, AxisTaps]],
 ) -> Candidates:
     """Sum over the cells of each cut, each with as many channel parts as it needs."""
     n_choices = len(choices[0])
@@ -366,6 +319,7 @@ def _totals(
         deliveries=deliveries,
         entries=entries,
         fits=np.broadcast_to(~used.any(axis=(1, 3)), shape),
+        taps=taps,
     )
 
 
@@ -681,49 +635,58 @@ def cut_network(
         counts[population.name] = candidates(resources, population)
     bound = lower_bound(resources, counts)
     n, b, e = bound.weights
-    estimate = _Estimate(resources, counts)
-    cuts: list[tuple[float, float, dict[str, Grid]]] = []
+    cuts: list[dict[str, Grid]] = []
     failure: CapacityError | None = None
 
-    def take(targets: MappingType[str, tuple[int, int, int]] | None, *weights: float) -> None:
+    def take(weights: Sequence[float], targets: MappingType[str, Target] | None = None) -> None:
         nonlocal failure
         if cuts and deadline is not None and deadline():
             return
         if progress is not None:
-            progress(f"cutting, weights {weights}" if targets is None else "cutting, improved")
+            progress("cutting" if targets is None else "cutting, improved")
         try:
             grids = _cut_once(resources, counts, weights, targets)
         except CapacityError as error:
             failure = error
         else:
-            cuts.append((*estimate({k: _index(counts[k], g) for k, g in grids.items()}), grids))
+            if grids not in cuts:
+                cuts.append(grids)
 
-    take(None, 0.02, n, b, e)
-    take(None, 0.1, 0.2, 0.2, 0.6)
-    take(None, 1.0, 0.0, 0.0, 0.0)
+    n, b, e = bound.weights
+    weights = ((0.1, 0.2, 0.2, 0.6), (0.02, n, b, e), (1.0, 0.0, 0.0, 0.0))
+    for some in weights:
+        take(some)
     if not cuts:
         assert failure is not None
         raise failure
-    start = min(cuts, key=lambda cut: (cut[0], cut[1]))[2]
-    better = _improve(
-        resources, counts, estimate, {k: _index(counts[k], g) for k, g in start.items()}, deadline
-    )
-    take(better, 0.02, n, b, e)
-    cuts = [(_cores_of(resources, n, grids), d, grids) for n, d, grids in cuts]
-    best = min(cuts, key=lambda cut: (cut[0], cut[1]))
-    near = [cut for cut in cuts if cut[0] <= 1.1 * best[0]]
+    search = Search(resources, counts)
+    starts = [search.state({k: _target_of(g) for k, g in grids.items()}) for grids in cuts]
+    starts.sort(key=lambda state: search.value(state)[1])
+    options = {
+        name: _options(resources, counts[name], tuple(starts[0][i].tolist()))
+        for i, name in enumerate(search.names)
+    }
+    if deadline is None or not deadline():
+        for state in search.improve([starts[0], starts[min(1, len(starts) - 1)]], options, 0):
+            take((0.02, n, b, e), search.cut(state))
+    ranked = [_counted(resources, grids) for grids in cuts]
+    best = min(ranked, key=lambda cut: cut[:2])
+    near = [cut for cut in ranked if cut[0] <= 1.1 * best[0]]
     fewest = min(near, key=lambda cut: (cut[1], cut[0]))
 
-    def cut_by(grids: MappingType[str, Grid], frugal: Cut | None = None) -> Cut:
+    def cut_by(
+        found: tuple[int, int, MappingType[str, Grid], dict[str, NDArray[np.int64]]],
+        frugal: Cut | None = None,
+    ) -> Cut:
         return Cut(
-            blocks={p.name: grid_blocks(p, grids[p.name]) for p in resources.placed},
-            entries={p.name: grid_entries(resources, p.name, grids) for p in resources.placed},
+            blocks={p.name: grid_blocks(p, found[2][p.name]) for p in resources.placed},
+            entries=found[3],
             bound=bound,
             frugal=frugal,
         )
 
     differs = objective != "cores" and fewest[1] < best[1]
-    return cut_by(best[2], cut_by(fewest[2]) if differs else None)
+    return cut_by(best, cut_by(fewest) if differs else None)
 
 
 def cut_within(resources: Resources, bound: Bound) -> list[dict[str, list[Block]]]:
@@ -753,144 +716,25 @@ def cut_within(resources: Resources, bound: Bound) -> list[dict[str, list[Block]
     return [{p.name: grid_blocks(p, grids[p.name]) for p in resources.placed} for grids in found]
 
 
-def _cores_of(resources: Resources, estimated: float, grids: MappingType[str, Grid]) -> float:
-    """Cores that a cut takes: packed for small networks, as estimated for large ones."""
-    if sum(grid.n_blocks for grid in grids.values()) > _PACKED_TO_COMPARE:
-        return estimated
-    blocks = {p.name: grid_blocks(p, grids[p.name]) for p in resources.placed}
-    entries = {name: grid_entries(resources, name, grids) for name in blocks}
-    return float(count_cores(resources, blocks, entries))
+def _counted(
+    resources: Resources, grids: MappingType[str, Grid]
+) -> tuple[int, int, MappingType[str, Grid], dict[str, NDArray[np.int64]]]:
+    """Cores that a cut takes, its output axons, itself, and the entries of its neurons."""
+    entries = {p.name: grid_entries(resources, p.name, grids) for p in resources.placed}
+    sent = sum(int(e.sum()) for e in entries.values())
+    return count_cores(resources, grids, entries), sent, grids, entries
 
 
-class _Estimate:
-    """Cores that a cut will take when blocks share them, and its deliveries.
-
-    Blocks of a population count as equal; they join cores population by population, largest
-    blocks first, as `packing.pack` does block by block.
-    """
-
-    def __init__(self, resources: Resources, counts: MappingType[str, Candidates]) -> None:
-        limits = resources.chip.limits
-        self.counts = counts
-        self.names = [p.name for p in resources.placed]
-        self.capacity = (
-            limits.neurons.value,
-            limits.input_axons.value,
-            limits.output_axons.value,
-            limits.synapse_memory_bits.value,
-        )
-        self.wires = {
-            name: [
-                (
-                    resources.wires[wire].projection.source,
-                    counts[name].entries[wire],
-                    deliveries,
-                )
-                for wire, deliveries in counts[name].deliveries.items()
-            ]
-            for name in self.names
-        }
-
-    def __call__(self, at: MappingType[str, tuple[int, int, int]]) -> tuple[float, float]:
-        entries = dict.fromkeys(self.names, 0.0)
-        total = 0.0
-        groups: list[list[float]] = []  # room of a core (4 numbers), how many such cores
-        # targets first: what a population sends decides how small its blocks must be
-        needs: dict[str, tuple[int, tuple[float, ...]]] = {}
-        for name in reversed(self.names):
-            found = self.counts[name]
-            i, j, k = at[name]
-            least = entries[name] / self.capacity[2] * 1.03
-            while found.n_blocks[i, j, k] < least and i + 1 < len(found.choices[0]):
-                i += 1
-            n = int(found.n_blocks[i, j, k])
-            for source, needed, deliveries in self.wires[name]:
-                total += float(deliveries[i, j, k])
-                if source in entries:
-                    entries[source] += float(needed[i, j, k])
-            need = (
-                found.n_neurons / n,
-                float(found.axons[i, j, k]) / n,
-                entries[name] / n,
-                float(found.bits[i, j, k]) / n,
-            )
-            needs[name] = (
-                n,
-                tuple(min(max(a, 1e-9), c) for a, c in zip(need, self.capacity, strict=True)),
-            )
-        p, q, r, t = self.capacity
-        shares = {name: (a / p, b / q, c / r, d / t) for name, (_, (a, b, c, d)) in needs.items()}
-        for name in sorted(self.names, key=lambda n: -max(shares[n])):
-            left, (a, b, c, d) = needs[name]
-            u, v, w, z = shares[name]
-            fitting: list[tuple[float, int, list[float]]] = []
-            for group in groups:
-                e, f, g, h = group[0], group[1], group[2], group[3]
-                if e >= a and f >= b and g >= c and h >= d:
-                    e, f, g, h = e / p, f / q, g / r, h / t
-                    likeness = (e * u + f * v + g * w + h * z) / math.sqrt(
-                        e * e + f * f + g * g + h * h
-                    )
-                    fitting.append((-likeness, len(fitting), group))
-            for _, _, group in sorted(fitting):
-                each_ = int(min(group[0] / a, group[1] / b, group[2] / c, group[3] / d) + 1e-9)
-                whole = min(int(group[4]), left // each_)
-                put, used = (each_, whole) if whole else (left, 1)
-                if group[4] > used:
-                    groups.append([*group[:4], group[4] - used])
-                group[0] -= put * a
-                group[1] -= put * b
-                group[2] -= put * c
-                group[3] -= put * d
-                group[4] = used
-                left -= put * used
-                if not left:
-                    break
-            if left:
-                each_ = max(1, int(min(p / a, q / b, r / c, t / d) + 1e-9))
-                for put, used in ((each_, left // each_), (left % each_, 1)):
-                    if put and used:
-                        groups.append([p - put * a, q - put * b, r - put * c, t - put * d, used])
-        return sum(group[4] for group in groups), total
-
-
-_IMPROVE_EVALUATIONS = 20_000
-"""How often a population's needs are looked up, in all, while cuts are improved."""
-
-
-def _improve(
-    resources: Resources,
-    counts: MappingType[str, Candidates],
-    estimate: _Estimate,
-    start: dict[str, tuple[int, int, int]],
-    deadline: Callable[[], bool] | None,
-) -> dict[str, tuple[int, int, int]]:
-    """Change one population's cut at a time while that saves cores by the estimate."""
-    at = dict(start)
-    best = estimate(at)
-    options = {name: _options(resources, found, at[name]) for name, found in counts.items()}
-    left = _IMPROVE_EVALUATIONS // max(len(at), 1)
-    improved = True
-    while improved and left > 0:
-        improved = False
-        for name in reversed(list(at)):
-            if left <= 0 or (deadline is not None and deadline()):
-                return at
-            for option in options[name]:
-                left -= 1
-                old, at[name] = at[name], option
-                value = estimate(at)
-                if value < best:
-                    best, improved = value, True
-                else:
-                    at[name] = old
-    return at
+def _target_of(grid: Grid) -> Target:
+    """Rows, columns and channels of a block, of a grid that exists."""
+    widest = max(grid.channels) if grid.runs else -(-grid.shape[0] // min(grid.channels))
+    return grid.rows, grid.columns, widest
 
 
 def _options(
     resources: Resources, counts: Candidates, now: tuple[int, int, int]
 ) -> list[tuple[int, int, int]]:
-    """Cuts worth trying: the cheapest under several weights, and finer ones."""
+    """Cuts worth trying, as states of `Search`: the cheapest ones, and finer ones."""
     shares = _shares(resources, counts)
     shape = counts.n_blocks.shape
     found: dict[tuple[int, int, int], None] = {}
@@ -905,7 +749,6 @@ def _options(
             i, j, k = (int(v) for v in np.unravel_index(flat, shape))
             if np.isfinite(cost[i, j, k]):
                 found[i, j, k] = None
-    found[now] = None
     for i, j, k in list(found):
         fewest = int(counts.n_blocks[i, j, k])
         for finer in range(i + 1, shape[0]):
@@ -913,24 +756,16 @@ def _options(
                 break
             if counts.n_blocks[finer, j, k] > counts.n_blocks[finer - 1, j, k]:
                 found[finer, j, k] = None
-    return list(found)
-
-
-def _index(counts: Candidates, grid: Grid) -> tuple[int, int, int]:
-    """Candidate nearest to a grid (its cells may have been cut further)."""
-    j, k = (
-        int(np.searchsorted(choice, n))
-        for choice, n in zip(counts.choices[1:], (grid.rows, grid.columns), strict=True)
-    )
-    i = int(np.searchsorted(counts.n_blocks[:, j, k], grid.n_blocks))
-    return min(i, len(counts.choices[0]) - 1), j, k
+    n_channels = int(counts.choices[0][-1])
+    states = [(j, k, -(-n_channels // int(counts.choices[0][i]))) for i, j, k in found]
+    return list(dict.fromkeys([now, *states]))
 
 
 def _cut_once(
     resources: Resources,
     counts: dict[str, Candidates],
     weights: Sequence[float],
-    targets: MappingType[str, tuple[int, int, int]] | None = None,
+    targets: MappingType[str, Target] | None = None,
 ) -> dict[str, Grid]:
     order = [p.name for p in resources.placed]
     position = {name: i for i, name in enumerate(order)}
@@ -953,7 +788,7 @@ def _cut_once(
             entries = grid_entries(resources, name, known)
             grid = None
             if targets is not None and entries.max() <= limit:
-                grid = _build(
+                grid = _build_runs(
                     resources, resources.network[name], counts[name], targets[name], entries
                 )
             done[name] = grid or _best_grid(
@@ -1014,8 +849,8 @@ def _add_window_entries(
     rest: dict[int, list[tuple[NDArray[np.int64], NDArray[np.int64]]]] = {}
     alike = not resources.grouped(grid.population)
     uneven: list[list[Block]] = []
-    for _, rows, columns, cuts in grid.cells(form.target):
-        parts = parts_of(form.target[0], cuts)
+    for rows, columns, cuts in grid.cells():
+        parts = grid.along_channels(cuts)
         plain = resources.plain_pixels(wire, parts[0], rows, columns)
         if not alike and any(
             resources.plain_pixels(wire, part, rows, columns) is not plain for part in parts[1:]
@@ -1142,8 +977,112 @@ def _build(
                 return None
             channels.append(found)
     return Grid(
-        population=population.name, rows=n_rows, columns=n_columns, channels=tuple(channels)
+        population=population.name,
+        shape=shape,
+        rows=n_rows,
+        columns=n_columns,
+        channels=tuple(channels),
     )
+
+
+def _build_runs(
+    resources: Resources,
+    population: Population,
+    counts: Candidates,
+    target: Target,
+    entries: NDArray[np.int64],
+) -> Grid | None:
+    """Cut cells into blocks as wide as wanted, or as fit, counted exactly; ``None``: one does not.
+
+    Parameters
+    ----------
+    resources, population, counts
+        Whose grid, and its candidates.
+    target
+        Rows, columns, and channels that a block may have.
+    entries
+        Output-axon entries of each neuron.
+    """
+    limit = resources.chip.limits.output_axons.value
+    shape = chw(population.shape)
+    n_rows, n_columns, at_most = target
+    j, k = (
+        int(np.searchsorted(choice, n))
+        for choice, n in zip(counts.choices[1:], (n_rows, n_columns), strict=True)
+    )
+    sums = np.add.reduceat(entries, edges_of(shape[1], n_rows)[:-1], axis=1)
+    sums = np.add.reduceat(sums, edges_of(shape[2], n_columns)[:-1], axis=2)
+    if int(sums.max()) > limit:
+        return None
+    prefix = np.zeros((n_rows, n_columns, shape[0] + 1), np.int64)
+    np.cumsum(np.moveaxis(sums, 0, 2), axis=2, out=prefix[..., 1:])
+    kinds = [c.kind[n] for c, n in zip(counts.classes, (j, k), strict=True)]
+    rows, columns = parts_of(shape[1], n_rows), parts_of(shape[2], n_columns)
+    known: dict[tuple[object, ...], int] = {}
+    widths = []
+    for r in range(n_rows):
+        for c in range(n_columns):
+            width = _widest_by_entries(prefix[r, c], at_most, limit)
+            key = (width, *resources.cell_key(population.name, rows[r], columns[c]))
+            if key not in known:
+                parts = int(counts.cell_parts[j, kinds[0][r], k, kinds[1][c]])
+                parts = int(counts.choices[0][min(parts, len(counts.choices[0]) - 1)])
+                known[key] = _widest(
+                    resources, population, rows[r], columns[c], width, -(-shape[0] // parts)
+                )
+            if known[key] == 0:
+                return None
+            widths.append(known[key])
+    return Grid(
+        population=population.name,
+        shape=shape,
+        rows=n_rows,
+        columns=n_columns,
+        channels=tuple(widths),
+        runs=True,
+    )
+
+
+def _widest_by_entries(prefix: NDArray[np.int64], at_most: int, limit: int) -> int:
+    """Largest width up to a number all of whose runs send at most so much; 1 is taken to do."""
+    n, total = len(prefix) - 1, int(prefix[-1])
+    if total <= limit:
+        return at_most
+    # at least one of the runs sends the mean or more
+    width = min(at_most, max(limit * n // total + 1, 1))
+    while width > 1:
+        edges = np.append(prefix[:-1:width], total)
+        if int(np.diff(edges).max()) <= limit:
+            break
+        width -= 1
+    return width
+
+
+def _widest(
+    resources: Resources,
+    population: Population,
+    rows: Range,
+    columns: Range,
+    at_most: int,
+    guess: int,
+) -> int:
+    """Largest width up to a number whose blocks all fit, output axons aside; 0: none does."""
+    low, high = 0, at_most + 1  # fits (or nothing does), does not (or is too wide)
+    width = min(guess, at_most)
+    step = 1
+    while high - low > 1:
+        if _fits(resources, population, rows, columns, width, runs=True):
+            low = width
+        else:
+            high = width
+        if low == 0:
+            width = max(width - step, 1)
+        elif high > at_most:
+            width = min(width + step, at_most)
+        else:
+            width = (low + high) // 2
+        step *= 2
+    return low
 
 
 def _fewest_parts(
@@ -1170,17 +1109,27 @@ def _fewest_parts(
 
 
 def _fits(
-    resources: Resources, population: Population, rows: Range, columns: Range, cuts: int
+    resources: Resources,
+    population: Population,
+    rows: Range,
+    columns: Range,
+    cuts: int,
+    *,
+    runs: bool = False,
 ) -> bool:
-    """Whether every channel part of a cell fits a core, output axons aside; counted exactly."""
+    """Whether every channel part of a cell fits a core, output axons aside; counted exactly.
+
+    With `runs`, `cuts` says how wide parts are, not how many.
+    """
     wires = resources.into(population.name)
     keys = [*resources.cell_key(population.name, rows, columns)]
     theta = getattr(population, "theta", None)
     if theta is not None and theta.ndim > 1 and theta[0].size > 1:
         keys += [rows, columns]  # thresholds differ from place to place
-    key = (population.name, cuts, resources.most_neurons(population.name), *keys)
+    key = (population.name, runs, cuts, resources.most_neurons(population.name), *keys)
     if key not in resources.fitting:
-        resources.fitting[key] = _count_fits(resources, population, wires, rows, columns, cuts)
+        parts = (runs_of if runs else parts_of)(chw(population.shape)[0], cuts)
+        resources.fitting[key] = _count_fits(resources, population, wires, rows, columns, parts)
     return resources.fitting[key]
 
 
@@ -1190,11 +1139,9 @@ def _count_fits(
     wires: Sequence[Wire],
     rows: Range,
     columns: Range,
-    cuts: int,
+    parts: Sequence[Range],
 ) -> bool:
     limits = resources.chip.limits
-    n_channels = chw(population.shape)[0]
-    parts = parts_of(n_channels, cuts)
     widest = max(b - a for a, b in parts)
     n_neurons = widest * (rows[1] - rows[0]) * (columns[1] - columns[0])
     if n_neurons > resources.most_neurons(population.name):

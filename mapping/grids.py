@@ -1,0 +1,98 @@
+"""Cutting axes into parts, and populations into grids of cells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pmsm_hw.mapping.assignment import Block
+from pmsm_hw.operators import chw
+
+if TYPE_CHECKING:
+    from pmsm_hw.network import Population
+
+__all__ = ["UNPLACED", "Grid", "cut_choices", "edges_of", "grid_blocks", "parts_of", "runs_of"]
+
+Range = tuple[int, int]
+UNPLACED = -1
+"""Core of a block that has none yet."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """How a population is cut.
+
+    Parameters
+    ----------
+    population
+        Its name.
+    shape
+        Its shape, as of `operators.chw`.
+    rows, columns
+        Number of near-equal parts along these axes.
+    channels
+        ``rows`` times ``columns`` numbers, row by row: parts along channels in each cell, or, if
+        `runs`, channels of each part but the last, which may have fewer.
+    runs
+        What `channels` says.
+    """
+
+    population: str
+    shape: tuple[int, int, int]
+    rows: int
+    columns: int
+    channels: tuple[int, ...]
+    runs: bool = False
+
+    @property
+    def n_blocks(self) -> int:
+        """Blocks in all."""
+        if self.runs:
+            return sum(-(-self.shape[0] // width) for width in self.channels)
+        return sum(self.channels)
+
+    def cells(self) -> Iterator[tuple[Range, Range, int]]:
+        """Rows, columns and entry of `channels` of each cell."""
+        columns = parts_of(self.shape[2], self.columns)
+        for i, y in enumerate(parts_of(self.shape[1], self.rows)):
+            for j, x in enumerate(columns):
+                yield y, x, self.channels[i * self.columns + j]
+
+    def along_channels(self, entry: int) -> list[Range]:
+        """Parts along channels of a cell with this entry of `channels`."""
+        return (runs_of if self.runs else parts_of)(self.shape[0], entry)
+
+
+def edges_of(n: int, cuts: int) -> NDArray[np.int64]:
+    """Edges of near-equal parts, ``(cuts + 1,)`` int64."""
+    return np.arange(cuts + 1, dtype=np.int64) * n // cuts
+
+
+def parts_of(n: int, cuts: int) -> list[Range]:
+    """Near-equal parts, as ranges."""
+    return list(pairwise(edges_of(n, cuts).tolist()))
+
+
+def runs_of(n: int, width: int) -> list[Range]:
+    """Parts of a width, as ranges; the last one may be smaller."""
+    return [(a, min(a + width, n)) for a in range(0, n, width)]
+
+
+def cut_choices(n: int) -> NDArray[np.int64]:
+    """Numbers of cuts that give different largest parts, ascending."""
+    return np.unique(-(-n // np.arange(1, n + 1, dtype=np.int64)))
+
+
+def grid_blocks(population: Population, grid: Grid) -> list[Block]:
+    """Blocks of a grid, cell by cell, channels fastest."""
+    assert grid.shape == chw(population.shape)
+    return [
+        Block(population=population.name, channels=c, rows=y, columns=x, core=UNPLACED)
+        for y, x, entry in grid.cells()
+        for c in grid.along_channels(entry)
+    ]
