@@ -32,6 +32,7 @@ from pmsm_hw.operators import chw
 if TYPE_CHECKING:
     from pmsm_hw.mapping.assignment import Objective
     from pmsm_hw.mapping.chip import Chip
+    from pmsm_hw.mapping.placement import Links
     from pmsm_hw.network import Network
 
 __all__ = ["OBJECTIVES", "check_mapping", "map_network"]
@@ -117,9 +118,25 @@ def map_network(
         )  # fmt: skip
     per_tile = chip.mesh.cores_per_tile.value
     if len(cores) > _PLACED_ONE_BY_ONE:  # groups have tiles: their cores fill them in order
+        from pmsm_hw.workers import workers_for
+
         between = core_traffic(resources, cores, rates, group=per_tile)
-        links = links_of(between, -(-len(cores) // per_tile))
-        tiles = place(chip, links, per_tile=1, seed=seed, progress=progress, deadline=deadline)
+        if progress is not None:
+            progress("counting and checking every core")
+        n_groups = -(-len(cores) // per_tile)
+        links = links_of(between, n_groups)
+        tiles = np.zeros(n_groups, np.int64)
+        usage = np.zeros((len(cores), len(RESOURCES)), np.int64)
+
+        def find(what: str) -> None:
+            if what == "places":
+                tiles[:] = place(
+                    chip, links, per_tile=1, seed=seed, progress=progress, deadline=deadline
+                )
+            else:
+                usage[:] = count_usage(resources, cores)
+
+        workers_for(True).map(find, ["places", "usage"])  # at the same time
         places = (tiles[:, None] * per_tile + np.arange(per_tile)).reshape(-1)[: len(cores)]
     else:
         bundles = bundles_of(resources, cores)
@@ -135,11 +152,14 @@ def map_network(
         )
         cores = bundles.cores(home, [p.name for p in resources.placed])
         between = apart.gathered(home)
-    if progress is not None:
-        progress("counting and checking every core")
+        links = links_of(between, len(cores))
+        if progress is not None:
+            progress("counting and checking every core")
+        usage = count_usage(resources, cores)
     return build_mapping(
-        resources, cores, places, between, objective=objective, seed=seed, bound=cut.bound.cores
-    )
+        resources, cores, places, between, links=links, usage=usage, objective=objective,
+        seed=seed, bound=cut.bound.cores,
+    )  # fmt: skip
 
 
 def _deadline(time_limit_s: float | None) -> Callable[[], bool] | None:
@@ -180,15 +200,20 @@ def build_mapping(
     places: NDArray[np.int64],
     between: Traffic,
     *,
+    links: Links | None = None,
+    usage: NDArray[np.int64] | None = None,
     objective: Objective,
     seed: int,
     bound: int | None = None,
 ) -> Mapping:
-    """Put together a `Mapping` from packed cores and their places, and check it."""
+    """Put together a `Mapping` from packed cores and their places, and check it.
+
+    ``links`` (`links_of`) and ``usage`` (`count_usage`) are found anew by default.
+    """
     network, chip = resources.network, resources.chip
     order = np.argsort(places, kind="stable")
-    usage = count_usage(resources, cores)
-    loads, metrics = measure(chip, places, between)
+    usage = count_usage(resources, cores) if usage is None else usage
+    loads, metrics = measure(chip, places, between, links)
     limits = capacity(chip)
     metrics["n_cores"] = len(cores)
     if bound is not None:
@@ -284,9 +309,19 @@ def _sums_in(values: NDArray[np.int64], blocks: Sequence[Block]) -> NDArray[np.i
 
 
 def measure(
-    chip: Chip, places: NDArray[np.int64], between: Traffic
+    chip: Chip, places: NDArray[np.int64], between: Traffic, links: Links | None = None
 ) -> tuple[NDArray[np.float64], dict[str, float]]:
-    """Link loads and metrics of placed traffic; see docs/mapping.md for the metrics."""
+    """Link loads and metrics of placed traffic; see docs/mapping.md for the metrics.
+
+    Parameters
+    ----------
+    chip, places
+        Where each core is.
+    between
+        Traffic between cores, or groups of them.
+    links
+        `links_of` it, if that is known.
+    """
     per_tile = chip.mesh.cores_per_tile.value
     io_x, io_y = chip.mesh.io_position.value
     # IO = -1 is the last
@@ -298,7 +333,7 @@ def measure(
     hops = np.abs(source - target).sum(axis=1)
     mesh = float((between.messages * hops)[between.source != IO].sum())
     at_once = per_tile // between.group
-    links = links_of(between, len(tile) - 1)
+    links = links_of(between, len(tile) - 1) if links is None else links
     chance = mean_distance(chip, np.unique(tile[:-1]), at_once) * float(links.sent.sum())
     least = least_hops(links, at_once)
     inter_core = max(between.inter_core, 1e-300)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping as MappingType
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,6 +25,9 @@ __all__ = ["IO", "Traffic", "core_traffic", "measured_traffic", "rates_of"]
 
 IO = -1
 """Source index of messages that enter through the I/O port."""
+
+_AT_ONCE = 500_000
+"""How many sums wait to be sorted: fewer take longer, more take memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,63 +165,110 @@ def core_traffic(
     homes = _Homes(cores)
     n_groups = -(-len(cores) // group)
     n_depths = network.depth + 1
-    sources, targets, depths, messages = [], [], [], []
     deliveries = inter_core = inputs = 0.0
-    known: dict[tuple[object, ...], tuple[NDArray[np.int64], NDArray[np.float64]]] = {}
-    for first in range(0, len(cores), group):
-        keys: list[NDArray[np.int64]] = []  # of a group that sends (the port: the last) and depth
-        sums: list[NDArray[np.float64]] = []
-        for index in range(first, min(first + group, len(cores))):
-            reaching: dict[str, list[tuple[Wire, Block]]] = {}
-            for block in cores[index]:
-                for wire in resources.into(block.population):
-                    reaching.setdefault(wire.projection.source, []).append((wire, block))
-            for name, found in reaching.items():
-                is_input = isinstance(network[name], Input)
-                key = resources.reach_key(*found[0]) if len(found) == 1 else None
-                if key is not None and key in known:
-                    home, amounts = known[key]
-                else:
-                    boxes = [resources.reached(wire, block) for wire, block in found]
-                    box = boxes[0] if len(boxes) == 1 else union(boxes)
-                    at = (slice(*box.channels), slice(*box.rows), slice(*box.columns))
-                    sent = rates[name][at] * box.mask
-                    if is_input:
-                        home, amounts = np.array([IO]), np.array([sent.sum()])
-                    else:
-                        home, amounts = homes.split(name, box, sent)
-                    if key is not None:
-                        known[key] = (home, amounts)
-                total = float(amounts.sum())
-                if is_input:
-                    inputs += total
-                    keys.append(np.array([n_groups * n_depths + network.depths[name]]))
-                else:
-                    deliveries += total
-                    inter_core += total - float(amounts[home == index].sum())
-                    keys.append(home // group * n_depths + network.depths[name])
-                sums.append(amounts)
-        if not keys:
-            continue
-        unique, inverse = np.unique(np.concatenate(keys), return_inverse=True)
-        amount = np.bincount(inverse.reshape(-1), np.concatenate(sums), minlength=len(unique))
-        unique, amount = unique[amount > 0], amount[amount > 0]
-        sender = unique // n_depths
-        sources.append(np.where(sender == n_groups, IO, sender))
-        depths.append(unique % n_depths)
-        messages.append(amount)
-        targets.append(np.full(len(unique), first // group, np.int64))
-    empty = [np.zeros(0, np.int64)]
+    known: dict[tuple[object, ...], _Sent] = {}
+    summed = _Sums(n_groups, n_depths)
+
+    def sent_to(name: str, found: list[tuple[Wire, Block]]) -> _Sent:
+        boxes = [resources.reached(wire, block) for wire, block in found]
+        box = boxes[0] if len(boxes) == 1 else union(boxes)
+        depth = network.depths[name]
+        if isinstance(network[name], Input):
+            at = (slice(*box.channels), slice(*box.rows), slice(*box.columns))
+            amounts = np.array([(rates[name][at] * box.mask).sum()])
+            home, keys = np.array([IO]), np.array([n_groups * n_depths + depth])
+        else:
+            home, amounts = homes.split(name, box, rates[name])
+            keys = home // group * n_depths + depth
+        return _Sent(home, amounts, keys, amounts, float(amounts.sum()))
+
+    for index, blocks in enumerate(cores):
+        reaching: dict[str, list[tuple[Wire, Block]]] = {}
+        for block in blocks:
+            for wire in resources.into(block.population):
+                reaching.setdefault(wire.projection.source, []).append((wire, block))
+        own = {block.population for block in blocks}
+        for name, found in reaching.items():
+            key = resources.reach_key(*found[0]) if len(found) == 1 else None
+            sent = known.get(key) if key is not None else None
+            if sent is None:
+                sent = sent_to(name, found)
+                if key is not None:  # others will hear the same
+                    if group > 1:
+                        keys, inverse = np.unique(sent.keys, return_inverse=True)
+                        sums = np.bincount(inverse.reshape(-1), sent.amounts)
+                        sent = sent._replace(keys=keys, sums=sums.astype(np.float64))
+                    known[key] = sent
+            if isinstance(network[name], Input):
+                inputs += sent.total
+            else:
+                deliveries += sent.total
+                inter_core += sent.total
+                if name in own:
+                    inter_core -= float(sent.amounts[sent.home == index].sum())
+            summed.add(index // group, sent.keys, sent.sums)
+    source, target, depth, messages = summed.result()
     return Traffic(
-        source=np.concatenate(sources or empty),
-        target=np.concatenate(targets or empty),
-        depth=np.concatenate(depths or empty),
-        messages=np.concatenate(messages or empty).astype(np.float64),
+        source=source,
+        target=target,
+        depth=depth,
+        messages=messages,
         group=group,
         deliveries=deliveries,
         inter_core=inter_core,
         inputs=inputs,
     )
+
+
+class _Sent(NamedTuple):
+    """Messages to a core: by the core that sends, by its group and depth, and all of them."""
+
+    home: NDArray[np.int64]
+    amounts: NDArray[np.float64]
+    keys: NDArray[np.int64]
+    sums: NDArray[np.float64]
+    total: float
+
+
+class _Sums:
+    """Adds up messages by who sends, depth and target, a part of the targets at a time."""
+
+    def __init__(self, n_groups: int, n_depths: int) -> None:
+        self.n_groups, self.n_depths = n_groups, n_depths
+        self.keys: list[NDArray[np.int64]] = []
+        self.amounts: list[NDArray[np.float64]] = []
+        self.target, self.waiting = -1, 0
+        self.parts: list[tuple[NDArray[np.int64], NDArray[np.float64]]] = []
+
+    def add(self, target: int, keys: NDArray[np.int64], amounts: NDArray[np.float64]) -> None:
+        """Targets ascend."""
+        if target != self.target and self.waiting > _AT_ONCE:
+            self.sum_up()
+        self.target = target
+        self.keys.append(keys + target * (self.n_groups + 1) * self.n_depths)
+        self.amounts.append(amounts)
+        self.waiting += len(keys)
+
+    def sum_up(self) -> None:
+        """Messages of all targets so far, so that their parts are given back."""
+        if self.keys:
+            unique, inverse = np.unique(np.concatenate(self.keys), return_inverse=True)
+            amounts = np.bincount(
+                inverse.reshape(-1), np.concatenate(self.amounts), minlength=len(unique)
+            ).astype(np.float64)
+            self.parts.append((unique[amounts > 0], amounts[amounts > 0]))
+        self.keys, self.amounts, self.waiting = [], [], 0
+
+    def result(
+        self,
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """Source, target, depth and messages."""
+        self.sum_up()
+        empty = [(np.zeros(0, np.int64), np.zeros(0))]
+        keys, amounts = (np.concatenate(p) for p in zip(*(self.parts or empty), strict=True))
+        pair, depth = np.divmod(keys, self.n_depths)
+        target, sender = np.divmod(pair, self.n_groups + 1)
+        return np.where(sender == self.n_groups, IO, sender), target, depth, amounts
 
 
 class _Homes:
@@ -246,20 +296,34 @@ class _Homes:
             self.grids[name] = (*edges, home)
 
     def split(
-        self, name: str, box: Box, sent: NDArray[np.float64]
+        self, name: str, box: Box, rate: NDArray[np.float64]
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Sum what is sent from a box by the core that sends it."""
+        """Sum what the neurons of a mask send by the core that sends it."""
         *edges, home = self.grids[name]
-        at = []
-        for axis, (edge, bounds) in enumerate(
-            zip(edges, (box.channels, box.rows, box.columns), strict=True)
-        ):
-            first = int(np.searchsorted(edge, bounds[0], side="right")) - 1
-            last = int(np.searchsorted(edge, bounds[1], side="left"))
+        bounds = (box.channels, box.rows, box.columns)
+        at, starts = [], []
+        for edge, (low, high) in zip(edges, bounds, strict=True):
+            first = int(edge.searchsorted(low, side="right")) - 1
+            last = int(edge.searchsorted(high, side="left"))
             at.append(slice(first, last))
-            starts = np.maximum(edge[first:last], bounds[0]) - bounds[0]
-            sent = np.add.reduceat(sent, starts, axis=axis)
+            starts.append(np.maximum(edge[first:last], low) - low)
+        if rate.strides == (0, 0, 0) and box.mask.strides[0] == 0:  # all channels alike
+            pixels = _reduced(rate.flat[0] * box.mask[0], starts[1:])
+            channels = np.diff(starts[0], append=box.channels[1] - box.channels[0])
+            sent = channels[:, None, None] * pixels
+        else:
+            sent = _reduced(rate[tuple(slice(*b) for b in bounds)] * box.mask, starts)
         return home[tuple(at)].reshape(-1), sent.reshape(-1)
+
+
+def _reduced(
+    values: NDArray[np.float64], starts: Sequence[NDArray[np.int64]]
+) -> NDArray[np.float64]:
+    """Sums over the cells that begin at some places along each axis."""
+    for axis, places in enumerate(starts):
+        if len(places) < values.shape[axis]:
+            values = np.add.reduceat(values, places, axis=axis)
+    return values
 
 
 def measured_traffic(
