@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pmsm_hw.mapping.fan_in import split_fan_in
     from pmsm_hw.mapping.mapper import map_network
     from pmsm_hw.mapping.plots import plot_mapping
+    from pmsm_hw.mapping.relays import split_fan_out
     from pmsm_hw.mapping.resources import list_kind
     from pmsm_hw.mapping.routing import Link, xy_route
     from pmsm_hw.mapping.traffic import measured_traffic
@@ -34,6 +35,7 @@ _HOMES = {
     "measured_traffic": "traffic",
     "plot_mapping": "plots",
     "split_fan_in": "fan_in",
+    "split_fan_out": "relays",
     "xy_route": "routing",
 }
 
@@ -51,6 +53,7 @@ __all__ = [
     "measured_traffic",
     "plot_mapping",
     "split_fan_in",
+    "split_fan_out",
     "xy_route",
 ]
 

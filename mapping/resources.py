@@ -131,6 +131,8 @@ class Wire:
         See `Network.hardware_delay`.
     is_full
         No weight is zero.
+    channels
+        Range of the target's channels outside of which every weight is zero.
     has_plain
         Whether plain axons save entries: the source sits on cores, and population axons cost more.
     """
@@ -144,6 +146,7 @@ class Wire:
     entries: int
     hardware_delay: int
     is_full: bool
+    channels: Range
     has_plain: bool
 
     @property
@@ -223,7 +226,7 @@ class Resources:
         self._taps: dict[tuple[str, Range], tuple[NDArray[np.int64], bool]] = {}
         self._plain: dict[tuple[str, Range, Range, int], Plain] = {}
         self._n_plain: dict[tuple[object, ...], dict[str, int]] = {}
-        self._grouped: dict[str, tuple[WindowForm, ...]] = {}
+        self._alike: dict[str, bool] = {}
         self._singles: dict[tuple[str, int, Range], NDArray[np.bool_]] = {}
 
     def most_neurons(self, population: str) -> int:
@@ -308,6 +311,7 @@ class Resources:
                 )
             widths.append(width)
             formats.append((width, exponent, delay))
+        is_full = bool(np.all(form.weight != 0))
         return Wire(
             projection=projection,
             form=form,
@@ -317,11 +321,26 @@ class Resources:
             delay_bits=limits.delay_bits.value if delay > 1 else 0,
             entries=limits.population_axon_entries.value if pixel else 1,
             hardware_delay=delay,
-            is_full=bool(np.all(form.weight != 0)),
+            is_full=is_full,
+            channels=self._reaching(projection, form, is_full),
             has_plain=pixel
             and limits.population_axon_entries.value > 1
             and not isinstance(self.network[projection.source], Input),
         )
+
+    def _reaching(self, projection: Projection, form: Form, is_full: bool) -> Range:
+        shape = chw(self.network[projection.target].shape)
+        if is_full:
+            return (0, shape[0])
+        rows = np.flatnonzero(form.weight.reshape(len(form.weight), -1).any(axis=1))
+        if rows.size == 0:
+            return (0, 0)
+        per_channel = len(form.weight) // shape[0]  # rows of a dense form are neurons
+        return (int(rows[0]) // per_channel, int(rows[-1]) // per_channel + 1)
+
+    def n_channels(self, wire: Wire) -> int:
+        """Channels of the target."""
+        return chw(self.network[wire.projection.target].shape)[0]
 
     # -- lists ----------------------------------------------------------------------------
 
@@ -508,7 +527,14 @@ class Resources:
         """
         if population not in self._has_choice:
             return {}
-        sizes = [b - a for a, b in (group_channels(f, channels) for f in self.grouped(population))]
+        sizes: list[int] = []
+        if not self.all_channels_alike(population):
+            for wire in self.into(population):
+                if not _overlap(wire.channels, channels):
+                    sizes.append(0)
+                elif isinstance(wire.form, WindowForm):
+                    first, end = group_channels(wire.form, channels)
+                    sizes.append(end - first)
         exact = (population, rows, columns, *sizes)
         if exact not in self._n_plain:
             forms = [w.form for w in self.into(population) if isinstance(w.form, WindowForm)]
@@ -518,12 +544,15 @@ class Resources:
             self._n_plain[exact] = self._n_plain[key]
         return self._n_plain[exact]
 
-    def grouped(self, population: str) -> tuple[WindowForm, ...]:
-        """Forms into a population by which channels differ in what reaches them."""
-        if population not in self._grouped:
-            forms = [w.form for w in self.into(population) if isinstance(w.form, WindowForm)]
-            self._grouped[population] = tuple(f for f in forms if f.groups > 1)
-        return self._grouped[population]
+    def all_channels_alike(self, population: str) -> bool:
+        """Whether all channels of a population are reached by the same, were no weight zero."""
+        if population not in self._alike:
+            self._alike[population] = all(
+                w.channels == (0, self.n_channels(w))
+                and (isinstance(w.form, DenseForm) or w.form.groups == 1)
+                for w in self.into(population)
+            )
+        return self._alike[population]
 
     def _count_plain(
         self, population: str, channels: Range, rows: Range, columns: Range
@@ -531,6 +560,8 @@ class Resources:
         left = self.chip.limits.input_axons.value
         single: list[tuple[Wire, int, int]] = []  # wires, unshared pixels, channels of a pixel
         for wire in self.into(population):
+            if not _overlap(wire.channels, channels):
+                continue
             if isinstance(wire.form, DenseForm):
                 n_channels, height, width = chw(self.network[wire.projection.source].shape)
                 n_pixels = n_single = height * width
@@ -810,6 +841,10 @@ class Resources:
     def placed(self) -> tuple[Population, ...]:
         """Populations that sit on cores, in topological order."""
         return tuple(p for p in self.network.topological if not isinstance(p, Input))
+
+
+def _overlap(a: Range, b: Range) -> bool:
+    return a[0] < b[1] and b[0] < a[1]
 
 
 def tap_sums(

@@ -209,6 +209,13 @@ def brute_plain(network, chip, block):
     for q in network.into(block.population):
         signs = len(brute_signs(network, chip, q.source))
         source = network[q.source]
+        # no axon for a projection whose weights reach channels below or above the block only
+        height, width = chw(network[q.target].shape)[1:]
+        reached = synapses(lowered(network, q))[1] // (height * width)
+        if not reached.size or not block.channels[0] <= reached.max():
+            continue
+        if not reached.min() < block.channels[1]:
+            continue
         c, h, w = chw(source.shape)
         form = lowered(network, q)
         if isinstance(form, WindowForm):
