@@ -205,20 +205,29 @@ def _needs_of_cut(state, table, parts, sent_each, needs, counts):  # type: ignor
 
 
 @njit(cache=True, nogil=True)
-def cores_of_cut(state, table, parts, sent_each, needs, counts, holds, most):  # type: ignore[no-untyped-def]
-    """Cores that a cut takes, a finer measure of it, and how many kinds of blocks it has."""
+def cores_of_cut(  # type: ignore[no-untyped-def]
+    state, table, parts, sent_each, needs, counts, holds, most, at_most=1e18
+):
+    """Cores that a cut takes, a finer measure of it, and how many kinds of blocks it has.
+
+    Above `at_most`, the measure is only sure to be above it.
+    """
     n, beyond = _needs_of_cut(state, table, parts, sent_each, needs, counts)
-    n_cores = fill_cores(needs[:n], counts[:n], holds[:n], most, 2.0, 0, 2)[0]
     fluid = 0.0
     for r in range(4):
         total = 0.0
         for t in range(n):
             total += needs[t, r] * counts[t]
         fluid = max(fluid, total)
-    value = n_cores + _FLUID * fluid + _EACH_BLOCK * counts[:n].sum()
+    value = _FLUID * fluid + _EACH_BLOCK * counts[:n].sum()
     if beyond > 0.0:
         value += _IMPOSSIBLE * (1.0 + beyond)
-    return n_cores, value, n
+    if value + fluid > at_most:
+        return 0, value + fluid, n
+    n_cores = fill_cores(
+        needs[:n], counts[:n], holds[:n], most, 2.0, 0, 2, at_most - value
+    )[0]  # fmt: skip
+    return n_cores, n_cores + value, n
 
 
 @njit(cache=True, nogil=True)
@@ -268,8 +277,11 @@ def anneal_cuts(start, table, short_start, short, n_moves, hot, cold, seed):  # 
             state[p, 2] = -(-c // (1 + np.random.randint(min(c, 64))))  # noqa: NPY002
         if state[p, 0] == j and state[p, 1] == k and state[p, 2] == w:
             continue
-        new = cores_of_cut(state, table, parts, sent_each, needs, counts, holds, most)[1]
-        if np.random.random() < math.exp(min((value - new) / temperature, 0.0)):  # noqa: NPY002
+        at_most = value - temperature * math.log(1.0 - np.random.random())  # noqa: NPY002
+        new = cores_of_cut(
+            state, table, parts, sent_each, needs, counts, holds, most, at_most
+        )[1]  # fmt: skip
+        if new <= at_most:
             value = new
             if value < least:
                 least = value

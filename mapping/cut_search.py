@@ -24,9 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Search"]
 
-_WORK = 60_000_000
-"""How many kinds of blocks are looked at in one search, about."""
-_MOST_MOVES = 6000
+_MOVES = 3000
+"""Changes that a search tries."""
 
 
 class Search:
@@ -208,41 +207,38 @@ class Search:
         self,
         starts: Sequence[NDArray[np.int64]],
         options: MappingType[str, Sequence[tuple[int, int, int]]],
-        seed: int,
-        share: float = 1.0,
+        n_searches: int,
+        effort: float = 1.0,
     ) -> list[NDArray[np.int64]]:
-        """Better states, one for each start, by annealing; searches run at the same time.
+        """Better states, the best first, by several annealing searches, two at a time.
 
         Parameters
         ----------
         starts
-            States.
+            States; searches start from them in turn.
         options
             Entries of states to try, by population.
-        seed
-            Of the random changes.
-        share
-            Of the usual effort.
+        n_searches
+            How many. The result does not depend on how many run at the same time.
+        effort
+            Changes that each search tries, in multiples of the usual number.
         """
         from pmsm_hw.mapping.cut_kernels import anneal_cuts
 
         short = [options[name] for name in self.names]
         short_start = np.cumsum([0, *map(len, short)], dtype=np.int64)
         flat = np.array([o for each in short for o in each], np.int64).reshape(-1, 3)
-        kinds = max(self.value(start)[2] for start in starts)
-        # filling cores takes time in proportion to the kinds, times a little more than the kinds
-        n_moves = int(min(_MOST_MOVES, _WORK / max(kinds, 8) ** 2) * share)
 
-        def run(i: int) -> NDArray[np.int64]:
-            best, _ = anneal_cuts(
-                starts[i], self._table, short_start, flat, n_moves, 0.004, 1e-4, seed + i
-            )
-            return np.asarray(best)
+        def run(i: int) -> tuple[float, int, NDArray[np.int64]]:
+            best, value = anneal_cuts(
+                starts[i % len(starts)], self._table, short_start, flat, int(_MOVES * effort),
+                0.004, 1e-4, i,
+            )  # fmt: skip
+            return float(value), i, np.asarray(best)
 
-        if len(starts) == 1:
-            return [run(0)]
-        with ThreadPoolExecutor(len(starts)) as pool:
-            return list(pool.map(run, range(len(starts))))
+        with ThreadPoolExecutor(2) as pool:
+            found = sorted(pool.map(run, range(n_searches)), key=lambda one: one[:2])
+        return [state for _, _, state in found]
 
 
 def _stacked(arrays: Sequence[NDArray[Any]], tail: tuple[int, ...], dtype: Any) -> NDArray[Any]:

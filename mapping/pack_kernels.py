@@ -9,7 +9,7 @@ __all__ = ["fill_cores"]
 
 
 @njit(cache=True, nogil=True)
-def fill_cores(needs, counts, holds, most, power, rule, start_with):  # type: ignore[no-untyped-def]
+def fill_cores(needs, counts, holds, most, power, rule, start_with, at_most=1e18):  # type: ignore[no-untyped-def]
     """Fill a core with whichever block suits its room best until none fits; again and again.
 
     Parameters
@@ -29,6 +29,8 @@ def fill_cores(needs, counts, holds, most, power, rule, start_with):  # type: ig
     start_with
         Block that a core begins with: 1: that with the largest need of anything; 2: with the
         largest weighted need.
+    at_most
+        Cores beyond which the caller does not care: what is returned then is not complete.
 
     Returns
     -------
@@ -56,23 +58,28 @@ def fill_cores(needs, counts, holds, most, power, rule, start_with):  # type: ig
     w = np.empty(n_dims)
     length = np.empty(n)
     alive = np.arange(n)
+    open_kinds = np.empty(n, np.int64)
     n_alive = n
     while n_left > 0:
         scale = max(total.max(), 1e-12)
+        if n_cores + scale - 1e-6 > at_most:  # what is left takes at least `scale`
+            n_cores += int(np.ceil(scale - 1e-6))
+            break
         for r in range(n_dims):
             w[r] = (max(total[r], 0.0) / scale) ** power
-        for a in range(n_alive):
-            t = alive[a]
-            s = 1e-12
-            for r in range(n_dims):
-                s += w[r] * needs[t, r] * needs[t, r]
-            length[t] = np.sqrt(s)
+        if rule == 1:
+            for a in range(n_alive):
+                t = alive[a]
+                s = 1e-12
+                for r in range(n_dims):
+                    s += w[r] * needs[t, r] * needs[t, r]
+                length[t] = np.sqrt(s)
         free[:] = 1.0
         held[:] = False
         entry = starts[n_patterns]
         begin = entry
         # kinds that still may fit: shrinks while the core fills
-        open_kinds = alive[:n_alive].copy()
+        open_kinds[:n_alive] = alive[:n_alive]
         n_open = n_alive
         while True:
             best, best_score = -1, -1e300

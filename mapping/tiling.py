@@ -60,8 +60,12 @@ Range = tuple[int, int]
 Target = tuple[int, int, int]
 _MAX_ROUNDS = 12
 _MAX_BUILDS = 16
+_SEARCHES = 4
+"""Searches for cuts, each from another start or with another seed."""
+_BUILT = 2
+"""How many of the cuts found are made."""
 _IMPOSSIBLE = 1e9
-_SLACK = 1.05
+_SLACK = 0.05
 """How far an estimate may lie above a limit when the exact count is still worth a look."""
 
 
@@ -252,8 +256,12 @@ def candidates(resources: Resources, population: Population) -> Candidates:
         reached[wire.projection.name] = sources
         single[wire.projection.name] = unshared
     fit = neurons <= resources.most_neurons(population.name)
-    fit &= axons <= _SLACK * limits.input_axons.value
-    fit &= bits <= _SLACK * limits.synapse_memory_bits.value
+    zeros = max(
+        (1 - np.count_nonzero(w.form.weight) / w.form.weight.size for w in wires), default=0
+    )
+    slack = 1 + min(zeros, _SLACK)
+    fit &= axons <= slack * limits.input_axons.value
+    fit &= bits <= slack * limits.synapse_memory_bits.value
     if limits.threshold_configurations is not None:
         thresholds = _thresholds(population, choices[0]).reshape(-1, 1, 1, 1, 1)
         fit &= np.minimum(thresholds, neurons) <= limits.threshold_configurations.value
@@ -352,9 +360,7 @@ def _count_wire(
     chip = resources.chip
     index = chip.limits.index_bits.value
     form = wire.form
-    # channels without a weight hold nothing: the others' share of the blocks counts
-    reaching = (wire.channels[1] - wire.channels[0]) / resources.n_channels(wire)
-    density = np.count_nonzero(form.weight) / max(form.weight.size * reaching, 1)
+    density = np.count_nonzero(form.weight) / form.weight.size
     pixel = wire.axons == "pixel"
     if row_taps is None or column_taps is None:
         source = resources.network[wire.projection.source]
@@ -404,11 +410,6 @@ def _count_wire(
             likely = np.maximum(np.rint(length * density).astype(np.int64), 1)
             sparse += count * list_bits(chip, likely, each + index)
     bits += np.minimum(sparse, dense)
-    if reaching < 1:
-        axons, bits = axons * reaching, bits * reaching
-        sources = np.rint(sources * reaching).astype(np.int64)
-        pixels, most, total = unshared
-        unshared = (np.rint(pixels * reaching).astype(np.int64), most, total)
     return axons, bits, sources, unshared
 
 
@@ -674,7 +675,7 @@ def cut_network(
         for i, name in enumerate(search.names)
     }
     if deadline is None or not deadline():
-        for state in search.improve([starts[0], starts[min(1, len(starts) - 1)]], options, 0):
+        for state in search.improve(starts[:2], options, _SEARCHES)[:_BUILT]:
             take((0.02, n, b, e), search.cut(state))
     ranked = [_counted(resources, grids) for grids in cuts]
     best = min(ranked, key=lambda cut: cut[:2])
@@ -793,10 +794,8 @@ def _cut_once(
         for name in reversed(order):
             known = {**{n: guess[n] for n in backward[name] if n in guess}, **done}
             entries = grid_entries(resources, name, known)
-            if entries.max() > limit:
-                raise _fan_out_excess(resources, name, int(entries.max()), known)
             grid = None
-            if targets is not None:
+            if targets is not None and entries.max() <= limit:
                 grid = _build_runs(
                     resources, resources.network[name], counts[name], targets[name], entries
                 )
@@ -822,7 +821,7 @@ def _check_recurrent(
         for block in grid_blocks(resources.network[name], done[name]):
             need = int(entries[block.slices()].sum())
             if need > limit:
-                raise _fan_out_excess(resources, name, need, done)
+                raise _too_much(resources, resources.network[name], "output axons", need, limit)
 
 
 def grid_entries(
@@ -856,7 +855,7 @@ def _add_window_entries(
     each = np.int64(wire.n_signs)
     full_in: dict[int, NDArray[np.int64]] = {}  # by channel parts: those that meet with every tap
     rest: dict[int, list[tuple[NDArray[np.int64], NDArray[np.int64]]]] = {}
-    alike = resources.all_channels_alike(grid.population)
+    alike = not resources.grouped(grid.population)
     uneven: list[list[Block]] = []
     for rows, columns, cuts in grid.cells():
         parts = grid.along_channels(cuts)
@@ -879,9 +878,8 @@ def _add_window_entries(
                 full = np.full(c1 - c0, True) if every else (taps > 0).all(axis=(1, 2))
                 full_in[cuts][c0:c1] += full
                 if not every:
-                    others = np.flatnonzero(~full & taps.any(axis=(1, 2)))
-                    if others.size:
-                        rest[cuts].append((c0 + others, taps[others]))
+                    others = np.flatnonzero(~full)
+                    rest[cuts].append((c0 + others, taps[others]))
         y, x = resources.signatures(wire, 0, rows), resources.signatures(wire, 1, columns)
         (y0, y1), (x0, x1) = (source_range(form, a, r) for a, r in ((0, rows), (1, columns)))
         entries = np.full((y1 - y0, x1 - x0), wire.entries * each)
@@ -904,6 +902,9 @@ def _best_grid(
 ) -> Grid:
     """Cheapest cut that fits, output axons included."""
     limit = resources.chip.limits.output_axons.value
+    worst = int(entries.max())
+    if worst > limit:
+        raise _too_much(resources, population, "output axons", worst, limit)
     in_all = int(entries.sum())
     finite = np.isfinite(cost)
     score = cost + 1e-6 * counts.n_blocks
@@ -1243,45 +1244,13 @@ def _axons_of_neurons(resources: Resources, population: Population) -> NDArray[n
     return total
 
 
-class FanOutError(CapacityError):
-    """A neuron of a population needs more output axons than a core has.
-
-    Attributes
-    ----------
-    population
-        Which one.
-    grids
-        Cuts of its targets, by name.
-    """
-
-    population: str
-    grids: dict[str, Grid]
-
-
-def _fan_out_excess(
-    resources: Resources, population: str, need: int, grids: MappingType[str, Grid]
-) -> FanOutError:
-    limit = resources.chip.limits.output_axons.value
-    error = FanOutError(
-        resources.network[population].subject,
-        f"one neuron needs {need:,} output axons, a core of chip '{resources.chip.name}' has "
-        f"{limit:,}",
-        remedy="it reaches too many cores: split its fan-out (pmsm_hw.mapping.split_fan_out), use "
-        "a chip with larger cores, or fewer neurons after it",
-        actual=need,
-        limit=limit,
-    )
-    targets = {w.projection.target for w in resources.out_of(population)}
-    error.population = population
-    error.grids = {name: grid for name, grid in grids.items() if name in targets}
-    return error
-
-
 def _too_much(
     resources: Resources, population: Population, what: str, need: int, limit: int
 ) -> CapacityError:
     remedies = {
         "input axons": "split its fan-in (pmsm_hw.mapping.split_fan_in) or use a larger chip",
+        "output axons": "a neuron reaches too many cores: use a chip with larger cores, or fewer "
+        "neurons after it",
         "bits of synapse memory": "split its fan-in (pmsm_hw.mapping.split_fan_in), or use fewer "
         "weight bits",
     }
