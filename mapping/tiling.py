@@ -360,7 +360,9 @@ def _count_wire(
     chip = resources.chip
     index = chip.limits.index_bits.value
     form = wire.form
-    density = np.count_nonzero(form.weight) / form.weight.size
+    # channels without a weight hold nothing: the others' share of the blocks counts
+    reaching = (wire.channels[1] - wire.channels[0]) / resources.n_channels(wire)
+    density = np.count_nonzero(form.weight) / max(form.weight.size * reaching, 1)
     pixel = wire.axons == "pixel"
     if row_taps is None or column_taps is None:
         source = resources.network[wire.projection.source]
@@ -410,6 +412,11 @@ def _count_wire(
             likely = np.maximum(np.rint(length * density).astype(np.int64), 1)
             sparse += count * list_bits(chip, likely, each + index)
     bits += np.minimum(sparse, dense)
+    if reaching < 1:
+        axons, bits = axons * reaching, bits * reaching
+        sources = np.rint(sources * reaching).astype(np.int64)
+        pixels, most, total = unshared
+        unshared = (np.rint(pixels * reaching).astype(np.int64), most, total)
     return axons, bits, sources, unshared
 
 
@@ -794,8 +801,10 @@ def _cut_once(
         for name in reversed(order):
             known = {**{n: guess[n] for n in backward[name] if n in guess}, **done}
             entries = grid_entries(resources, name, known)
+            if entries.max() > limit:
+                raise _fan_out_excess(resources, name, int(entries.max()), known)
             grid = None
-            if targets is not None and entries.max() <= limit:
+            if targets is not None:
                 grid = _build_runs(
                     resources, resources.network[name], counts[name], targets[name], entries
                 )
@@ -821,7 +830,7 @@ def _check_recurrent(
         for block in grid_blocks(resources.network[name], done[name]):
             need = int(entries[block.slices()].sum())
             if need > limit:
-                raise _too_much(resources, resources.network[name], "output axons", need, limit)
+                raise _fan_out_excess(resources, name, need, done)
 
 
 def grid_entries(
@@ -855,7 +864,7 @@ def _add_window_entries(
     each = np.int64(wire.n_signs)
     full_in: dict[int, NDArray[np.int64]] = {}  # by channel parts: those that meet with every tap
     rest: dict[int, list[tuple[NDArray[np.int64], NDArray[np.int64]]]] = {}
-    alike = not resources.grouped(grid.population)
+    alike = resources.all_channels_alike(grid.population)
     uneven: list[list[Block]] = []
     for rows, columns, cuts in grid.cells():
         parts = grid.along_channels(cuts)
@@ -878,8 +887,9 @@ def _add_window_entries(
                 full = np.full(c1 - c0, True) if every else (taps > 0).all(axis=(1, 2))
                 full_in[cuts][c0:c1] += full
                 if not every:
-                    others = np.flatnonzero(~full)
-                    rest[cuts].append((c0 + others, taps[others]))
+                    others = np.flatnonzero(~full & taps.any(axis=(1, 2)))
+                    if others.size:
+                        rest[cuts].append((c0 + others, taps[others]))
         y, x = resources.signatures(wire, 0, rows), resources.signatures(wire, 1, columns)
         (y0, y1), (x0, x1) = (source_range(form, a, r) for a, r in ((0, rows), (1, columns)))
         entries = np.full((y1 - y0, x1 - x0), wire.entries * each)
@@ -902,9 +912,6 @@ def _best_grid(
 ) -> Grid:
     """Cheapest cut that fits, output axons included."""
     limit = resources.chip.limits.output_axons.value
-    worst = int(entries.max())
-    if worst > limit:
-        raise _too_much(resources, population, "output axons", worst, limit)
     in_all = int(entries.sum())
     finite = np.isfinite(cost)
     score = cost + 1e-6 * counts.n_blocks
@@ -1244,13 +1251,45 @@ def _axons_of_neurons(resources: Resources, population: Population) -> NDArray[n
     return total
 
 
+class FanOutError(CapacityError):
+    """A neuron of a population needs more output axons than a core has.
+
+    Attributes
+    ----------
+    population
+        Which one.
+    grids
+        Cuts of its targets, by name.
+    """
+
+    population: str
+    grids: dict[str, Grid]
+
+
+def _fan_out_excess(
+    resources: Resources, population: str, need: int, grids: MappingType[str, Grid]
+) -> FanOutError:
+    limit = resources.chip.limits.output_axons.value
+    error = FanOutError(
+        resources.network[population].subject,
+        f"one neuron needs {need:,} output axons, a core of chip '{resources.chip.name}' has "
+        f"{limit:,}",
+        remedy="it reaches too many cores: split its fan-out (pmsm_hw.mapping.split_fan_out), use "
+        "a chip with larger cores, or fewer neurons after it",
+        actual=need,
+        limit=limit,
+    )
+    targets = {w.projection.target for w in resources.out_of(population)}
+    error.population = population
+    error.grids = {name: grid for name, grid in grids.items() if name in targets}
+    return error
+
+
 def _too_much(
     resources: Resources, population: Population, what: str, need: int, limit: int
 ) -> CapacityError:
     remedies = {
         "input axons": "split its fan-in (pmsm_hw.mapping.split_fan_in) or use a larger chip",
-        "output axons": "a neuron reaches too many cores: use a chip with larger cores, or fewer "
-        "neurons after it",
         "bits of synapse memory": "split its fan-in (pmsm_hw.mapping.split_fan_in), or use fewer "
         "weight bits",
     }
