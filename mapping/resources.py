@@ -225,6 +225,7 @@ class Resources:
         """Neurons that a block of a population may have, where that is less than a core's limit."""
         self._taps: dict[tuple[str, Range], tuple[NDArray[np.int64], bool]] = {}
         self._plain: dict[tuple[str, Range, Range, int], Plain] = {}
+        self._plain_of: dict[tuple[object, ...], Plain | None] = {}
         self._n_plain: dict[tuple[object, ...], dict[str, int]] = {}
         self._alike: dict[str, bool] = {}
         self._singles: dict[tuple[str, int, Range], NDArray[np.bool_]] = {}
@@ -605,11 +606,19 @@ class Resources:
         channels, rows, columns
             Of the block.
         """
-        n = self.n_plain(wire.projection.target, channels, rows, columns).get(
-            wire.projection.name, 0
-        )
-        if n == 0:
+        if not wire.has_plain:
             return None
+        target = wire.projection.target
+        key: tuple[object, ...] = (wire.projection.name, rows, columns)
+        if not self.all_channels_alike(target):
+            key = (*key, channels)
+        if key not in self._plain_of:
+            n = self.n_plain(target, channels, rows, columns).get(wire.projection.name, 0)
+            self._plain_of[key] = self._first_plain(wire, rows, columns, n) if n else None
+        return self._plain_of[key]
+
+    def _first_plain(self, wire: Wire, rows: Range, columns: Range, n: int) -> Plain:
+        """Mask of the first pixels whose lists are not shared."""
         if isinstance(wire.form, DenseForm):
             _, height, width = chw(self.network[wire.projection.source].shape)
             rows, columns = (0, height), (0, width)
