@@ -11,6 +11,10 @@ from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
+from llvmlite import ir
+from numba.core import cgutils as _cgutils
+from numba.core import types
+from numba.extending import intrinsic
 
 from pmsm_hw.emulator.bundles import CountPlan
 from pmsm_hw.emulator.kernels import Costs, Tally
@@ -18,6 +22,8 @@ from pmsm_hw.emulator.kernels import Costs, Tally
 __all__ = ["count_links", "count_population"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+
+cgutils: Any = _cgutils  # has no type hints
 
 
 def _jit(function: _F) -> _F:
@@ -30,46 +36,152 @@ def _inline(function: _F) -> _F:
     )
 
 
+# numba's vectoriser leaves the ends of such short runs to single steps: they are LLVM code instead
+
+
+def _counting(n_lanes: int) -> Any:
+    """Make the function that counts those of some neighbours that are not zero."""
+
+    @intrinsic
+    def count(typing_context, values, at):  # type: ignore[no-untyped-def]
+        def code(context, b, signature, given):  # type: ignore[no-untyped-def]
+            array = context.make_array(signature.args[0])(context, b, given[0])
+            start = b.gep(array.data, [given[1]])
+            vector = ir.VectorType(start.type.pointee, n_lanes)
+            loaded = b.load(b.bitcast(start, vector.as_pointer()), align=1)
+            fired = b.icmp_unsigned("!=", loaded, ir.Constant(vector, [0] * n_lanes))
+            n = b.ctpop(b.bitcast(fired, ir.IntType(n_lanes)))
+            return n if n_lanes == 64 else b.zext(n, ir.IntType(64))
+
+        return types.int64(values, types.int64), code
+
+    return count
+
+
+_count64, _count8 = _counting(64), _counting(8)
+
+
 @_inline
-def _sums(spikes: Any, active: Any, f: int, at: Any, n: int, kind: Any) -> Any:
-    """Over one run of neurons: how many fired, the sum of ``|k|``, how many were active."""
-    fired, units, updates = kind(0), kind(0), kind(0)
-    first = np.uint64(at)
-    for j in range(np.uint64(n)):
-        k = kind(spikes[f, first + j])
+def _n_fired(values: Any, at: Any, n: Any) -> Any:
+    """How many of a run are not zero; ``values`` are flat."""
+    total, end = np.int64(0), at + n
+    while at + 64 <= end:
+        total += _count64(values, at)
+        at += 64
+    while at + 8 <= end:
+        total += _count8(values, at)
+        at += 8
+    while at < end:
+        total += np.int64(values[np.uint64(at)] != 0)
+        at += 1
+    return total
+
+
+def _adding(n_lanes: int, with_synapses: bool, with_once: bool, with_units: bool) -> Any:
+    """Make the function that sums over some neighbours, ``n`` times as many as lanes.
+
+    It gives the sum of synapses of those that fired, and the sum of synapses times absolute spikes,
+    or zero for what is not asked for; without synapses, ones take their place. Sums are of the type
+    of ``like``.
+    """
+
+    @intrinsic
+    def add(typing_context, spikes, at, synapses, begin, n, like):  # type: ignore[no-untyped-def]
+        def code(context, b, signature, given):  # type: ignore[no-untyped-def]
+            total, index = context.get_value_type(like), ir.IntType(64)
+            vector = ir.VectorType(total, n_lanes)
+            zeros, ones = (ir.Constant(vector, [value] * n_lanes) for value in (0, 1))
+            spikes, synapses = (
+                b.gep(context.make_array(signature.args[i])(context, b, given[i]).data, [at])
+                for i, at in ((0, given[1]), (2, given[3]))
+            )
+
+            def load(pointer: Any, turn: Any) -> Any:
+                place = b.gep(pointer, [b.mul(turn, index(n_lanes))])
+                narrow = ir.VectorType(place.type.pointee, n_lanes)
+                loaded = b.load(b.bitcast(place, narrow.as_pointer()), align=1)
+                return b.sext(loaded, vector) if narrow.element.width < total.width else loaded
+
+            once, units = (cgutils.alloca_once_value(b, zeros) for _ in range(2))
+            with cgutils.for_range(b, given[4]) as turn:
+                k = load(spikes, turn.index)
+                each = load(synapses, turn.index) if with_synapses else ones
+                if with_once:
+                    part = b.select(b.icmp_signed("!=", k, zeros), each, zeros)
+                    b.store(b.add(b.load(once), part), once)
+                if with_units:
+                    k = b.select(b.icmp_signed("<", k, zeros), b.sub(zeros, k), k)
+                    part = b.mul(k, each) if with_synapses else k
+                    b.store(b.add(b.load(units), part), units)
+            reduce_ = cgutils.get_or_insert_function(
+                b.module,
+                ir.FunctionType(total, [vector]),
+                f"llvm.vector.reduce.add.v{n_lanes}i{total.width}",
+            )
+            sums = [b.call(reduce_, [b.load(part)]) for part in (once, units)]
+            return context.make_tuple(b, signature.return_type, sums)
+
+        pair: Any = types.UniTuple
+        arguments = (spikes, types.int64, synapses, types.int64, types.int64, like)
+        return pair(like, 2)(*arguments), code
+
+    return add
+
+
+_add_units16, _add_units8 = (_adding(n, False, False, True) for n in (16, 8))
+_add_once16, _add_once8 = (_adding(n, True, True, False) for n in (16, 8))
+_add_sizes16, _add_sizes8 = (_adding(n, True, False, True) for n in (16, 8))
+_add_both16, _add_both8 = (_adding(n, True, True, True) for n in (16, 8))
+
+
+@_inline
+def _n_units(spikes: Any, at: Any, n: Any, kind: Any) -> Any:
+    """Sum of ``|k|`` over a run."""
+    many, few = n // 16, n % 16 // 8
+    units = kind(0)
+    if many:
+        _, units = _add_units16(spikes, at, spikes, at, many, kind(0))
+    done = many * 16
+    if few:
+        _, part = _add_units8(spikes, at + done, spikes, at + done, few, kind(0))
+        units = kind(units + part)
+        done += 8
+    for j in range(np.uint64(done), np.uint64(n)):
+        k = kind(spikes[np.uint64(at) + j])
         units = kind(units + (k if k >= 0 else -k))
-        fired = kind(fired + (k != 0))
-        updates = kind(updates + active[f, first + j])
-    return fired, units, updates
+    return units
 
 
 @_inline
-def _dots(spikes: Any, f: int, at: Any, synapses: Any, begin: Any, n: int, kind: Any) -> Any:
-    """Over one run of neurons: synapses times firing, and times ``|k|``."""
-    once, units = kind(0), kind(0)
-    a, b = np.uint64(at), np.uint64(begin)
-    for j in range(np.uint64(n)):
-        k = kind(spikes[f, a + j])
-        weight = kind(synapses[b + j])
+def _dots(
+    spikes: Any, at: Any, synapses: Any, begin: Any, n: Any, kind: Any, unit: bool, is_binary: bool
+) -> Any:
+    """Over a run: synapses times messages, and times ``|k|``."""
+    many, few = n // 16, n % 16 // 8
+    done = many * 16
+    if is_binary:
+        once, units = _add_once16(spikes, at, synapses, begin, many, kind(0))
+        if few:
+            part, _ = _add_once8(spikes, at + done, synapses, begin + done, few, kind(0))
+            once = kind(once + part)
+    elif unit:
+        once, units = _add_sizes16(spikes, at, synapses, begin, many, kind(0))
+        if few:
+            _, more = _add_sizes8(spikes, at + done, synapses, begin + done, few, kind(0))
+            units = kind(units + more)
+    else:
+        once, units = _add_both16(spikes, at, synapses, begin, many, kind(0))
+        if few:
+            part, more = _add_both8(spikes, at + done, synapses, begin + done, few, kind(0))
+            once, units = kind(once + part), kind(units + more)
+    for j in range(np.uint64(done + few * 8), np.uint64(n)):
+        k = kind(spikes[np.uint64(at) + j])
+        weight = kind(synapses[np.uint64(begin) + j])
         units = kind(units + weight * (k if k >= 0 else -k))
         once = kind(once + (weight if k != 0 else kind(0)))
-    return once, units
-
-
-@_inline
-def _unit_dots(spikes: Any, f: int, at: Any, synapses: Any, begin: Any, n: int, kind: Any) -> Any:
-    """Over one run of neurons, in four frames: synapses times ``|k|``."""
-    s0, s1, s2, s3 = kind(0), kind(0), kind(0), kind(0)
-    a, b = np.uint64(at), np.uint64(begin)
-    for j in range(np.uint64(n)):
-        weight = kind(synapses[b + j])
-        k0, k1 = kind(spikes[f, a + j]), kind(spikes[f + 1, a + j])
-        k2, k3 = kind(spikes[f + 2, a + j]), kind(spikes[f + 3, a + j])
-        s0 = kind(s0 + weight * (k0 if k0 >= 0 else -k0))
-        s1 = kind(s1 + weight * (k1 if k1 >= 0 else -k1))
-        s2 = kind(s2 + weight * (k2 if k2 >= 0 else -k2))
-        s3 = kind(s3 + weight * (k3 if k3 >= 0 else -k3))
-    return s0, s1, s2, s3
+    if is_binary:
+        return once, once
+    return units if unit else once, units
 
 
 @_jit
@@ -83,6 +195,7 @@ def count_population(
     population: int,
     is_input: bool,
     unit: bool,
+    is_binary: bool,
     depth: int,
     spikes: Any,
     active: Any,
@@ -102,8 +215,8 @@ def count_population(
         See there; counts are added.
     blocks, block_core, block_slot
         Blocks of the population; core and first slot of every block.
-    population, is_input, unit, depth
-        Its index and nature.
+    population, is_input, unit, is_binary, depth
+        Its index and nature; ``is_binary`` if no spike exceeds 1 and -1.
     spikes, active
         ``(frames, n)`` integer and uint8, neurons by row, column, channel; a frame is a step of a
         sample.
@@ -121,6 +234,8 @@ def count_population(
     """
     kind = received.dtype.type
     n_frames, width = spikes.shape[0], received.shape[1]
+    n_neurons = spikes.shape[1]
+    spikes_, active_ = spikes.reshape(-1), active.reshape(-1)
     pair0, pair1 = plan.population_pair[population], plan.population_pair[population + 1]
     bundle_run, run_at, run_length = plan.bundle_run, plan.run_at, plan.run_length
     bundle_target, target_pair, bundle_cost = (
@@ -131,7 +246,7 @@ def count_population(
     n_active, n_spikes = np.empty(width, np.int64), np.empty(width, np.int64)
     n_fired, messages = np.empty(width, np.int64), np.empty(width, np.int64)
     spiked = np.empty(width, np.int64)
-    cost = np.empty((width, 6), np.int64)
+    cost = np.empty((6, width), np.int64)
     once, units = np.empty(width, np.int64), np.empty(width, np.int64)
     step = np.empty(width, np.int64)
     sample = np.empty(width, np.int64)
@@ -153,10 +268,15 @@ def count_population(
                 for f in range(n):
                     bundle_fired, bundle_units = np.int64(0), np.int64(0)
                     for r in range(bundle_run[bundle], bundle_run[bundle + 1]):
-                        a, b, c = _sums(spikes, active, f0 + f, run_at[r], run_length[r], kind)
-                        bundle_fired += a
-                        bundle_units += b
-                        n_active[f] += c
+                        at, length = (f0 + f) * n_neurons + run_at[r], run_length[r]
+                        fired = _n_fired(spikes_, at, length)
+                        bundle_fired += fired
+                        if is_binary:
+                            bundle_units += fired
+                        else:
+                            bundle_units += np.int64(_n_units(spikes_, at, length, kind))
+                        if not is_input:
+                            n_active[f] += _n_fired(active_, at, length)
                     n_fired[f] += bundle_fired
                     n_spikes[f] += bundle_units
                     messages[f] = bundle_units if unit else bundle_fired
@@ -170,9 +290,11 @@ def count_population(
                 if total == 0:
                     continue
                 sent[bundle] += total
-                for f in range(n):
-                    for d in range(6):
-                        cost[f, d] += messages[f] * bundle_cost[bundle, d]
+                for d in range(6):
+                    each = bundle_cost[bundle, d]
+                    if each != 0:
+                        for f in range(n):
+                            cost[d, f] += messages[f] * each
                 for t in range(first, last):
                     pair = target_pair[t] - pair0
                     for f in range(n):
@@ -181,13 +303,13 @@ def count_population(
                         for f in range(n):
                             received_units[pair, f] += kind(spiked[f])
             for f in range(n):
-                s, out = sample[f], cost[f, 0]
+                s, out = sample[f], cost[0, f]
                 tally.fired[s, block] += n_fired[f]
                 tally.spikes[s, block] += n_spikes[f]
                 tally.messages_out[s, block] += out
                 for d in range(4):
-                    tally.hops[s, block, d] += cost[f, 1 + d]
-                tally.crossings[s, block] += cost[f, 5]
+                    tally.hops[s, block, d] += cost[1 + d, f]
+                tally.crossings[s, block] += cost[5, f]
                 if not is_input:
                     n_idle = block_slot[block + 1] - block_slot[block] - n_active[f]
                     tally.updates_active[s, block] += n_active[f]
@@ -220,22 +342,13 @@ def count_population(
                     units[:] = 0
                     for r in range(first, last):
                         at, length = window_at[r], window_length[r]
-                        f = 0
-                        if unit:
-                            while f + 4 <= n:
-                                a, b, c, d = _unit_dots(
-                                    spikes, f0 + f, at, synapses, begin, length, kind
-                                )
-                                once[f] += a
-                                once[f + 1] += b
-                                once[f + 2] += c
-                                once[f + 3] += d
-                                f += 4
-                        while f < n:
-                            a, b = _dots(spikes, f0 + f, at, synapses, begin, length, kind)
-                            once[f] += b if unit else a
+                        for f in range(n):
+                            a, b = _dots(
+                                spikes_, (f0 + f) * n_neurons + at, synapses, begin, length, kind,
+                                unit, is_binary,
+                            )  # fmt: skip
+                            once[f] += a
                             units[f] += b
-                            f += 1
                         begin += length
                 for f in range(n):
                     tally.synops[sample[f], row] += once[f]

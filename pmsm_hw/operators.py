@@ -181,10 +181,10 @@ def exact_dtype(bound: int) -> type[np.floating[Any]] | type[np.int64]:
 class Operator:
     """A form, made ready to be applied to batches: channels last, the type chosen by its bound.
 
-    Compiled float32 convolutions sum their windows in place (`pmsm_hw.products`). Others gather
-    their windows (im2col) block by block and multiply matrices; with channels last, a row of a
-    window is one run of memory. Every sum stays below the bound that chose the
-    type, so floating point gives the integers exactly.
+    Compiled float32 convolutions, and small dense projections, sum their windows in place
+    (`pmsm_hw.products`). Other convolutions gather their windows (im2col) block by block and
+    multiply matrices; with channels last, a row of a window is one run of memory. Every sum stays
+    below the bound that chose the type, so floating point gives the integers exactly.
 
     Parameters
     ----------
@@ -214,10 +214,11 @@ class Operator:
         self._depthwise = isinstance(form, WindowForm) and form.is_depthwise
         self._matrices: list[NDArray[Any]] = []
         self._tiles: Windows | None = None
-        if isinstance(form, WindowForm) and compiled and self.dtype is np.float32:
+        windows = form if isinstance(form, WindowForm) else _as_window(form, source, target)
+        if compiled and windows is not None and self.dtype is np.float32:
             from pmsm_hw.products import Windows
 
-            self._tiles = Windows(form)
+            self._tiles = Windows(windows)
         elif isinstance(form, WindowForm) and self._depthwise:
             self._taps = np.ascontiguousarray(form.weight[:, 0].transpose(1, 2, 0)).astype(
                 self.dtype
@@ -326,6 +327,24 @@ class Operator:
 
 _BLOCK_VALUES = 1 << 20
 """Values that are gathered, or weights that are converted, at a time: a few MB."""
+
+
+_WINDOW_WEIGHTS = 1 << 16
+"""Most weights of a dense projection that is summed as one window: more are BLAS's strength."""
+
+
+def _as_window(
+    form: DenseForm, source: tuple[int, int, int], target: tuple[int, int, int]
+) -> WindowForm | None:
+    """A dense projection as a window as large as its source, if it is small.
+
+    Its channels are the target neurons, in the order in which the target's lie in memory.
+    """
+    if form.weight.size > _WINDOW_WEIGHTS:
+        return None
+    n_post = len(form.weight)
+    weight = form.weight.reshape(*target, -1).transpose(1, 2, 0, 3).reshape(n_post, *source)
+    return WindowForm(weight, (1, 1), ((0, 0), (0, 0)), (1, 1), 1, source, (n_post, 1, 1))
 
 
 def apply(form: Form, payload: NDArray[Any], payload_max: int) -> NDArray[Any]:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pmsm_hw import products
-from pmsm_hw.operators import Operator, WindowForm, synapses
+from pmsm_hw.operators import DenseForm, Operator, WindowForm, synapses
 
 
 @st.composite
@@ -85,6 +85,28 @@ def test_spikes_and_windows_and_synapses_agree(made, n, dtype, share, largest):
         compiled(payload, out[1:-1])
         np.testing.assert_array_equal(out[1:-1], expected)
         assert np.isnan(out[[0, -1]]).all()
+
+
+@given(
+    source=st.tuples(*[st.integers(1, 5)] * 3),
+    target=st.tuples(*[st.integers(1, 4)] * 3),
+    share=st.sampled_from([0.05, 0.5, 1.0]),
+    seed=st.integers(0, 2**32),
+)
+def test_small_dense_projections_are_one_window(source, target, share, seed):
+    rng = np.random.default_rng(seed)
+    (c, h, w), n_post = source, int(np.prod(target))
+    form = DenseForm(rng.integers(-128, 128, (n_post, c * h * w), dtype=np.int8))
+    payload = (rng.integers(-9, 10, (5, h, w, c)) * (rng.random((5, h, w, c)) < share)).astype(
+        np.int8
+    )
+    flat = payload.transpose(0, 3, 1, 2).reshape(5, -1).astype(np.int64)
+    expected = (flat @ form.weight.T.astype(np.int64)).reshape(5, *target).transpose(0, 2, 3, 1)
+    compiled = Operator(form, source, target, 9, compiled=True)
+    assert compiled._tiles is not None
+    for most_spikes in (0, c * h * w):
+        compiled._tiles._most_spikes = most_spikes
+        np.testing.assert_array_equal(compiled(payload), expected)
 
 
 @pytest.mark.parametrize("padding", [0, 1, 2])
