@@ -108,46 +108,81 @@ def _between(start, other, messages, g, h):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _has_room(core, leaves, enters, need, room, sources, first, held):  # type: ignore[no-untyped-def]
-    """Whether a core can take a bundle in place of one of its own (-1: none).
+def _wins(  # type: ignore[no-untyped-def]
+    start, other, messages, group, slope, held, some, n, here_x, here_y, to_x, to_y, width
+):
+    """What it costs to move some entries' bundles together, all others staying where they are."""
+    change = 0.0
+    for i in range(n):
+        row = slope[group[held[some[i]]]]
+        change += _climb(row, here_x, to_x) + _climb(row, width + here_y, width + to_y)
+    if n > 1:  # each took the others for staying
+        apart = abs(to_x - here_x) + abs(to_y - here_y)
+        for i in range(n):
+            for j in range(i + 1, n):
+                g, h = group[held[some[i]]], group[held[some[j]]]
+                change -= 2.0 * apart * _between(start, other, messages, g, h)
+    return change
 
-    It needs the room, and no other bundle of the core may hear a population that it hears: they
-    would share axons and messages.
+
+@numba.njit(cache=True, nogil=True)
+def _has_room(  # type: ignore[no-untyped-def]
+    core, leave, n_leave, enter, n_enter, need, room, sources, first, held
+):
+    """Whether a core can take some entries' bundles in place of some of its own.
+
+    It needs the room, and no other bundle of the core may hear a population that they hear: they
+    would share axons and messages. One of its bundles has to stay or come.
     """
     for r in range(need.shape[1]):
-        left = room[core, r] - need[enters, r]
-        if leaves >= 0:
-            left += need[leaves, r]
+        left = room[core, r]
+        for i in range(n_leave):
+            left += need[held[leave[i]], r]
+        for i in range(n_enter):
+            left -= need[held[enter[i]], r]
         if left < 0:
             return False
+    free, stay = n_leave, 0
     for e in range(first[core], first[core + 1]):
-        if held[e] >= 0 and held[e] != leaves:
-            for w in range(sources.shape[1]):
-                if sources[enters, w] & sources[held[e], w]:
-                    return False
-    return True
+        leaves = False
+        for i in range(n_leave):
+            leaves = leaves or leave[i] == e
+        if held[e] < 0:
+            free += 1
+        elif not leaves:
+            stay += 1
+            for i in range(n_enter):
+                for w in range(sources.shape[1]):
+                    if sources[held[enter[i]], w] & sources[held[e], w]:
+                        return False
+    if n_enter == 2:
+        for w in range(sources.shape[1]):
+            if sources[held[enter[0]], w] & sources[held[enter[1]], w]:
+                return False
+    return free >= n_enter and stay + n_enter > 0
 
 
 @numba.njit(cache=True, nogil=True)
-def _is_alone(item, core, first, held):  # type: ignore[no-untyped-def]
-    """Whether a core holds nothing but one bundle."""
-    others = 0
-    for e in range(first[core], first[core + 1]):
-        others += held[e] >= 0 and held[e] != item
-    return others == 0
+def _take(core, some, n, need, room, held, taken):  # type: ignore[no-untyped-def]
+    """Take the bundles of some entries off a core."""
+    for i in range(n):
+        taken[i] = held[some[i]]
+        held[some[i]] = -1
+        for r in range(need.shape[1]):
+            room[core, r] += need[taken[i], r]
 
 
 @numba.njit(cache=True, nogil=True)
-def _put(entry, item, core, need, room, held, spot, home, leaves):  # type: ignore[no-untyped-def]
-    """Put a bundle (-1: none) into an entry of a core, in place of what was there (-1: nothing)."""
-    held[entry] = item
-    if item >= 0:
-        spot[item], home[item] = entry, core
-    for r in range(need.shape[1]):
-        if item >= 0:
-            room[core, r] -= need[item, r]
-        if leaves >= 0:
-            room[core, r] += need[leaves, r]
+def _give(core, taken, n, need, room, first, held, spot, home):  # type: ignore[no-untyped-def]
+    """Give bundles to a core that has entries free for them."""
+    e = first[core]
+    for i in range(n):
+        while held[e] >= 0:
+            e += 1
+        held[e] = taken[i]
+        spot[taken[i]], home[taken[i]] = e, core
+        for r in range(need.shape[1]):
+            room[core, r] -= need[taken[i], r]
 
 
 @numba.njit(cache=True, nogil=True)
@@ -237,6 +272,11 @@ def anneal(  # type: ignore[no-untyped-def]
     random = state[0]
     cooling = np.log(cold / hot)
     temperature, reach = hot, max(width, height)
+    most = 2
+    for core in range(n_cores):
+        most = max(most, first[core + 1] - first[core])
+    mine, theirs = np.empty(most, np.int64), np.empty(most, np.int64)  # entries that swap
+    taken, given = np.empty(most, np.int64), np.empty(most, np.int64)
     tries = 0
     while done < until:
         if tries % 256 == 0:
@@ -246,31 +286,21 @@ def anneal(  # type: ignore[no-untyped-def]
         tries += 1
         done += 40
         random = _random(random)
-        one = exchanges > 0 and (random >> np.uint64(60)) % np.uint64(2) == 0  # of its bundles
         item = np.int64(random % np.uint64(n_items))
-        if one:
-            core = home[item]
-        else:
-            core = np.int64(random % np.uint64(n_cores))
-            if held[first[core]] < 0:
-                continue
-            item = held[first[core]]
-            if first[core + 1] - first[core] > 1:
-                random = _random(random)
-                pick = np.int64(random % np.uint64(first[core + 1] - first[core]))
-                if held[first[core] + pick] >= 0:
-                    item = held[first[core] + pick]
+        core = home[item]
         here = at[core]
         here_x, here_y = x[here], y[here]
+        whole = exchanges == 0 or (random >> np.uint64(60)) % np.uint64(2) == 0  # of the core
         random = _random(random)
+        like = not whole and (exchanges == 1 or (random >> np.uint64(60)) % np.uint64(2) == 0)
         entry = -1
-        if one and (exchanges == 1 or (random >> np.uint64(60)) % np.uint64(2)):
-            k = kind[item]  # with any of its kind
-            several = kind_start[k + 1] - kind_start[k]
+        if like:  # one of its kind
+            several = kind_start[kind[item] + 1] - kind_start[kind[item]]
             if several < 2:
                 continue
-            entry = spot[alike[kind_start[k] + np.int64(random % np.uint64(several))]]
-            rival = home[held[entry]]
+            pick = kind_start[kind[item]] + np.int64(random % np.uint64(several))
+            entry = spot[alike[pick]]
+            rival = home[alike[pick]]
             slot = at[rival]
             to_x, to_y = x[slot], y[slot]
         else:
@@ -288,105 +318,89 @@ def anneal(  # type: ignore[no-untyped-def]
                 continue
             slot = tiles[to_y, to_x] + np.int64((random >> np.uint64(32)) % np.uint64(per_tile))
             rival = holds[slot]
-            if one:
-                if rival < 0:
-                    continue
-                several = first[rival + 1] - first[rival]
-                entry = first[rival] + np.int64((random >> np.uint64(44)) % np.uint64(several))
         if to_x == here_x and to_y == here_y:
             continue
-        # what the bundles gain, each taking all others for staying where they are
-        change = 0.0
-        if one:
-            low, high, rival_low, rival_high = spot[item], spot[item] + 1, entry, entry + 1
-            g = group[item]
-            if held[entry] >= 0 and group[held[entry]] == g and kind[held[entry]] == kind[item]:
-                continue
-        else:
-            low, high = first[core], first[core + 1]
-            rival_low, rival_high = 0, 0
+        # which of the bundles of both cores are to swap
+        n_mine = n_theirs = 0
+        if whole:
+            for e in range(first[core], first[core + 1]):
+                if held[e] >= 0:
+                    mine[n_mine] = e
+                    n_mine += 1
             if rival >= 0:
-                rival_low, rival_high = first[rival], first[rival + 1]
-        for e in range(low, high):
-            if held[e] >= 0:
-                g = group[held[e]]
-                change += _climb(slope[g], here_x, to_x)
-                change += _climb(slope[g], width + here_y, width + to_y)
-        for e in range(rival_low, rival_high):
-            if held[e] >= 0:
-                g = group[held[e]]
-                change += _climb(slope[g], to_x, here_x)
-                change += _climb(slope[g], width + to_y, width + here_y)
-        apart = abs(to_x - here_x) + abs(to_y - here_y)
-        if high - low == 1 and rival_high - rival_low <= 1:
-            if change > 40.0 * temperature:  # the correction below is not negative
+                for e in range(first[rival], first[rival + 1]):
+                    if held[e] >= 0:
+                        theirs[n_theirs] = e
+                        n_theirs += 1
+        else:
+            if rival < 0:
                 continue
-        else:  # bundles that stay together are counted apart
-            for e in range(low, high):
-                for f in range(e + 1, high):
-                    if held[e] >= 0 and held[f] >= 0:
-                        change -= (
-                            2.0
-                            * apart
-                            * _between(start, other, messages, group[held[e]], group[held[f]])
-                        )
-            for e in range(rival_low, rival_high):
-                for f in range(e + 1, rival_high):
-                    if held[e] >= 0 and held[f] >= 0:
-                        change -= (
-                            2.0
-                            * apart
-                            * _between(start, other, messages, group[held[e]], group[held[f]])
-                        )
-            if change > 40.0 * temperature:
+            mine[0], n_mine = spot[item], 1
+            if like:
+                theirs[0], n_theirs = entry, 1
+            else:
+                random = _random(random)
+                several = first[rival + 1] - first[rival]
+                e = first[rival] + np.int64((random >> np.uint64(8)) % np.uint64(several))
+                if held[e] >= 0:
+                    theirs[0], n_theirs = e, 1
+                if random % np.uint64(2):
+                    e = first[rival] + np.int64((random >> np.uint64(24)) % np.uint64(several))
+                    if held[e] >= 0 and not (n_theirs == 1 and theirs[0] == e):
+                        theirs[n_theirs] = e
+                        n_theirs += 1
+        if n_mine == 1 and n_theirs == 1:
+            i, j = held[mine[0]], held[theirs[0]]
+            if group[i] == group[j] and kind[i] == kind[j]:
                 continue
+        done += 10 * (n_mine + n_theirs)
+        change = _wins(
+            start, other, messages, group, slope, held, mine, n_mine, here_x, here_y, to_x, to_y,
+            width,
+        )  # fmt: skip
+        change += _wins(
+            start, other, messages, group, slope, held, theirs, n_theirs, to_x, to_y, here_x,
+            here_y, width,
+        )  # fmt: skip
+        if change > 40.0 * temperature:
+            continue
         random = _random(random)
         draw = (np.float64(random >> np.uint64(11)) + 1.0) / 9007199254740993.0
         limit = -temperature * np.log(draw)
         if change > limit:
             continue
-        for e in range(low, high):  # and those that swap are as far apart as before
-            for f in range(rival_low, rival_high):
-                if held[e] >= 0 and held[f] >= 0:
-                    change += (
-                        2.0
-                        * apart
-                        * _between(start, other, messages, group[held[e]], group[held[f]])
-                    )
+        apart = abs(to_x - here_x) + abs(to_y - here_y)
+        for i in range(n_mine):  # those that swap are as far apart as before
+            for j in range(n_theirs):
+                g, h = group[held[mine[i]]], group[held[theirs[j]]]
+                change += 2.0 * apart * _between(start, other, messages, g, h)
         if change > limit:
             continue
-        if one:
-            swapped = held[entry]
-            if swapped < 0 or kind[swapped] != kind[item]:
-                done += 20
-                if swapped < 0 and _is_alone(item, core, first, held):
-                    continue  # no core is left without bundles
-                if not _has_room(rival, swapped, item, need, room, sources, first, held):
-                    continue
-                if swapped >= 0 and not _has_room(
-                    core, item, swapped, need, room, sources, first, held
-                ):
-                    continue
-        for e in range(low, high):
-            if held[e] >= 0:
-                done += _moved(
-                    start, other, messages, group[held[e]], here_x, here_y, to_x, to_y, width, slope
-                )
-        for e in range(rival_low, rival_high):
-            if held[e] >= 0:
-                done += _moved(
-                    start, other, messages, group[held[e]], to_x, to_y, here_x, here_y, width, slope
-                )
-        if one:
-            swapped, mine = held[entry], spot[item]
-            _put(entry, item, rival, need, room, held, spot, home, swapped)
-            _put(mine, swapped, core, need, room, held, spot, home, item)
-        else:
+        if not whole and exchanges == 2:
+            done += 40
+            if not _has_room(
+                rival, theirs, n_theirs, mine, n_mine, need, room, sources, first, held
+            ) or not _has_room(
+                core, mine, n_mine, theirs, n_theirs, need, room, sources, first, held
+            ):
+                continue
+        for i in range(n_mine):
+            g = group[held[mine[i]]]
+            done += _moved(start, other, messages, g, here_x, here_y, to_x, to_y, width, slope)
+        for i in range(n_theirs):
+            g = group[held[theirs[i]]]
+            done += _moved(start, other, messages, g, to_x, to_y, here_x, here_y, width, slope)
+        if whole:
             at[core] = slot
             holds[slot] = core
             holds[here] = rival
             if rival >= 0:
                 at[rival] = here
+        else:
+            _take(core, mine, n_mine, need, room, held, taken)
+            _take(rival, theirs, n_theirs, need, room, held, given)
+            _give(rival, taken, n_mine, need, room, first, held, spot, home)
+            _give(core, given, n_theirs, need, room, first, held, spot, home)
     state[0] = random
     return done
 

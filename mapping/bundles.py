@@ -43,6 +43,8 @@ class Bundles:
         ``(7,)`` int64, of a core.
     sources
         ``(n, words)`` uint64: bits of the populations that a bundle hears.
+    populations
+        ``(n,)`` int64: the same number for bundles of the same populations.
     """
 
     blocks: list[list[Block]]
@@ -51,6 +53,7 @@ class Bundles:
     need: NDArray[np.int64]
     capacity: NDArray[np.int64]
     sources: NDArray[np.uint64]
+    populations: NDArray[np.int64]
 
     def cores(self, home: NDArray[np.int64], order: Sequence[str]) -> list[list[Block]]:
         """Blocks of each core with bundles at these homes, cores and populations in order.
@@ -106,7 +109,7 @@ def bundles_of(resources: Resources, cores: Sequence[Sequence[Block]]) -> Bundle
             blocks.append(sorted(mine, key=lambda b: order[id(b)]))
             home.append(core)
             heard.append(mask)
-    thresholds = [_thresholds(resources, mine) for mine in blocks]
+    thresholds = _thresholds(resources, blocks)
     populations = [tuple(dict.fromkeys(b.population for b in mine)) for mine in blocks]
     need = np.concatenate(
         [
@@ -132,26 +135,47 @@ def bundles_of(resources: Resources, cores: Sequence[Sequence[Block]]) -> Bundle
         )
     ]
     words = -(-len(index) // 64)
+    same: dict[tuple[str, ...], int] = {}
     return Bundles(
         blocks=blocks,
         home=np.array(home, np.int64),
         kind=np.array(kind, np.int64),
         need=need.astype(np.int64),
         capacity=np.array([*capacity(resources.chip), *most], np.int64),
-        sources=np.array(
-            [[mask >> 64 * w & 2**64 - 1 for w in range(words)] for mask in heard], np.uint64
-        ).reshape(-1, words),
+        sources=_words(heard, words),
+        populations=np.array(
+            [same.setdefault(names, len(same)) for names in populations], np.int64
+        ),
     )
 
 
-def _thresholds(resources: Resources, blocks: Sequence[Block]) -> frozenset[int]:
+def _words(masks: Sequence[int], words: int) -> NDArray[np.uint64]:
+    return np.array(
+        [[mask >> 64 * w & 2**64 - 1 for w in range(words)] for mask in masks], np.uint64
+    ).reshape(-1, words)
+
+
+def _thresholds(resources: Resources, bundles: Sequence[Sequence[Block]]) -> list[frozenset[int]]:
+    """Distinct thresholds of each bundle; none where the chip does not limit them."""
     from pmsm_hw.mapping.resources import theta_of
 
     if resources.chip.limits.threshold_configurations is None:
-        return frozenset()
-    values: set[int] = set()
-    for block in blocks:
-        population = resources.network[block.population]
-        if isinstance(population, PolarityMultiSpike):
-            values.update(np.unique(theta_of(population, block)).tolist())
-    return frozenset(values)
+        return [frozenset() for _ in bundles]
+    one: dict[str, frozenset[int]] = {}  # of populations with a single one
+    for p in resources.placed:
+        if not isinstance(p, PolarityMultiSpike):
+            one[p.name] = frozenset()
+        elif p.theta.ndim == 0:
+            one[p.name] = frozenset([int(p.theta)])
+    found = []
+    for blocks in bundles:
+        values: frozenset[int] = frozenset()
+        for block in blocks:
+            if block.population in one:
+                values |= one[block.population]
+            else:
+                population = resources.network[block.population]
+                assert isinstance(population, PolarityMultiSpike)
+                values |= frozenset(np.unique(theta_of(population, block)).tolist())
+        found.append(values)
+    return found

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OBJECTIVES", "check_mapping", "map_network"]
 
-_PLACED_ONE_BY_ONE = 2048
+_PLACED_ONE_BY_ONE = 4096
 """Networks of more cores are placed tile by tile: neighbours in the network share tiles."""
 
 OBJECTIVES: tuple[Objective, ...] = ("latency", "energy", "cores")
@@ -155,7 +155,8 @@ def map_network(
         links = links_of(between, len(cores))
         if progress is not None:
             progress("counting and checking every core")
-        usage = count_usage(resources, cores)
+        usage = np.zeros((len(cores), len(RESOURCES)), np.int64)
+        np.add.at(usage, home, bundles.need[:, : len(RESOURCES)])
     return build_mapping(
         resources, cores, places, between, links=links, usage=usage, objective=objective,
         seed=seed, bound=cut.bound.cores,
@@ -271,24 +272,19 @@ def count_usage(resources: Resources, cores: Sequence[Sequence[Block]]) -> NDArr
             alone[key] = (resources.input_axons([block]), resources.synapse_bits([block]))
         return alone[key]
 
-    def axons(blocks: Sequence[Block]) -> int:
-        sources = [w.projection.source for b in blocks for w in resources.into(b.population)]
-        if len(blocks) == 1 or len(set(sources)) == len(sources):
-            return sum(needs(b)[0] for b in blocks)  # nothing that two of them could share
-        return resources.input_axons(blocks)
+    def axons_and_bits(blocks: Sequence[Block]) -> tuple[int, int]:
+        each = [needs(b) for b in blocks]
+        if len(blocks) > 1:
+            sources = [w.projection.source for b in blocks for w in resources.into(b.population)]
+            if len(set(sources)) < len(sources):  # two of them share axons
+                return resources.input_axons(blocks), sum(bits for _, bits in each)
+        return sum(axons for axons, _ in each), sum(bits for _, bits in each)
 
-    return np.array(
-        [
-            (
-                sum(b.n_neurons for b in blocks),
-                axons(blocks),
-                sum(sent[id(b)] for b in blocks),
-                sum(needs(b)[1] for b in blocks),
-            )
-            for blocks in cores
-        ],
-        np.int64,
-    ).reshape(-1, len(RESOURCES))
+    usage = np.zeros((len(cores), len(RESOURCES)), np.int64)
+    for i, blocks in enumerate(cores):
+        axons, bits = axons_and_bits(blocks)
+        usage[i] = (sum(b.n_neurons for b in blocks), axons, sum(sent[id(b)] for b in blocks), bits)
+    return usage
 
 
 def _sums_in(values: NDArray[np.int64], blocks: Sequence[Block]) -> NDArray[np.int64]:

@@ -20,6 +20,7 @@ from pmsm_hw.mapping.traffic import IO, Traffic
 if TYPE_CHECKING:
     from pmsm_hw.mapping.bundles import Bundles
     from pmsm_hw.mapping.chip import Chip
+    from pmsm_hw.workers import Workers
 
 __all__ = [
     "Links",
@@ -35,21 +36,21 @@ __all__ = [
 ]
 
 _DRIFTS = 4
-_WORK = 500_000_000
-_WORK_PER_CORE = 400_000
+_WORK = 200_000_000
+_WORK_PER_CORE, _WORK_PER_PAIR = 400_000, 30_000
 _WORK_PER_CORE_OF_MANY = 100_000
-"""Work of the annealing (see there; a nanosecond or less each), and what it is at most and at least
-for each core."""
+"""Work of the annealing (see there; a nanosecond or some each): at most, but for many cores, and
+for each core, or pair of cores, of few."""
 _PARTS = 10
 """Time limits are looked at, and progress is told, so often."""
 _HOT, _COLD = 2.0, 0.01
 """Temperatures at the start and the end, in units of the mean messages of a core."""
-_RELIEF, _RELIEF_PER_CORE = 150_000_000, 300_000
+_RELIEF, _RELIEF_PER_CORE = 60_000_000, 300_000
 """Work of the pass that relieves links, at most, and for each core."""
 _RELIEF_SLACK = 0.005
 """Share of messages times hops that it may add."""
-_SMALL, _ATTEMPTS = 256, 4
-"""Small networks are annealed several times."""
+_SMALL, _ATTEMPTS, _WORTH_THREADS = 256, 4, 10_000_000
+"""Small networks are annealed several times, at the same time where one takes so much work."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -337,17 +338,23 @@ def place_bundles(
         if new < cost:
             best, cost = (drifted, home), new
     start = best
-    for attempt in range(_ATTEMPTS if n <= _SMALL and effort >= 1 else 1):
+    few = max(_WORK_PER_CORE, _WORK_PER_PAIR * n) * n
+    budget = int(effort * min(few, max(_WORK, _WORK_PER_CORE_OF_MANY * n)))
+
+    def anneal(attempt: int) -> _Search:
         search = _Search(
             chip, links, slots, *start, per_tile, seed + 1_000_003 * attempt, bundles, any_kind
         )
-        budget = int(effort * min(_WORK_PER_CORE * n, max(_WORK, _WORK_PER_CORE_OF_MANY * n)))
         for part in range(1, _PARTS + 1):
             if deadline is not None and deadline():
                 break
             if progress is not None and attempt == 0:
                 progress(f"placing: annealing, part {part} of {_PARTS}")
             search.run(budget * part // _PARTS, budget)
+        return search
+
+    attempts = range(_ATTEMPTS if n <= _SMALL and effort >= 1 else 1)
+    for search in _workers(len(attempts) > 1 and budget > _WORTH_THREADS).map(anneal, attempts):
         found = (search.places(), search.home)
         new = cost_of(*found)
         if new < cost:
@@ -362,6 +369,12 @@ def place_bundles(
         search.relieve(int(min(_RELIEF_PER_CORE * n, _RELIEF)), _RELIEF_SLACK * cost)
         best = (search.places(), home)
     return best
+
+
+def _workers(several: bool) -> Workers:
+    from pmsm_hw.workers import Workers, workers_for
+
+    return workers_for(True) if several else Workers(1)
 
 
 def _drift(
@@ -441,21 +454,23 @@ class _Search:
         self.holds = np.full(len(slots), -1, np.int64)
         self.holds[self.at] = np.arange(n_cores)
         self.home = home.copy()
-        # bundles of each core, and an entry for one more where any may come
-        spare = np.full(n_cores if any_kind and bundles is not None else 0, -1, np.int64)
-        held = np.concatenate([np.arange(n_items), spare])
-        held = held[np.argsort(np.concatenate([home, np.arange(len(spare))]), kind="stable")]
+        # bundles of each core, and entries for two more where any may come
+        n_spare = 2 if any_kind and bundles is not None else 0
+        owner = np.concatenate([home, np.repeat(np.arange(n_cores), n_spare)])
+        held = np.where(np.arange(len(owner)) < n_items, np.arange(len(owner)), -1)
+        held = held[np.argsort(owner, kind="stable")]
         self.first = np.zeros(n_cores + 1, np.int64)
-        counts = np.bincount(home, minlength=n_cores) + (1 if len(spare) else 0)
-        np.cumsum(counts, out=self.first[1:])
+        np.cumsum(np.bincount(owner, minlength=n_cores), out=self.first[1:])
         self.held, self.spot = held, np.empty(n_items, np.int64)
         self.spot[held[held >= 0]] = np.flatnonzero(held >= 0)
         if bundles is None:
             kind, need = np.arange(n_items), np.zeros((n_items, 0), np.int64)
-            sources, self.room = np.zeros((n_items, 0), np.uint64), np.zeros((n_cores, 0), np.int64)
+            sources = np.zeros((n_items, 0), np.uint64)
+            self.room = np.zeros((n_cores, 0), np.int64)
             self._exchanges = 0
         else:
-            kind, need, sources = bundles.kind, bundles.need, bundles.sources
+            kind, need = bundles.populations if any_kind else bundles.kind, bundles.need
+            sources = bundles.sources
             self.room = np.tile(bundles.capacity, (n_cores, 1))
             np.subtract.at(self.room, home, need)
             self._exchanges = 2 if any_kind else int(n_items > n_cores)

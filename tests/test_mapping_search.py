@@ -348,6 +348,7 @@ def test_exchanged_bundles_find_their_partners():
         return Bundles(
             blocks=[[] for _ in range(n)], home=np.arange(n) // 2, kind=kind,
             need=need[:, None], capacity=np.array([capacity]), sources=sources[:, None],
+            populations=kind,
         )  # fmt: skip
 
     def hops(*arguments, **options):
