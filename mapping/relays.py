@@ -48,7 +48,7 @@ __all__ = ["SplitFanOut", "split_fan_out"]
 
 _LARGEST_SPIKE = (1 << 15) - 1
 """Largest level that the contract allows."""
-_SHARES = (8, 4, 2, 1)
+_SHARES = (4, 2, 1)
 """A relay neuron may need this part of a core's output axons: the fuller, the fewer relays."""
 _MAX_ROUNDS = 64
 

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from pmsm_hw.mapping.chip import Chip, SynapticKind
     from pmsm_hw.network import Network, Population, Projection
 
-__all__ = ["Box", "Resources", "Wire", "list_bits", "list_kind", "spike_mode"]
+__all__ = ["Box", "Plain", "Resources", "Wire", "list_bits", "list_kind", "spike_mode"]
 
 Range = tuple[int, int]
 
@@ -717,7 +717,8 @@ class Resources:
         parts: dict[str, list[tuple[Wire, Block]]] = {}
         for block in blocks:
             for wire in self.into(block.population):
-                parts.setdefault(wire.projection.source, []).append((wire, block))
+                if _overlap(wire.channels, block.channels):
+                    parts.setdefault(wire.projection.source, []).append((wire, block))
         return sum(self._axons_of(found) * found[0][0].n_signs for found in parts.values())
 
     def _axons_of(self, found: Sequence[tuple[Wire, Block]]) -> int:
@@ -747,6 +748,7 @@ class Resources:
             self.block_bits(wire, block)[0]
             for block in blocks
             for wire in self.into(block.population)
+            if _overlap(wire.channels, block.channels)
         )
 
     def thresholds(self, blocks: Iterable[Block]) -> int:

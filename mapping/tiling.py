@@ -42,7 +42,7 @@ from pmsm_hw.operators import DenseForm, WindowForm, apply, chw
 
 if TYPE_CHECKING:
     from pmsm_hw.mapping.assignment import Objective
-    from pmsm_hw.mapping.resources import Resources, Wire
+    from pmsm_hw.mapping.resources import Plain, Resources, Wire
 
 __all__ = [
     "Bound",
@@ -862,45 +862,63 @@ def _add_window_entries(
     form = wire.form
     assert isinstance(form, WindowForm)
     each = np.int64(wire.n_signs)
-    full_in: dict[int, NDArray[np.int64]] = {}  # by channel parts: those that meet with every tap
-    rest: dict[int, list[tuple[NDArray[np.int64], NDArray[np.int64]]]] = {}
+    known: dict[tuple[object, ...], _Reach] = {}
     alike = resources.all_channels_alike(grid.population)
-    uneven: list[list[Block]] = []
+    first, end = wire.channels
     for rows, columns, cuts in grid.cells():
         parts = grid.along_channels(cuts)
-        plain = resources.plain_pixels(wire, parts[0], rows, columns)
-        if not alike and any(
-            resources.plain_pixels(wire, part, rows, columns) is not plain for part in parts[1:]
-        ):
-            uneven += [
-                [Block(population=grid.population, channels=part, rows=rows, columns=columns,
-                       core=UNPLACED)]
-                for part in parts
-            ]  # fmt: skip
-            continue
-        if cuts not in full_in:
-            full_in[cuts] = np.zeros(form.source[0], np.int64)
-            rest[cuts] = []
-            for part in parts:
-                c0, c1 = group_channels(form, part)
-                taps, every = resources.taps(wire, part)
-                full = np.full(c1 - c0, True) if every else (taps > 0).all(axis=(1, 2))
-                full_in[cuts][c0:c1] += full
-                if not every:
-                    others = np.flatnonzero(~full & taps.any(axis=(1, 2)))
-                    if others.size:
-                        rest[cuts].append((c0 + others, taps[others]))
         y, x = resources.signatures(wire, 0, rows), resources.signatures(wire, 1, columns)
         (y0, y1), (x0, x1) = (source_range(form, a, r) for a, r in ((0, rows), (1, columns)))
-        entries = np.full((y1 - y0, x1 - x0), wire.entries * each)
-        if plain is not None:
-            entries[plain.mask] = each
-        meets = np.outer(y.any(axis=1), x.any(axis=1)) * entries
-        total[:, y0:y1, x0:x1] += full_in[cuts][:, None, None] * meets
-        for channels, taps in rest[cuts]:
-            total[channels, y0:y1, x0:x1] += entries * reach_mask(taps, y, x)
-    if uneven:
-        total += resources.output_entries(wire.projection.source, uneven, targets={grid.population})
+        meets = np.outer(y.any(axis=1), x.any(axis=1))
+        # parts with equal plain axons are counted at once, those without a weight left out
+        groups: dict[int, tuple[Plain | None, list[Range]]] = {}
+        for part in parts[:1] if alike else parts:
+            if part[0] < end and first < part[1]:
+                plain = resources.plain_pixels(wire, part, rows, columns)
+                at = groups.setdefault(plain.n if plain else 0, (plain, []))
+                at[1].append(part)
+        for plain, some in groups.values():
+            key = (cuts,) if alike else (cuts, *some)
+            if key not in known:
+                known[key] = _reach_of(resources, wire, parts if alike else some)
+            entries = np.full((y1 - y0, x1 - x0), wire.entries * each)
+            if plain is not None:
+                entries[plain.mask] = each
+            total[:, y0:y1, x0:x1] += known[key].whole[:, None, None] * (entries * meets)
+            for channels, taps in known[key].rest:
+                total[channels, y0:y1, x0:x1] += entries * reach_mask(taps, y, x)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Reach:
+    """Source channels that reach some parts.
+
+    Parameters
+    ----------
+    whole
+        ``(channels,)`` int64: parts that a channel reaches with every tap.
+    rest
+        Of each part, the other channels and their taps.
+    """
+
+    whole: NDArray[np.int64]
+    rest: list[tuple[NDArray[np.int64], NDArray[np.int64]]]
+
+
+def _reach_of(resources: Resources, wire: Wire, parts: Sequence[Range]) -> _Reach:
+    form = wire.form
+    assert isinstance(form, WindowForm)
+    whole = np.zeros(form.source[0], np.int64)
+    rest = []
+    for part in parts:
+        c0, c1 = group_channels(form, part)
+        taps, every = resources.taps(wire, part)
+        full = np.full(c1 - c0, True) if every else (taps > 0).all(axis=(1, 2))
+        whole[c0:c1] += full
+        others = np.flatnonzero(~full & taps.any(axis=(1, 2)))
+        if others.size:
+            rest.append((c0 + others, taps[others]))
+    return _Reach(whole=whole, rest=rest)
 
 
 def _best_grid(
