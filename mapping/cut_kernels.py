@@ -9,7 +9,7 @@ from numba import njit
 
 from pmsm_hw.mapping.pack_kernels import fill_cores
 
-__all__ = ["anneal_cuts", "cores_of_cut"]
+__all__ = ["anneal_cuts", "cores_of_cut", "list_bits_of"]
 
 _FLUID = 0.3
 """Weight of the scarcest resource's total beside the cores themselves: tells equals apart."""
@@ -19,7 +19,7 @@ _IMPOSSIBLE = 1e6
 
 
 @njit(cache=True, nogil=True)
-def _bits_of(n, each, rule):  # type: ignore[no-untyped-def]
+def list_bits_of(n, each, rule):  # type: ignore[no-untyped-def]
     """Synapse memory of a list of ``n`` weights; as `resources.list_bits`."""
     if n <= 0:
         return 0.0
@@ -140,15 +140,15 @@ def _needs_of_cut(state, table, parts, sent_each, needs, counts):  # type: ignor
                         )  # fmt: skip
                         units, signs, pixel = wire_shape[w, 5], wire_shape[w, 6], wire_shape[w, 7]
                         each = int(wire_each[w, 0])
-                        density = wire_each[w, 1]
+                        density, reaching = wire_each[w, 1], wire_each[w, 2]
                         if kind == 1:
                             length = max(int(neurons * density + 0.5), 1)
-                            sparse = n_source * _bits_of(length, each + index_bits, rule)
-                            dense = n_source * _bits_of(neurons, each, rule)
-                            bits += signs * min(sparse, dense)
-                            axons += units * signs
+                            sparse = n_source * list_bits_of(length, each + index_bits, rule)
+                            dense = n_source * list_bits_of(neurons, each, rule)
+                            bits += signs * min(sparse, dense) * reaching
+                            axons += units * signs * reaching
                             if which == 0:
-                                sent_each[w, y, x] = signs * wire_shape[w, 9]
+                                sent_each[w, y, x] = reaching * signs * wire_shape[w, 9]
                             continue
                         reached_channels, length_each = float(n_source), c
                         if groups > 1:
@@ -156,9 +156,9 @@ def _needs_of_cut(state, table, parts, sent_each, needs, counts):  # type: ignor
                             length_each = min(c, per_out)
                         wy, wx = wire_axis[w, 0] + j, wire_axis[w, 1] + k
                         pixels = hit[wy, y] * hit[wx, x]
-                        axons += signs * pixels * (1.0 if pixel else reached_channels)
+                        axons += reaching * signs * pixels * (1.0 if pixel else reached_channels)
                         if which == 0:
-                            sent_each[w, y, x] = signs * wire_shape[w, 9]
+                            sent_each[w, y, x] = reaching * signs * wire_shape[w, 9]
                         sparse = 0.0
                         lists = 0.0
                         for i in range(1, n_taps):
@@ -170,9 +170,9 @@ def _needs_of_cut(state, table, parts, sent_each, needs, counts):  # type: ignor
                                     continue
                                 lists += m
                                 length = max(int(length_each * i * e * density + 0.5), 1)
-                                sparse += m * _bits_of(length, each + index_bits, rule)
-                        dense = lists * _bits_of(neurons, each, rule)
-                        bits += signs * reached_channels * min(sparse, dense)
+                                sparse += m * list_bits_of(length, each + index_bits, rule)
+                        dense = lists * list_bits_of(neurons, each, rule)
+                        bits += reaching * signs * reached_channels * min(sparse, dense)
                     # plain axons, while input axons suffice: see `Resources.n_plain`
                     for w in range(wire_start[p], wire_start[p + 1]):
                         if not wire_shape[w, 8]:
@@ -193,7 +193,7 @@ def _needs_of_cut(state, table, parts, sent_each, needs, counts):  # type: ignor
                             alone = min(alone, int(max(capacity[1] - axons, 0.0) / more + 1e-9))
                         axons += alone * more
                         if which == 0:
-                            sent_each[w, y, x] -= (
+                            sent_each[w, y, x] -= wire_each[w, 2] * (
                                 signs * (wire_shape[w, 9] - 1.0) * alone / max(pixels, 1)
                             )
                     need[0] = c * mean / capacity[0]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pmsm_hw.mapping.resources import Resources, Wire
     from pmsm_hw.mapping.tiling import Candidates
 
-__all__ = ["Search"]
+__all__ = ["Search", "each_of", "shape_of"]
 
 _MOVES = 3000
 """Changes that a search tries."""
@@ -138,8 +138,8 @@ class Search:
             _stacked(hit, (3,), np.int64),
             _stacked(single, (3,), np.int64),
             _stacked(taps, (3, n_taps), np.int64),
-            np.array([_shape_of(resources, w) for w in wires], np.int64).reshape(-1, 10),
-            np.array([_each_of(w) for w in wires], np.float64).reshape(-1, 2),
+            np.array([shape_of(resources, w) for w in wires], np.int64).reshape(-1, 10),
+            np.array([each_of(resources, w) for w in wires], np.float64).reshape(-1, 3),
             np.cumsum([0, *map(len, out)], dtype=np.int64),
             np.array([w for some in out for w in some], np.int64),
             np.array([index[w.projection.target] for w in wires], np.int64),
@@ -273,7 +273,7 @@ def _slots(cuts: int) -> tuple[slice, slice, slice]:
     return slice(0, 1), slice(1, max(cuts - 1, 1)), slice(max(cuts - 1, 1), cuts)
 
 
-def _shape_of(resources: Resources, wire: Wire) -> tuple[int, ...]:
+def shape_of(resources: Resources, wire: Wire) -> tuple[int, ...]:
     """Dense? Groups, source channels, those of a group in and out, axons, signs, plain axons."""
     source = resources.network[wire.projection.source]
     c, h, w = chw(source.shape)
@@ -292,11 +292,14 @@ def _shape_of(resources: Resources, wire: Wire) -> tuple[int, ...]:
     )  # fmt: skip
 
 
-def _each_of(wire: Wire) -> tuple[float, float]:
-    """Bits of a weight, and share of weights other than zero."""
+def each_of(resources: Resources, wire: Wire) -> tuple[float, float, float]:
+    """Bits of a weight, share of weights other than zero, and of the channels that it reaches."""
     weight = wire.form.weight
-    density = 1.0 if wire.is_full else float(np.count_nonzero(weight)) / weight.size
-    return max(wire.widths, default=0) + wire.delay_bits, density
+    if wire.is_full:
+        return max(wire.widths, default=0) + wire.delay_bits, 1.0, 1.0
+    reaching = (wire.channels[1] - wire.channels[0]) / resources.n_channels(wire)
+    density = float(np.count_nonzero(weight)) / max(weight.size * reaching, 1.0)
+    return max(wire.widths, default=0) + wire.delay_bits, density, reaching
 
 
 def _reach_table(

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from pmsm_hw.errors import CapacityError
 from pmsm_hw.mapping.assignment import Block
+from pmsm_hw.mapping.bounding import least_cores
 from pmsm_hw.mapping.connectivity import group_channels, source_range
 from pmsm_hw.mapping.cut_search import Search
 from pmsm_hw.mapping.grids import (
@@ -53,7 +54,6 @@ __all__ = [
     "cut_within",
     "grid_blocks",
     "grid_entries",
-    "lower_bound",
 ]
 
 Range = tuple[int, int]
@@ -547,29 +547,22 @@ class Bound:
     Parameters
     ----------
     cores
-        The bound.
+        The bound (`bounding.least_cores`).
     weights
-        Of neurons, synapse memory and output axons, adding up to 1, that prove it: no core holds
-        more than the sum of its shares so weighted.
+        Of neurons, synapse memory and output axons: how scarce they are.
     """
 
     cores: int
     weights: tuple[float, float, float]
 
 
-def lower_bound(resources: Resources, counts: MappingType[str, Candidates]) -> Bound:
-    """Bound the cores of any cut of this kind from below (a Lagrangian bound over three resources).
+def _scarcity(
+    resources: Resources, counts: MappingType[str, Candidates]
+) -> tuple[float, float, float]:
+    """Weights of neurons, synapse memory and output axons, adding up to 1, by how scarce they are.
 
-    A core's weighted shares of neurons, synapse memory and output axons add up to at most 1, for
-    any weights that add up to 1. Summing the least weighted shares that blocks that fit a core can
-    have bounds the cores from below; the weights are searched for the best bound. Zeros among
-    weights enter by their share, and that two blocks which share a core also share the deliveries
-    of a common source is not foreseen.
+    Those by which the cheapest cut costs most (`_Costs`).
     """
-
-    def bound(weights: tuple[float, float, float]) -> float:
-        return _Costs(resources, counts, (0.0, *weights), shared=False).bound
-
     best, at = -1.0, (1.0, 0.0, 0.0)
     step = 0.25
     tried: set[tuple[float, float, float]] = set()
@@ -580,12 +573,12 @@ def lower_bound(resources: Resources, counts: MappingType[str, Candidates]) -> B
             if min(point) < 0 or point in tried:
                 continue
             tried.add(point)
-            value = bound(point)
+            value = _Costs(resources, counts, (0.0, *point), shared=False).bound
             if value > best:
                 best, at = value, point
         step /= 2
         around = [(at[0] + i * step, at[1] + j * step) for i in (-1, 0, 1) for j in (-1, 0, 1)]
-    return Bound(cores=max(1, int(np.ceil(best - 1e-6))), weights=at)
+    return at
 
 
 # ---------------------------------------------------------------------------------------------
@@ -648,8 +641,7 @@ def cut_network(
         if progress is not None:
             progress(f"counting {population.name}")
         counts[population.name] = candidates(resources, population)
-    bound = lower_bound(resources, counts)
-    n, b, e = bound.weights
+    n, b, e = scarce = _scarcity(resources, counts)
     cuts: list[dict[str, Grid]] = []
     failure: CapacityError | None = None
 
@@ -667,7 +659,6 @@ def cut_network(
             if grids not in cuts:
                 cuts.append(grids)
 
-    n, b, e = bound.weights
     weights = ((0.1, 0.2, 0.2, 0.6), (0.02, n, b, e), (1.0, 0.0, 0.0, 0.0))
     for some in weights:
         take(some)
@@ -687,6 +678,9 @@ def cut_network(
     ranked = [_counted(resources, grids) for grids in cuts]
     best = min(ranked, key=lambda cut: cut[:2])
     near = [cut for cut in ranked if cut[0] <= 1.1 * best[0]]
+    if progress is not None:
+        progress("bounding the cores from below")
+    bound = Bound(cores=least_cores(resources, counts, scarce, best[0]), weights=scarce)
     fewest = min(near, key=lambda cut: (cut[1], cut[0]))
 
     def cut_by(

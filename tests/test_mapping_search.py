@@ -27,7 +27,7 @@ from pmsm_hw.mapping.placement import (
 from pmsm_hw.mapping.plots import plot_mapping, tile_link_load, tile_utilisation
 from pmsm_hw.mapping.resources import Resources
 from pmsm_hw.mapping.routing import link_loads, tree_links
-from pmsm_hw.mapping.tiling import cut_network, grid_entries, lower_bound
+from pmsm_hw.mapping.tiling import cut_network, grid_entries
 from pmsm_hw.mapping.traffic import IO, Traffic, core_traffic, rates_of
 
 
@@ -80,7 +80,6 @@ def test_bound_on_neurons_alone_is_their_ratio():
     )  # fmt: skip
     resources = Resources(network, load_chip("loihi1"))
     assert cut_network(resources).bound.cores == 5  # 5000 / 1024
-    assert lower_bound is not None
 
 
 def test_same_seed_same_mapping(network):
