@@ -64,6 +64,8 @@ _SEARCHES = 4
 """Searches for cuts, each from another start or with another seed."""
 _BUILT = 2
 """How many of the cuts found are made."""
+_NEAR = 1.1
+"""Cuts that take more cores than the best one, by this factor, are out of the question."""
 _IMPOSSIBLE = 1e9
 _SLACK = 0.05
 """How far an estimate may lie above a limit when the exact count is still worth a look."""
@@ -666,7 +668,11 @@ def cut_network(
         assert failure is not None
         raise failure
     search = Search(resources, counts)
-    starts = [search.state({k: _target_of(g) for k, g in grids.items()}) for grids in cuts]
+
+    def state_of(grids: MappingType[str, Grid]) -> NDArray[np.int64]:
+        return search.state({name: _target_of(grid) for name, grid in grids.items()})
+
+    starts = [state_of(grids) for grids in cuts]
     starts.sort(key=lambda state: search.value(state)[1])
     options = {
         name: _options(resources, counts[name], tuple(starts[0][i].tolist()))
@@ -675,9 +681,14 @@ def cut_network(
     if deadline is None or not deadline():
         for state in search.improve(starts[:2], options, _SEARCHES)[:_BUILT]:
             take((0.02, n, b, e), search.cut(state))
-    ranked = [_counted(resources, grids) for grids in cuts]
+    estimates = [search.value(state_of(grids))[0] for grids in cuts]
+    ranked = [
+        _counted(resources, grids)
+        for grids, n_cores in zip(cuts, estimates, strict=True)
+        if n_cores <= _NEAR * min(estimates)
+    ]
     best = min(ranked, key=lambda cut: cut[:2])
-    near = [cut for cut in ranked if cut[0] <= 1.1 * best[0]]
+    near = [cut for cut in ranked if cut[0] <= _NEAR * best[0]]
     if progress is not None:
         progress("bounding the cores from below")
     bound = Bound(cores=least_cores(resources, counts, scarce, best[0]), weights=scarce)
