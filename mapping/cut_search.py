@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["Search", "each_of", "shape_of"]
 
 _MOVES = 3000
-"""Changes that a search tries."""
+"""Changes that a search tries,"""
+_MOVES_OF_ALL = 120_000
+"""times the number of populations, each of which a change looks at: at most so many."""
 
 
 class Search:
@@ -229,9 +231,11 @@ class Search:
         short_start = np.cumsum([0, *map(len, short)], dtype=np.int64)
         flat = np.array([o for each in short for o in each], np.int64).reshape(-1, 3)
 
+        moves = int(min(_MOVES, _MOVES_OF_ALL / max(len(self.names), 1)) * effort)
+
         def run(i: int) -> tuple[float, int, NDArray[np.int64]]:
             best, value = anneal_cuts(
-                starts[i % len(starts)], self._table, short_start, flat, int(_MOVES * effort),
+                starts[i % len(starts)], self._table, short_start, flat, moves,
                 0.004, 1e-4, i,
             )  # fmt: skip
             return float(value), i, np.asarray(best)
