@@ -10,6 +10,7 @@ from emulator_cases import edit_chip
 from hypothesis import given
 from hypothesis import strategies as st
 from random_networks import UNIT_GAINS, random_network, random_units
+from test_mapping_properties import brute_usage
 
 from pmsm_hw import (
     Conv2d,
@@ -96,6 +97,7 @@ def test_split_networks_give_the_same_spikes_in_reference_and_emulator(data):
         output_axons_fit(error)
         return
     mapping.check(split)
+    assert np.array_equal(brute_usage(split, chip, mapping), mapping.usage)
     assert mapping.usage[:, 2].max() <= chip.limits.output_axons.value
     mode = data.draw(st.sampled_from(["counts", "cycle"]))
     report = emulate(split, mapping, units, n_steps, mode=mode, record=list(want.spikes))
