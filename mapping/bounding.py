@@ -38,9 +38,9 @@ __all__ = ["least_cores"]
 Floats = NDArray[np.float64]
 
 _LABELS = 12
+"""Partial cuts that are kept side by side."""
 _WORK = 6_000_000
 """Weights are tried while their number times grids and pixels stays below this."""
-"""Partial cuts that are kept side by side."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SplitFanIn", "split_fan_in"]
 
-_LARGEST_SPIKE = (1 << 15) - 1
+LARGEST_SPIKE = (1 << 15) - 1
 """Largest level that the contract allows."""
 _COPIES = 1 << 26
 """Weights that may be stored for zero-padded parts before slices are used."""
@@ -239,18 +239,18 @@ def _ranges(
     ranges, first = [], 0
     total, count = np.zeros(magnitude.shape[1], np.int64), 0
     for u in range(len(sizes)):
-        if int(magnitude[u].max()) > _LARGEST_SPIKE or int(sizes[u]) > most:
+        if int(magnitude[u].max()) > LARGEST_SPIKE or int(sizes[u]) > most:
             raise CapacityError(
                 target.subject,
                 f"projection '{q.name}' adds up to {int(magnitude[u].max()):,} over "
-                f"{int(sizes[u]):,} inputs of one channel, a relay sends {_LARGEST_SPIKE:,} at "
+                f"{int(sizes[u]):,} inputs of one channel, a relay sends {LARGEST_SPIKE:,} at "
                 f"most and takes {most:,}",
                 remedy="use fewer spike levels, or smaller kernels",
                 actual=max(int(magnitude[u].max()), int(sizes[u])),
-                limit=min(_LARGEST_SPIKE, most),
+                limit=min(LARGEST_SPIKE, most),
             )
         if u > first and (
-            int((total + magnitude[u]).max()) > _LARGEST_SPIKE or count + int(sizes[u]) > most
+            int((total + magnitude[u]).max()) > LARGEST_SPIKE or count + int(sizes[u]) > most
         ):
             ranges.append((first, u))
             first, count = u, 0

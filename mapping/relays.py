@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pmsm_hw.errors import CapacityError, NetworkError
+from pmsm_hw.mapping.fan_in import LARGEST_SPIKE
 from pmsm_hw.mapping.resources import Resources
 from pmsm_hw.mapping.tiling import FanOutError, check_formats, cut_network, grid_entries
 from pmsm_hw.network import (
@@ -46,8 +47,6 @@ if TYPE_CHECKING:
 
 __all__ = ["SplitFanOut", "split_fan_out"]
 
-_LARGEST_SPIKE = (1 << 15) - 1
-"""Largest level that the contract allows."""
 _SHARES = (4, 2, 1)
 """A relay neuron may need this part of a core's output axons: the fuller, the fewer relays."""
 _MAX_ROUNDS = 64
@@ -216,7 +215,7 @@ def _relay(network: Network, source: PolarityMultiSpike) -> PolarityMultiSpike |
              if on]  # fmt: skip
     unit = max(math.gcd(*gains), 1) if gains else 1
     n, p = max(-bound.payload_min, 0) // unit, max(bound.payload_max, 0) // unit
-    if max(n, p) > _LARGEST_SPIKE:
+    if max(n, p) > LARGEST_SPIKE:
         return None
     return PolarityMultiSpike(
         name=source.name,
