@@ -7,15 +7,16 @@ from numba import njit
 
 from pmsm_hw.mapping.cut_kernels import list_bits_of
 
-__all__ = ["cell_tables", "entries_of", "grid_costs"]
+__all__ = ["cell_tables", "grid_costs", "group_alike", "least_entries"]
 
 
 @njit(cache=True, nogil=True)
 def cell_tables(  # type: ignore[no-untyped-def]
     n_channels, row_size, row_n, column_size, column_n, row_hit, column_hit, row_single,
-    column_single, row_taps, column_taps, shapes, eachs, capacity, rule, index_bits,
+    column_single, row_taps, column_taps, shapes, eachs, capacity, rule, index_bits, channels,
+    source_of, n_sources, weights,
 ):  # fmt: skip
-    """Widest blocks, least memory, and axons of each kind of cell of each grid.
+    """What a cell of each kind of each grid costs at least, by the widest of its blocks.
 
     Parameters
     ----------
@@ -29,23 +30,49 @@ def cell_tables(  # type: ignore[no-untyped-def]
         Of the wires: `cut_search.shape_of`, `cut_search.each_of`.
     capacity, rule, index_bits
         Of a core, and of lists (`cut_kernels.list_bits_of`).
+    channels
+        ``(wires,)`` source channels that send an entry of each pixel; 0: of an input.
+    source_of, n_sources
+        ``(wires,)`` int64 number of each wire's source, and how many there are.
+    weights
+        ``(ways, 4)`` float64 weights of neurons, input axons, output axons and memory.
 
     Returns
     -------
     tuple
-        By rows, row kinds, columns and column kinds: channels that a block can have; memory
-        of blocks of so many channels, as share of a core; input axons of a block, likewise;
-        and by wire first: entries of a block's source pixels in all, and pixels with plain axons.
+        By rows, row kinds, columns and column kinds, int64: where a cell's entries start in the
+        next but one; widest block that fits a core, output axons aside; then
+        ``(entries, ways)`` float64 costs of the cell when no block has more than so many channels;
+        ``(entries, sources)`` output axons, in cores, that the sources then need for it; and by
+        wire, ``(wires, ...)`` int64, pixels with plain axons of a block.
     """
     n_j, n_a = row_size.shape
     n_k, n_b = column_size.shape
     n_wires = len(shapes)
+    n_ways = len(weights)
+    start = np.zeros((n_j, n_a, n_k, n_b), np.int64)
     widest = np.zeros((n_j, n_a, n_k, n_b), np.int64)
-    memory = np.full((n_j, n_a, n_k, n_b, n_channels + 1), 1e18)
-    axons = np.zeros((n_j, n_a, n_k, n_b))
-    sent = np.zeros((n_wires, n_j, n_a, n_k, n_b))
     plain = np.zeros((n_wires, n_j, n_a, n_k, n_b), np.int64)
     n_taps = row_taps.shape[3]
+    total = 0
+    for j in range(n_j):
+        for a in range(n_a):
+            for k in range(n_k):
+                for b in range(n_b):
+                    if row_n[j, a] and column_n[k, b]:
+                        area = row_size[j, a] * column_size[k, b]
+                        start[j, a, k, b] = total
+                        total += min(n_channels, int(capacity[0] // area)) + 1
+    costs = np.full((total, n_ways), np.inf)
+    sending = np.zeros((total, n_sources))
+    # of the cell, and of each of its blocks whatever its width
+    once, each = np.empty(n_ways), np.empty(n_ways)
+    once_sent, each_sent = np.empty(n_sources), np.empty(n_sources)
+    least_rest, least = np.empty(n_ways), np.empty(n_ways)
+    density_least = 1.0
+    for w in range(n_wires):
+        density_least = min(density_least, eachs[w, 1])
+    slack = 1.0 + 2.0 * (1.0 - max(density_least, 0.5))
     for j in range(n_j):
         for a in range(n_a):
             if row_n[j, a] == 0:
@@ -68,24 +95,56 @@ def cell_tables(  # type: ignore[no-untyped-def]
                             units += pixels * shapes[w, 3] * shapes[w, 6]
                     if units > capacity[1]:
                         continue
+                    left = capacity[1] - units
+                    once_sent[:] = 0.0
+                    each_sent[:] = 0.0
+                    for w in range(n_wires):
+                        pixels = row_hit[w, j, a] * column_hit[w, k, b]
+                        alone = row_single[w, j, a] * column_single[w, k, b]
+                        of_pixel = float(shapes[w, 2])
+                        if shapes[w, 0] == 1:
+                            pixels = alone = shapes[w, 5]
+                            of_pixel = shapes[w, 2] / max(pixels, 1)
+                        if shapes[w, 8] == 0:
+                            alone = 0
+                        elif shapes[w, 1] == 1 and of_pixel > 1:
+                            more = (of_pixel - 1.0) * shapes[w, 6]
+                            alone = min(alone, int(max(left, 0.0) / more + 1e-9))
+                            left -= alone * more
+                            units += alone * more
+                        plain[w, j, a, k, b] = alone
+                        sent = shapes[w, 6] * (
+                            pixels * shapes[w, 9] - alone * (shapes[w, 9] - 1)
+                        ) * channels[w] / capacity[2]
+                        if shapes[w, 1] == 1:
+                            each_sent[source_of[w]] += sent
+                        else:
+                            once_sent[source_of[w]] += sent
+                    for f in range(n_ways):
+                        once[f] = weights[f, 2] * once_sent.sum()
+                        each[f] = weights[f, 2] * each_sent.sum()
+                        each[f] += weights[f, 1] * units / capacity[1]
+                    least_rest[:] = np.inf
+                    least[:] = np.inf
+                    at = start[j, a, k, b]
                     for c in range(1, n_channels + 1):
                         if c * area > capacity[0]:
                             break
                         bits = 0.0
                         for w in range(n_wires):
-                            each, density = int(eachs[w, 0]), eachs[w, 1]
+                            bits_each, density = int(eachs[w, 0]), eachs[w, 1]
                             signs = shapes[w, 6]
-                            dense_list = list_bits_of(c * area, each, rule)
+                            dense_list = list_bits_of(c * area, bits_each, rule)
                             if shapes[w, 0] == 1:
                                 length = max(int(c * area * density + 0.5), 1)
-                                sparse_list = list_bits_of(length, each + index_bits, rule)
+                                sparse_list = list_bits_of(length, bits_each + index_bits, rule)
                                 bits += signs * shapes[w, 2] * min(dense_list, sparse_list)
                                 continue
                             # with groups: at least the channels that so many need, and all of
                             # them short
-                            sources, long = float(shapes[w, 2]), c
+                            n_lists, long = float(shapes[w, 2]), c
                             if shapes[w, 1] > 1:
-                                sources = shapes[w, 3] * -(-c // shapes[w, 4])
+                                n_lists = shapes[w, 3] * -(-c // shapes[w, 4])
                                 long = 1
                             lists = 0.0
                             sparse = 0.0
@@ -98,193 +157,263 @@ def cell_tables(  # type: ignore[no-untyped-def]
                                         continue
                                     lists += m
                                     length = max(int(long * i * e * density + 0.5), 1)
-                                    sparse += m * list_bits_of(length, each + index_bits, rule)
-                            bits += signs * sources * min(sparse, lists * dense_list)
-                        if bits > capacity[3] * (1.0 + 2.0 * (1.0 - density_of(eachs))):
-                            continue
+                                    sparse += m * list_bits_of(length, bits_each + index_bits, rule)
+                            bits += signs * n_lists * min(sparse, lists * dense_list)
+                        if bits > capacity[3] * slack:
+                            break  # wider ones need more
                         widest[j, a, k, b] = c
-                        memory[j, a, k, b, c] = min(bits / capacity[3], 1.0)
-                    left = capacity[1] - units
-                    for w in range(n_wires):
-                        pixels = row_hit[w, j, a] * column_hit[w, k, b]
-                        alone = row_single[w, j, a] * column_single[w, k, b]
-                        channels = float(shapes[w, 2])
-                        if shapes[w, 0] == 1:
-                            pixels = alone = shapes[w, 5]
-                            channels = shapes[w, 2] / max(pixels, 1)
-                        if shapes[w, 8] == 0:
-                            alone = 0
-                        elif shapes[w, 1] == 1 and channels > 1:
-                            more = (channels - 1.0) * shapes[w, 6]
-                            alone = min(alone, int(max(left, 0.0) / more + 1e-9))
-                            left -= alone * more
-                            units += alone * more
-                        plain[w, j, a, k, b] = alone
-                        sent[w, j, a, k, b] = shapes[w, 6] * (
-                            pixels * shapes[w, 9] - alone * (shapes[w, 9] - 1)
-                        )
-                    axons[j, a, k, b] = units / capacity[1]
-    return widest, memory, axons, sent, plain
+                        memory = min(bits / capacity[3], 1.0)
+                        for f in range(n_ways):
+                            need = weights[f, 3] * memory + weights[f, 0] * c * area / capacity[0]
+                            least_rest[f] = min(least_rest[f], need / c)
+                            least[f] = min(least[f], (need + each[f]) / c)
+                        parts = -(-n_channels // c)
+                        for f in range(n_ways):
+                            costs[at + c, f] = once[f] + max(
+                                n_channels * least[f], n_channels * least_rest[f] + each[f] * parts
+                            )
+                        for s in range(n_sources):
+                            sending[at + c, s] = once_sent[s] + each_sent[s] * parts
+    return start, widest, costs, sending, plain
 
 
 @njit(cache=True, nogil=True)
-def density_of(eachs):  # type: ignore[no-untyped-def]
-    """Least share of weights other than zero."""
-    density = 1.0
-    for w in range(len(eachs)):
-        density = min(density, eachs[w, 1])
-    return max(density, 0.5)
+def sums_below(values, sums):  # type: ignore[no-untyped-def]
+    """Sums of values above and to the left of each corner, into ``sums``."""
+    for y in range(values.shape[0]):
+        line = 0
+        for x in range(values.shape[1]):
+            line += values[y, x]
+            sums[y + 1, x + 1] = sums[y, x + 1] + line
 
 
 @njit(cache=True, nogil=True)
 def grid_costs(  # type: ignore[no-untyped-def]
-    entries, n_channels, row_edges, row_kinds, row_start, column_edges, column_kinds,
-    column_start, row_size, column_size, widest, memory, axons, sent, out_cost, shapes, weights,
-    capacity,
-):  # fmt: skip
-    """Least cost of each grid for each label, and of its output entries alone.
-
-    Both ``(labels, rows, columns)`` float64; infinite: no blocks fit.
+    entries, spent, at_most, limit, axes, start, widest, costs, sending
+):
+    """Grids of a population that cost no more than so much, after each label.
 
     Parameters
     ----------
     entries
-        ``(labels, height, width)`` output entries of a channel's neurons.
-    n_channels
-        Of the population.
-    row_edges, row_kinds, row_start, ...
-        Edges and kinds of parts, one number of cuts after the other, and where each starts.
-    row_size, column_size
-        Sizes of the kinds of parts.
-    widest, memory, axons, sent
+        ``(labels or 1, height, width)`` int64 output entries of a channel's neurons; one for all
+        labels, or one each.
+    spent
+        ``(labels, ways)`` float64 costs of the populations decided so far.
+    at_most
+        ``(ways,)`` float64.
+    limit
+        Output axons of a core.
+    axes
+        Edges and kinds of the parts of rows, one number of cuts after the other, and where each
+        starts; the same of columns.
+    start, widest, costs, sending
         From `cell_tables`.
-    out_cost
-        ``(wires,)`` cost of an entry of each channel of a pixel, all channels together.
-    shapes
-        Of the wires.
-    weights
-        Of neurons, input axons, output axons and memory.
-    capacity
-        Of a core.
+
+    Returns
+    -------
+    tuple
+        ``(n, 3)`` int64 label, and indices of row and column cuts; ``(n, ways + sources)`` float64
+        costs with this population, and output axons that it needs; whether any grid fits at all.
     """
-    n_labels, height, width = entries.shape
-    n_j, n_k = len(row_start) - 1, len(column_start) - 1
-    found = np.full((n_labels, n_j, n_k), np.inf)
-    sending = np.full((n_labels, n_j, n_k), np.inf)
-    before = np.zeros((height + 1, width + 1))
-    limit = capacity[2]
+    row_edges, row_kinds, row_start, column_edges, column_kinds, column_start = axes
+    n_labels, n_ways = spent.shape
+    n_sources = sending.shape[1]
+    _, height, width = entries.shape
+    found = np.empty((1024, 3), np.int64)
+    cost_of = np.empty((1024, n_ways + n_sources))
+    n = 0
+    fits = False
+    sums = np.zeros((height + 1, width + 1), np.int64)
+    # cells of a grid that are alike
     known_a, known_b = np.empty(16, np.int64), np.empty(16, np.int64)
-    known_here, known_cost, known_sent = np.empty(16), np.empty(16), np.empty(16)
+    known_here, known_at = np.empty(16, np.int64), np.empty(16, np.int64)
+    total = np.empty(n_ways + n_sources)
     for m in range(n_labels):
-        for y in range(height):
-            line = 0.0
-            for x in range(width):
-                line += entries[m, y, x]
-                before[y + 1, x + 1] = before[y, x + 1] + line
-        for j in range(n_j):
-            for k in range(n_k):
-                total = total_sent = 0.0
+        if m < len(entries):
+            sums_below(entries[m], sums)
+        for j in range(len(row_start) - 1):
+            for k in range(len(column_start) - 1):
+                total[:n_ways] = spent[m]
+                total[n_ways:] = 0.0
                 n_known = 0
+                valid = True
                 for r in range(row_start[j], row_start[j + 1]):
                     a = row_kinds[r]
                     y0, y1 = row_edges[r + j], row_edges[r + j + 1]
                     for s in range(column_start[k], column_start[k + 1]):
                         b = column_kinds[s]
                         x0, x1 = column_edges[s + k], column_edges[s + k + 1]
-                        here = before[y1, x1] - before[y0, x1] - before[y1, x0] + before[y0, x0]
-                        same = -1
+                        here = sums[y1, x1] - sums[y0, x1] - sums[y1, x0] + sums[y0, x0]
+                        at = -1
                         for t in range(n_known):
                             if known_a[t] == a and known_b[t] == b and known_here[t] == here:
-                                same = t
+                                at = known_at[t]
                                 break
-                        if same >= 0:
-                            total += known_cost[same]
-                            total_sent += known_sent[same]
-                            continue
-                        c = widest[j, a, k, b]
-                        if here > 0.0:
-                            c = min(c, int(limit / here + 1e-9))
-                        if c < 1:
-                            total = np.inf
-                            break
-                        each = weights[1] * axons[j, a, k, b]  # of a block, whatever its width
-                        once = each_sent = 0.0
-                        for w in range(len(out_cost)):
-                            if shapes[w, 1] == 1:
-                                each_sent += out_cost[w] * sent[w, j, a, k, b]
-                            else:
-                                once += out_cost[w] * sent[w, j, a, k, b]
-                        each += each_sent
-                        area = row_size[j, a] * column_size[k, b] / capacity[0]
-                        least_rest, least = np.inf, np.inf
-                        for w in range(1, c + 1):
-                            if memory[j, a, k, b, w] > 1.0:
-                                continue
-                            rest = weights[3] * memory[j, a, k, b, w]
-                            rest += weights[0] * w * area
-                            least_rest = min(least_rest, rest / w)
-                            least = min(least, (rest + each) / w)
-                        parts = -(-n_channels // c)
-                        cost = once + max(
-                            n_channels * least, n_channels * least_rest + each * parts
-                        )
-                        total += cost
-                        total_sent += once + each_sent * parts
-                        if n_known < len(known_a):
-                            known_a[n_known], known_b[n_known] = a, b
-                            known_here[n_known], known_cost[n_known] = here, cost
-                            known_sent[n_known] = once + each_sent * parts
-                            n_known += 1
-                    if total == np.inf:
+                        if at < 0:
+                            c = widest[j, a, k, b]
+                            if here > 0:
+                                c = min(c, limit // here)
+                            if c < 1:
+                                valid = False
+                                break
+                            at = start[j, a, k, b] + c
+                            if n_known < len(known_a):
+                                known_a[n_known], known_b[n_known] = a, b
+                                known_here[n_known], known_at[n_known] = here, at
+                                n_known += 1
+                        for f in range(n_ways):
+                            total[f] += costs[at, f]
+                        for f in range(n_sources):
+                            total[n_ways + f] += sending[at, f]
+                    if not valid:
                         break
-                found[m, j, k] = total
-                sending[m, j, k] = total_sent
-    return found, sending
+                if not valid:
+                    continue
+                fits = True
+                for f in range(n_ways):
+                    if total[f] > at_most[f] + 1e-6:
+                        valid = False
+                        break
+                if not valid:
+                    continue
+                if n == len(found):
+                    found = np.concatenate((found, found))
+                    cost_of = np.concatenate((cost_of, cost_of))
+                found[n, 0], found[n, 1], found[n, 2] = m, j, k
+                cost_of[n] = total
+                n += 1
+    return found[:n], cost_of[:n], fits
 
 
 @njit(cache=True, nogil=True)
-def entries_of(  # type: ignore[no-untyped-def]
-    entries, n_channels, j, k, row_edges, row_kinds, row_start, column_edges, column_kinds,
-    column_start, widest, plain, row_hits, column_hits, row_singles, column_singles, dense,
-    groups, signs, each, limit, out,
+def group_alike(costs, order, scale, at_most):  # type: ignore[no-untyped-def]
+    """Groups of candidates, none of which costs much less than its group's first.
+
+    Parameters
+    ----------
+    costs
+        ``(n, ways)`` float64.
+    order
+        ``(n,)`` int64: who is looked at first.
+    scale
+        ``(ways,)`` float64: a step of each way to cost.
+    at_most
+        So many groups; costs are the less alike, the fewer.
+
+    Returns
+    -------
+    tuple
+        ``(n,)`` int64 group of each; ``(groups,)`` int64 first of each.
+    """
+    n, n_ways = costs.shape
+    group = np.zeros(n, np.int64)
+    first = np.zeros(at_most, np.int64)
+    near = 1e-5
+    while True:
+        n_groups = 0
+        enough = True
+        for i in range(n):
+            p = order[i]
+            found = -1
+            for g in range(n_groups):
+                alike = True
+                for f in range(n_ways):
+                    if costs[p, f] < costs[first[g], f] - near * scale[f]:
+                        alike = False
+                        break
+                if alike:
+                    found = g
+                    break
+            if found < 0:
+                if n_groups == at_most:
+                    enough = False
+                    break
+                first[n_groups] = p
+                found = n_groups
+                n_groups += 1
+            group[p] = found
+        if enough:
+            return group, first[:n_groups]
+        near *= 1.5
+
+
+@njit(cache=True, nogil=True)
+def least_entries(  # type: ignore[no-untyped-def]
+    entries, base, found, group_start, n_channels, limit, axes, widest, plain, meets, singles,
+    shapes,
 ):  # fmt: skip
-    """Add to ``out`` the entries that one grid gives the channels of each pixel of one source.
+    """Entries that each group of grids gives the channels of each pixel of one source at least.
 
     Parameters
     ----------
     entries
-        ``(height, width)`` of one label.
-    j, k
-        The grid.
-    plain
-        Of the wire, from `cell_tables`.
-    row_hits, ..., column_singles
-        ``(parts, source rows)`` bool: whether a row meets a part, and like no other one.
-    dense, groups, signs, each
-        Of the wire; entries of a population axon.
+        As in `grid_costs`.
+    base
+        ``(labels or 1, height, width)`` int64 entries that the source has without this population.
+    found, group_start
+        ``(n, 3)`` from `grid_costs`, group by group; ``(groups + 1,)`` where groups start.
+    n_channels
+        Of the population.
+    limit, axes, widest
+        As in `grid_costs`.
+    plain, shapes
+        Of the wires from the source: see `cell_tables`.
+    meets, singles
+        Of rows and of columns, each ``(wires, parts, source rows)`` bool: whether a row meets a
+        part, and like no other one.
+
+    Returns
+    -------
+    ndarray
+        ``(groups, height, width)`` int64.
     """
-    for r in range(row_start[j], row_start[j + 1]):
-        a = row_kinds[r]
-        y0, y1 = row_edges[r + j], row_edges[r + j + 1]
-        for s in range(column_start[k], column_start[k + 1]):
-            b = column_kinds[s]
-            x0, x1 = column_edges[s + k], column_edges[s + k + 1]
-            here = 0.0
-            for y in range(y0, y1):
-                for x in range(x0, x1):
-                    here += entries[y, x]
-            c = widest[j, a, k, b]
-            if here > 0.0:
-                c = min(c, int(limit / here + 1e-9))
-            parts = -(-n_channels // c) if groups == 1 else 1
-            left = plain[j, a, k, b]
-            for y in range(out.shape[0]):
-                if not dense and not row_hits[r, y]:
-                    continue
-                for x in range(out.shape[1]):
-                    if not dense and not column_hits[s, x]:
-                        continue
-                    alone = left > 0 and (dense or (row_singles[r, y] and column_singles[s, x]))
-                    if alone:
-                        left -= 1
-                    out[y, x] += parts * signs * (1.0 if alone else each)
+    row_edges, row_kinds, row_start, column_edges, column_kinds, column_start = axes
+    row_meets, column_meets = meets
+    row_singles, column_singles = singles
+    _, height, width = base.shape
+    out = np.empty((len(group_start) - 1, height, width), np.int64)
+    one = np.empty((height, width), np.int64)
+    sums = np.zeros((entries.shape[1] + 1, entries.shape[2] + 1), np.int64)
+    last = -1
+    for g in range(len(group_start) - 1):
+        for i in range(group_start[g], group_start[g + 1]):
+            m, j, k = found[i, 0], found[i, 1], found[i, 2]
+            label = min(m, len(entries) - 1)
+            if label != last:
+                sums_below(entries[label], sums)
+                last = label
+            one[:] = base[min(m, len(base) - 1)]
+            for w in range(len(shapes)):
+                dense, groups, signs, each = (
+                    shapes[w, 0] == 1, shapes[w, 1], shapes[w, 6], shapes[w, 9],
+                )  # fmt: skip
+                for r in range(row_start[j], row_start[j + 1]):
+                    a = row_kinds[r]
+                    y0, y1 = row_edges[r + j], row_edges[r + j + 1]
+                    for s in range(column_start[k], column_start[k + 1]):
+                        b = column_kinds[s]
+                        x0, x1 = column_edges[s + k], column_edges[s + k + 1]
+                        here = sums[y1, x1] - sums[y0, x1] - sums[y1, x0] + sums[y0, x0]
+                        c = widest[j, a, k, b]
+                        if here > 0:
+                            c = min(c, limit // here)
+                        parts = -(-n_channels // c) if groups == 1 else 1
+                        left = plain[w, j, a, k, b]
+                        for y in range(height):
+                            if not dense and not row_meets[w, r, y]:
+                                continue
+                            for x in range(width):
+                                if not dense and not column_meets[w, s, x]:
+                                    continue
+                                alone = left > 0 and (
+                                    dense or (row_singles[w, r, y] and column_singles[w, s, x])
+                                )
+                                if alone:
+                                    left -= 1
+                                one[y, x] += parts * signs * (1 if alone else each)
+            if i == group_start[g]:
+                out[g] = one
+            else:
+                out[g] = np.minimum(out[g], one)
+    return out

@@ -1,4 +1,4 @@
-"""Fewest cores that a network needs, however it is cut.
+"""Fewest cores that a network needs, however it is cut, and a cut that needs few.
 
 A core's weighted shares of neurons, input axons, output axons and memory are at most 1, for any
 weights that add up to 1. So the weighted shares of all blocks, summed, bound the cores from below,
@@ -7,16 +7,19 @@ backwards: what a population's targets are cut into gives its output entries, pi
 these and the other limits say into how many blocks each of its cells must be cut at least, whatever
 their widths.
 
-Cuts that differ in cost and entries are kept side by side as labels. Where there are too many,
-those that send about the same are replaced by one label with the least cost and the least entries
-of each pixel, which can only lower the bound.
+Partial cuts are kept side by side as labels, with their sums for several weights at once: a cut
+needs at least the largest of its sums, and the least of these over all cuts is the bound. Where
+labels are too many, those that cost and send about the same are replaced by one with the least
+sums and the least entries of each pixel, which can only lower the bound.
+
+If one of them is kept as it is instead, what remains at the end is a cut that needs few cores: a
+start for `cut_search`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping as MappingType
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -33,42 +36,77 @@ if TYPE_CHECKING:
     from pmsm_hw.mapping.resources import Resources, Wire
     from pmsm_hw.mapping.tiling import Candidates
 
-__all__ = ["least_cores"]
+__all__ = ["Backwards"]
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
-_LABELS = 12
-"""Partial cuts that are kept side by side."""
-_WORK = 6_000_000
-"""Weights are tried while their number times grids and pixels stays below this."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Axis:
-    """Parts of one axis, one number of cuts after the other."""
-
-    edges: NDArray[np.int64]
-    kinds: NDArray[np.int64]
-    start: NDArray[np.int64]
+_WEIGHTS = np.array(
+    [
+        *((0.0, 0.0, e, 1.0 - e) for e in (0.3, 0.4, 0.5, 0.0, 0.1, 0.2, 0.6, 0.8, 1.0)),
+        (0.25, 0.0, 0.25, 0.5),
+        (1.0, 0.0, 0.0, 0.0),
+    ]
+)
+"""Ways to weigh neurons, input axons, output axons and memory."""
+_FINE, _COARSE = 3, 10.0
+"""Labels may differ more, by this factor, in the sums for other weights than the first ones."""
+_LABELS = (4, 48)
+"""Labels that are kept: at least and at most, and as many as keep"""
+_WORK = 250_000_000
+"""labels times grids times pixels below this."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Table:
-    """What `bound_kernels` needs of a population."""
+    """What `bound_kernels` needs of a population.
 
-    axes: tuple[_Axis, _Axis]
-    shapes: NDArray[np.int64]
-    eachs: Floats
-    tables: tuple[Any, ...]
+    Parameters
+    ----------
+    n_channels
+        Of the population.
+    wires, shapes
+        Those into it that reach all of its channels; of each, `cut_search.shape_of`.
+    sources
+        Where they come from, each once.
+    axes
+        Edges, kinds and starts of parts of rows, then of columns.
+    start, widest, costs, sending, plain
+        See `bound_kernels.cell_tables`.
+    """
+
+    n_channels: int
+    wires: list[Wire]
+    shapes: Ints
+    sources: list[str]
+    axes: tuple[Ints, ...]
+    start: Ints
+    widest: Ints
+    costs: Floats
+    sending: Floats
+    plain: Ints
 
 
-def least_cores(
-    resources: Resources,
-    counts: MappingType[str, Candidates],
-    scarcity: tuple[float, float, float],
-    n_cores: int,
-) -> int:
-    """Fewest cores that any cut can do with.
+@dataclass(frozen=True)
+class _Labels:
+    """Cuts of the populations decided so far.
+
+    Parameters
+    ----------
+    costs
+        ``(labels, ways)``.
+    entries
+        By undecided population, ``(labels or 1, height, width)`` output entries of a channel's
+        neurons; one, where all labels have the same.
+    """
+
+    costs: Floats
+    entries: dict[str, Ints]
+
+
+class Backwards:
+    """All cuts of a network, looked at from the readouts on.
 
     Cuts are grids of near-equal rows and columns, each cell cut along channels into any blocks that
     fit a core alone; cores may hold any blocks whose needs, each counted alone, add up to no more
@@ -78,305 +116,327 @@ def least_cores(
     ----------
     resources, counts
         Of the network and the chip; all cuts of its populations.
-    scarcity
-        Weights of neurons, memory and output axons to start from.
-    n_cores
-        Cores that some such cut takes: cuts that cost more need no look.
     """
-    tables = {name: _table(resources, name, counts[name]) for name in counts}
-    hits: dict[tuple[str, int], tuple[NDArray[np.bool_], NDArray[np.bool_]]] = {}
-    at = (scarcity[0], scarcity[2])
-    best = 0.0
-    tried: set[tuple[float, float]] = set()
-    work = sum(
-        len(c.choices[1]) * len(c.choices[2]) * math.prod(chw(resources.network[name].shape)[1:])
-        for name, c in counts.items()
-    )
-    most = int(np.clip(_WORK // max(work, 1), 1, 16))
-    for step in (0.125, 0.0625):
-        around = [(0.0, 0.0), (0.0, step), (0.0, -step), (step, 0.0), (-step, 0.0)]
-        for a, b in [(at[0] + i, at[1] + j) for i, j in around]:
-            point = (round(a, 9), round(b, 9))
-            if min(a, b) < 0 or a + b > 1 or point in tried or len(tried) >= most:
-                continue
-            tried.add(point)
-            weights = (a, 0.0, b, 1 - a - b)
-            value = _bound(resources, counts, tables, hits, weights, float(n_cores))
-            if value > best:
-                best, at = value, point
-            if int(np.ceil(best - 1e-6)) >= n_cores:
-                return n_cores
-    return max(1, int(np.ceil(best - 1e-6)))
 
-
-def _table(resources: Resources, name: str, counts: Candidates) -> _Table:
-    from pmsm_hw.mapping.bound_kernels import cell_tables
-
-    count_cells: Any = cell_tables
-    wires = _wires(resources, name)
-    shape = chw(resources.network[name].shape)
-    axes = []
-    for axis in (0, 1):
-        choices = counts.choices[1 + axis].tolist()
-        axes.append(
-            _Axis(
-                edges=np.concatenate([edges_of(shape[1 + axis], cuts) for cuts in choices]),
-                kinds=np.concatenate(counts.classes[axis].kind),
-                start=np.cumsum([0, *choices], dtype=np.int64),
-            )
+    def __init__(self, resources: Resources, counts: MappingType[str, Candidates]) -> None:
+        self._resources = resources
+        self._counts = counts
+        self._names = [p.name for p in resources.placed]
+        self._index = {name: i for i, name in enumerate(self._names)}
+        self._hits: dict[tuple[object, ...], tuple[Bools, Bools]] = {}
+        known: dict[tuple[object, ...], tuple[Any, ...]] = {}
+        self._tables = {name: self._table(name, known) for name in self._names}
+        self._limit = int(resources.chip.limits.output_axons.value)
+        work = sum(
+            c.n_blocks[0].size * math.prod(chw(resources.network[name].shape)[1:])
+            for name, c in counts.items()
         )
+        self._n_labels = int(np.clip(_WORK // max(work, 1), *_LABELS))
+        # one label for all: what every population costs at least, after those that follow
+        costs: dict[str, Floats] = {}
+        self._sweep(1, np.inf, costs)
+        self._before = np.zeros((len(self._names), len(_WEIGHTS)))
+        if len(costs) == len(self._names):
+            of_each = np.array([costs[name] for name in self._names])
+            np.cumsum(of_each[:-1], axis=0, out=self._before[1:])
+
+    def least_cores(self, n_cores: int) -> int:
+        """Fewest cores that any cut can do with.
+
+        Parameters
+        ----------
+        n_cores
+            Cores that some cut takes: those that cost more need no look.
+        """
+        found = self._sweep(self._n_labels, float(n_cores))
+        if found is None:
+            return n_cores
+        least = float(found[0].max(axis=1).min())
+        return int(np.clip(math.ceil(least - 1e-6), 1, n_cores))
+
+    def frugal_cut(self, n_cores: int) -> dict[str, tuple[int, int]] | None:
+        """Indices of row and column cuts by population, where their blocks are the widest.
+
+        Parameters
+        ----------
+        n_cores
+            Cores that some cut takes. ``None``: none is found that seems to take fewer.
+        """
+        found = self._sweep(self._n_labels, float(n_cores), merge=False)
+        if found is None:
+            return None
+        costs, steps = found
+        at = int(costs.max(axis=1).argmin())
+        cut = {}
+        for name, of_label in reversed(steps):
+            label, j, k = of_label[at].tolist()
+            cut[name] = (j, k)
+            at = label
+        return cut
+
+    def _sweep(
+        self,
+        n_labels: int,
+        at_most: float,
+        costs: dict[str, Floats] | None = None,
+        *,
+        merge: bool = True,
+    ) -> tuple[Floats, list[tuple[str, Ints]]] | None:
+        """Decide one population after the other, the last one first.
+
+        Parameters
+        ----------
+        n_labels
+            Labels that are kept.
+        at_most
+            Cuts that cost more are left out.
+        costs
+            Of each population, is filled if given.
+        merge
+            Whether labels that are too many are joined; if not, some of them are dropped.
+
+        Returns
+        -------
+        tuple
+            Costs of the labels; by population, the label before, and the grid, of each.
+            ``None``: nothing costs so little.
+        """
+        from pmsm_hw.mapping.bound_kernels import grid_costs
+
+        n_ways = len(_WEIGHTS)
+        labels = _Labels(np.zeros((1, n_ways)), {})
+        steps: list[tuple[str, Ints]] = []
+        for i in range(len(self._names) - 1, -1, -1):
+            name = self._names[i]
+            table = self._tables[name]
+            height, width = chw(self._resources.network[name].shape)[1:]
+            entries = labels.entries.pop(name, np.zeros((1, height, width), np.int64))
+            before = at_most - self._before[i] if costs is None else np.full(n_ways, np.inf)
+            found, cost_of, fits = grid_costs(
+                entries, labels.costs, before, self._limit, table.axes, table.start, table.widest,
+                table.costs, table.sending,
+            )  # fmt: skip
+            if len(found) == 0:
+                return None if fits else (np.zeros((1, n_ways)), steps)
+            if costs is not None:
+                costs[name] = cost_of[:, :n_ways].min(axis=0) - labels.costs[0]
+            group, first = self._groups(table, labels, found, cost_of, n_labels)
+            by_group = np.argsort(group, kind="stable") if merge else first
+            found, cost_of, group = found[by_group], cost_of[by_group], group[by_group]
+            edges = np.searchsorted(group, np.arange(len(first) + 1))
+            new = _Labels(
+                np.minimum.reduceat(cost_of[:, :n_ways], edges[:-1], axis=0),
+                self._entries(i, entries, labels.entries, found, group, edges),
+            )
+            keep = _useful(new)
+            labels = _Labels(
+                new.costs[keep],
+                {n: e if len(e) == 1 else e[keep] for n, e in new.entries.items()},
+            )
+            steps.append((name, found[edges[:-1]][keep]))
+        return labels.costs, steps
+
+    def _groups(
+        self, table: _Table, labels: _Labels, found: Ints, cost_of: Floats, at_most: int
+    ) -> tuple[Ints, Ints]:
+        """Group of each grid that was found, and the first of each group."""
+        from pmsm_hw.mapping.bound_kernels import group_alike
+
+        n_ways = len(_WEIGHTS)
+        dearest = cost_of[:, :n_ways].max(axis=1)
+        if at_most == 1:
+            return np.zeros(len(found), np.int64), np.array([int(dearest.argmin())])
+        # what the undecided populations send is part of the costs, but limits their blocks, too
+        also = []
+        for name, entries in labels.entries.items():
+            if name in table.sources or len(entries) > 1:
+                sent = entries.sum(axis=(1, 2)) * self._n_sending(name) / self._limit
+                sent = sent[found[:, 0]] if len(sent) > 1 else np.repeat(sent, len(found))
+                if name in table.sources:
+                    sent = sent + cost_of[:, n_ways + table.sources.index(name)]
+                also.append(sent)
+        also += [
+            cost_of[:, n_ways + s]
+            for s, name in enumerate(table.sources)
+            if name not in labels.entries
+        ]
+        costs = np.column_stack([cost_of[:, :n_ways], *also])
+        scale = np.full(costs.shape[1], max(float(dearest.min()), 1.0))
+        scale[_FINE:n_ways] *= _COARSE
+        group, first = group_alike(costs, np.argsort(dearest, kind="stable"), scale, at_most)
+        return np.asarray(group), np.asarray(first)
+
+    def _n_sending(self, source: str) -> int:
+        """Channels of a population whose pixels send their entries one by one."""
+        return int(chw(self._resources.network[source].shape)[0])
+
+    def _entries(
+        self,
+        i: int,
+        entries: Ints,
+        before: MappingType[str, Ints],
+        found: Ints,
+        group: Ints,
+        edges: Ints,
+    ) -> dict[str, Ints]:
+        """Least entries of undecided populations in each group of grids of population ``i``."""
+        from pmsm_hw.mapping.bound_kernels import least_entries
+
+        entries_of: Any = least_entries
+
+        table = self._tables[self._names[i]]
+        kept = {}
+        for name, base in before.items():
+            if name in table.sources:
+                continue
+            if len(base) > 1:
+                pairs = np.unique(group * len(base) + found[:, 0])
+                starts = np.searchsorted(pairs // len(base), np.arange(len(edges) - 1))
+                base = np.minimum.reduceat(base[pairs % len(base)], starts, axis=0)
+            kept[name] = base
+        for source in table.sources:
+            if not self._index.get(source, i) < i:
+                continue
+            wires = [w for w, wire in enumerate(table.wires) if wire.projection.source == source]
+            _, height, width = chw(self._resources.network[source].shape)
+            both = [[self._met(table.wires[w], axis) for w in wires] for axis in (0, 1)]
+            kept[source] = entries_of(
+                entries, before.get(source, np.zeros((1, height, width), np.int64)), found, edges,
+                table.n_channels, self._limit, table.axes, table.widest, table.plain[wires],
+                *((_padded([m[what] for m in both[0]]), _padded([m[what] for m in both[1]]))
+                  for what in (0, 1)),
+                table.shapes[wires],
+            )  # fmt: skip
+        return kept
+
+    def _met(self, wire: Wire, axis: int) -> tuple[Bools, Bools]:
+        """Source rows that meet each part of each number of cuts, and those like no other one."""
+        form = wire.form
+        size = chw(self._resources.network[wire.projection.source].shape)[1 + axis]
+        if not isinstance(form, WindowForm):
+            return np.zeros((1, size), bool), np.zeros((1, size), bool)
+        key = (
+            axis, size, form.target[1 + axis], form.weight.shape[2 + axis], form.stride[axis],
+            form.padding[axis], form.dilation[axis],
+        )  # fmt: skip
+        if key not in self._hits:
+            choices = self._counts[wire.projection.target].choices[1 + axis].tolist()
+            meets, single = np.zeros((2, sum(choices), size), bool)
+            at = 0
+            for cuts in choices:
+                for part in parts_of(form.target[1 + axis], cuts):
+                    first, end = source_range(form, axis, part)
+                    some = self._resources.signatures(wire, axis, part)
+                    meets[at, first:end] = some.any(axis=1)
+                    single[at, first:end] = self._resources.singles(wire, axis, part)
+                    at += 1
+            self._hits[key] = (meets, single)
+        return self._hits[key]
+
+    def _table(self, name: str, known: dict[tuple[object, ...], tuple[Any, ...]]) -> _Table:
+        from pmsm_hw.mapping.bound_kernels import cell_tables
+
+        resources, counts = self._resources, self._counts[name]
+        # those that miss some of its channels are left out
+        wires = [w for w in resources.into(name) if w.channels == (0, resources.n_channels(w))]
+        shape = chw(resources.network[name].shape)
+        axes: list[Ints] = []
+        for axis in (0, 1):
+            choices = counts.choices[1 + axis].tolist()
+            axes += [
+                np.concatenate([edges_of(shape[1 + axis], cuts) for cuts in choices]),
+                np.concatenate(counts.classes[axis].kind),
+                np.cumsum([0, *choices], dtype=np.int64),
+            ]
+        y, x = counts.classes
+        shapes = np.array([shape_of(resources, w) for w in wires], np.int64).reshape(-1, 10)
+        eachs = np.array([each_of(resources, w) for w in wires], np.float64).reshape(-1, 3)
+        sources = list(dict.fromkeys(w.projection.source for w in wires))
+        limits = resources.chip.limits
+        arguments = (
+            shape[0], y.size, y.n, x.size, x.n, *_taps(counts, wires), shapes, eachs,
+            np.array(
+                [
+                    limits.neurons.value, limits.input_axons.value, limits.output_axons.value,
+                    limits.synapse_memory_bits.value,
+                ],
+                np.float64,
+            ),
+            np.array(
+                [
+                    limits.synapse_block_weights.value, limits.synapse_word_bits.value,
+                    limits.synapse_block_header_bits.value,
+                ],
+                np.int64,
+            ),
+            int(limits.index_bits.value),
+            np.array([self._channels(wire) for wire in wires], np.float64),
+            np.array([sources.index(w.projection.source) for w in wires], np.int64),
+            len(sources),
+            _WEIGHTS,
+        )  # fmt: skip
+        # parts of split populations are alike
+        key = tuple((a.shape, a.tobytes()) if isinstance(a, np.ndarray) else a for a in arguments)
+        if key not in known:
+            known[key] = cell_tables(*arguments)
+        start, widest, costs, sending, plain = known[key]
+        return _Table(
+            n_channels=shape[0], wires=wires, shapes=shapes, sources=sources, axes=tuple(axes),
+            start=start, widest=widest, costs=costs, sending=sending, plain=plain,
+        )  # fmt: skip
+
+    def _channels(self, wire: Wire) -> int:
+        """Source channels that send an entry of each pixel; 0: of an input."""
+        source = self._resources.network[wire.projection.source]
+        if isinstance(source, Input):
+            return 0
+        if isinstance(wire.form, WindowForm) or wire.axons == "pixel":
+            return chw(source.shape)[0]
+        return 1
+
+
+def _taps(counts: Candidates, wires: list[Wire]) -> list[Ints]:
+    """What the parts of both axes meet of each wire: all, single ones, and by number of taps."""
     n_taps = 1 + max(
         (max(w.form.weight.shape[2:]) for w in wires if isinstance(w.form, WindowForm)), default=1
     )
-    by_axis: list[NDArray[np.int64]] = []
-    for what in ("hit", "single"):
+    found = []
+    for what in ("hit", "single", "rows"):
         for axis in (0, 1):
-            kinds = counts.classes[axis].n.shape
-            table = np.zeros((len(wires), *kinds), np.int64)
+            tail = (n_taps,) if what == "rows" else ()
+            table = np.zeros((len(wires), *counts.classes[axis].n.shape, *tail), np.int64)
             for w, wire in enumerate(wires):
                 if isinstance(wire.form, WindowForm):
-                    table[w] = getattr(counts.taps[axis][wire.projection.name], what)
-            by_axis.append(table)
-    for axis in (0, 1):
-        table = np.zeros((len(wires), *counts.classes[axis].n.shape, n_taps), np.int64)
-        for w, wire in enumerate(wires):
-            if isinstance(wire.form, WindowForm):
-                rows = counts.taps[axis][wire.projection.name].rows
-                table[w, :, :, : rows.shape[2]] = rows
-        by_axis.append(table)
-    shapes = np.array([shape_of(resources, w) for w in wires], np.int64).reshape(-1, 10)
-    eachs = np.array([each_of(resources, w) for w in wires], np.float64).reshape(-1, 3)
-    limits = resources.chip.limits
-    rule = np.array(
-        [
-            limits.synapse_block_weights.value,
-            limits.synapse_word_bits.value,
-            limits.synapse_block_header_bits.value,
-        ],
-        np.int64,
-    )
-    y, x = counts.classes
-    return _Table(
-        axes=(axes[0], axes[1]),
-        shapes=shapes,
-        eachs=eachs,
-        tables=count_cells(
-            shape[0], y.size, y.n, x.size, x.n, *by_axis, shapes, eachs,
-            _capacity(resources), rule, int(limits.index_bits.value),
-        ),
-    )  # fmt: skip
+                    some = getattr(counts.taps[axis][wire.projection.name], what)
+                    if tail:
+                        table[w, :, :, : some.shape[2]] = some
+                    else:
+                        table[w] = some
+            found.append(table)
+    return found
 
 
-def _wires(resources: Resources, name: str) -> list[Wire]:
-    """Wires into a population; those that miss some of its channels are left out."""
-    return [w for w in resources.into(name) if w.channels == (0, resources.n_channels(w))]
+def _padded(arrays: list[Bools]) -> Bools:
+    """Stack arrays of different lengths."""
+    out = np.zeros((len(arrays), max(map(len, arrays)), arrays[0].shape[1]), bool)
+    for row, array in zip(out, arrays, strict=True):
+        row[: len(array)] = array
+    return out
 
 
-def _capacity(resources: Resources) -> Floats:
-    limits = resources.chip.limits
-    return np.array(
-        [
-            limits.neurons.value,
-            limits.input_axons.value,
-            limits.output_axons.value,
-            limits.synapse_memory_bits.value,
-        ],
-        np.float64,
-    )
-
-
-@dataclass
-class _Label:
-    """Part of a cut: the populations decided so far."""
-
-    cost: float
-    entries: dict[str, Floats]
-
-
-def _bound(
-    resources: Resources,
-    counts: MappingType[str, Candidates],
-    tables: MappingType[str, _Table],
-    hits: dict[tuple[str, int], tuple[NDArray[np.bool_], NDArray[np.bool_]]],
-    weights: tuple[float, float, float, float],
-    at_most: float,
-) -> float:
-    undecided = [p.name for p in resources.placed]
-    # what each population costs at least, were its entries none
-    alone = {
-        name: float(
-            _grid_costs(resources, counts[name], tables[name], name, None, weights)[0].min()
-        )
-        for name in undecided
-    }
-    labels = [_Label(0.0, {})]
-    while undecided:
-        name = undecided.pop()
-        height, width = chw(resources.network[name].shape)[1:]
-        nothing = np.zeros((height, width))
-        entries = np.stack([label.entries.pop(name, nothing) for label in labels])
-        costs, sent = _grid_costs(
-            resources, counts[name], tables[name], name, entries, weights
-        )  # fmt: skip
-        costs += np.array([label.cost for label in labels])[:, None, None]
-        spent = np.array([sum(float(e.sum()) for e in label.entries.values()) for label in labels])
-        sent = sent + spent[:, None, None] / _capacity(resources)[2]
-        # the rest is known to cost so much that no cut that matters costs more
-        matters = costs <= at_most - sum(alone[n] for n in undecided) + 1e-6
-        if not matters.any():
-            return at_most if np.isfinite(costs).any() else 0.0
-        which = np.argwhere(matters)
-        kept = [
-            _merged([
-                _extended(
-                    resources, tables[name], name, labels[m].entries, entries[m], (j, k),
-                    float(costs[m, j, k]), set(undecided), hits,
-                )
-                for m, j, k in which[group].tolist()
-            ])
-            for group in _groups(costs[matters], sent[matters])
-        ]  # fmt: skip
-        labels = [
-            one for i, one in enumerate(kept)
-            if not any(_dominates(other, one) for other in kept[:i])
-        ]  # fmt: skip
-    return min(at_most, *(label.cost for label in labels))
-
-
-def _groups(costs: Floats, sent: Floats) -> list[NDArray[np.int64]]:
-    """Grids by what they send: each that costs less than all that send less, and what follows."""
-    order = np.lexsort((costs, sent))
-    lowest = np.minimum.accumulate(costs[order])
-    first = np.flatnonzero(np.append(True, lowest[1:] < lowest[:-1]))
-    edges = np.unique(np.concatenate([first, first + 1]))
-    if len(edges) > _LABELS:
-        edges = edges[np.arange(_LABELS) * len(edges) // _LABELS]
-    return [group for group in np.split(order, edges[1:]) if group.size]
-
-
-def _grid_costs(
-    resources: Resources,
-    counts: Candidates,
-    table: _Table,
-    name: str,
-    entries: Floats | None,
-    weights: tuple[float, float, float, float],
-) -> tuple[Floats, Floats]:
-    """Costs of all grids of a population, and of their entries alone, for several labels."""
-    from pmsm_hw.mapping.bound_kernels import grid_costs
-
-    capacity = _capacity(resources)
-    network = resources.network
-    n_channels, height, width = chw(network[name].shape)
-    out_cost = np.array(
-        [
-            weights[2] / capacity[2] * _channels(resources, i, table, w)
-            if not isinstance(network[w.projection.source], Input)
-            else 0.0
-            for i, w in enumerate(_wires(resources, name))
-        ],
-        np.float64,
-    )
-    y, x = table.axes
-    widest, memory, axons, sent, _ = table.tables
-    costs, sending = grid_costs(
-        np.zeros((1, height, width)) if entries is None else entries, n_channels, y.edges, y.kinds,
-        y.start, x.edges, x.kinds, x.start, counts.classes[0].size, counts.classes[1].size, widest,
-        memory, axons, sent, out_cost, table.shapes, np.array(weights), capacity,
-    )  # fmt: skip
-    return costs, sending
-
-
-def _extended(
-    resources: Resources,
-    table: _Table,
-    name: str,
-    before: dict[str, Floats],
-    entries: Floats,
-    at: tuple[int, int],
-    cost: float,
-    undecided: set[str],
-    hits: dict[tuple[str, int], tuple[NDArray[np.bool_], NDArray[np.bool_]]],
-) -> _Label:
-    """Label of a population's grid, with the entries that it gives its sources."""
-    found = dict(before)
-    for i, wire in enumerate(_wires(resources, name)):
-        if wire.projection.source in undecided:
-            _add_entries(resources, table, i, wire, entries, at, found, hits)
-    return _Label(cost, found)
-
-
-def _merged(labels: Sequence[_Label]) -> _Label:
-    """One label for many: the least cost, and the least entries of each pixel."""
-    names = set.intersection(*(set(label.entries) for label in labels))
-    least = {n: np.min([label.entries[n] for label in labels], axis=0) for n in sorted(names)}
-    return _Label(min(label.cost for label in labels), least)
-
-
-def _dominates(old: _Label, new: _Label) -> bool:
-    """Whether a label costs no more, and no pixel has more entries."""
-    return old.cost <= new.cost and all(
-        name in new.entries and bool((entries <= new.entries[name] + 1e-9).all())
-        for name, entries in old.entries.items()
-    )
-
-
-def _channels(resources: Resources, i: int, table: _Table, wire: Wire) -> float:
-    """Source channels that an entry of each pixel stands for."""
-    source = resources.network[wire.projection.source]
-    if isinstance(wire.form, WindowForm):
-        return float(table.shapes[i, 2])
-    c, _, _ = chw(source.shape)
-    return float(c if wire.axons == "pixel" else 1)
-
-
-def _add_entries(
-    resources: Resources,
-    table: _Table,
-    i: int,
-    wire: Wire,
-    entries: Floats,
-    at: tuple[int, int],
-    found: dict[str, Floats],
-    hits: dict[tuple[str, int], tuple[NDArray[np.bool_], NDArray[np.bool_]]],
-) -> None:
-    """Add what one wire of a grid gives its source's channels, to a copy."""
-    from pmsm_hw.mapping.bound_kernels import entries_of
-
-    source = wire.projection.source
-    _, height, width = chw(resources.network[source].shape)
-    dense = not isinstance(wire.form, WindowForm)
-    both = []
-    for axis, size in ((0, height), (1, width)):
-        key = (wire.projection.name, axis)
-        if key not in hits:
-            hits[key] = _hits(resources, wire, axis, size, table.axes[axis])
-        both.append(hits[key])
-    out = found[source].copy() if source in found else np.zeros((height, width))
-    y, x = table.axes
-    entries_of(
-        entries, resources.n_channels(wire), *at, y.edges, y.kinds, y.start, x.edges, x.kinds,
-        x.start, table.tables[0], table.tables[4][i], both[0][0], both[1][0], both[0][1],
-        both[1][1], dense,
-        int(table.shapes[i, 1]), int(table.shapes[i, 6]), float(table.shapes[i, 9]),
-        _capacity(resources)[2], out,
-    )  # fmt: skip
-    found[source] = out
-
-
-def _hits(
-    resources: Resources, wire: Wire, axis: int, size: int, parts: _Axis
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Source rows that meet each part, and those that do like no other one."""
-    n = int(parts.start[-1])
-    if not isinstance(wire.form, WindowForm):
-        return np.zeros((1, size), bool), np.zeros((1, size), bool)
-    meets, single = np.zeros((n, size), bool), np.zeros((n, size), bool)
-    at = 0
-    for cuts in np.diff(parts.start).tolist():
-        for part in parts_of(wire.form.target[1 + axis], cuts):
-            first, end = source_range(wire.form, axis, part)
-            meets[at, first:end] = resources.signatures(wire, axis, part).any(axis=1)
-            single[at, first:end] = resources.singles(wire, axis, part)
-            at += 1
-    return meets, single
+def _useful(labels: _Labels) -> Bools:
+    """Labels that no other one is as cheap as, with no more entries at any pixel."""
+    costs = labels.costs
+    n = len(costs)
+    cheaper: Bools = np.all(costs[:, None] <= costs[None] + 1e-9, axis=2)
+    for entries in labels.entries.values():
+        if len(entries) > 1:
+            flat = entries.reshape(n, -1)
+            for a, b in np.argwhere(cheaper & ~np.eye(n, dtype=bool)):
+                cheaper[a, b] = bool((flat[a] <= flat[b]).all())
+    keep = np.ones(n, bool)
+    for label in range(n):
+        others = cheaper[:, label] & keep
+        others[label] = False
+        keep[label] = not others.any()
+    return keep

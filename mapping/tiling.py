@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from pmsm_hw.errors import CapacityError
 from pmsm_hw.mapping.assignment import Block
-from pmsm_hw.mapping.bounding import least_cores
+from pmsm_hw.mapping.bounding import Backwards
 from pmsm_hw.mapping.connectivity import group_channels, source_range
 from pmsm_hw.mapping.cut_search import Search
 from pmsm_hw.mapping.grids import (
@@ -549,7 +549,7 @@ class Bound:
     Parameters
     ----------
     cores
-        The bound (`bounding.least_cores`).
+        The bound (`bounding.Backwards`).
     weights
         Of neurons, synapse memory and output axons: how scarce they are.
     """
@@ -674,11 +674,16 @@ def cut_network(
 
     starts = [state_of(grids) for grids in cuts]
     starts.sort(key=lambda state: search.value(state)[1])
-    options = {
-        name: _options(resources, counts[name], tuple(starts[0][i].tolist()))
-        for i, name in enumerate(search.names)
-    }
+    backwards = Backwards(resources, counts)
     if deadline is None or not deadline():
+        frugal = backwards.frugal_cut(min(search.value(state)[0] for state in starts))
+        if frugal is not None:
+            widest = {name: chw(resources.network[name].shape)[0] for name in search.names}
+            starts.insert(0, np.array([(*frugal[n], widest[n]) for n in search.names], np.int64))
+        options = {
+            name: _options(resources, counts[name], tuple(starts[0][i].tolist()))
+            for i, name in enumerate(search.names)
+        }
         for state in search.improve(starts[:2], options, _SEARCHES)[:_BUILT]:
             take((0.02, n, b, e), search.cut(state))
     estimates = [search.value(state_of(grids))[0] for grids in cuts]
@@ -691,7 +696,7 @@ def cut_network(
     near = [cut for cut in ranked if cut[0] <= _NEAR * best[0]]
     if progress is not None:
         progress("bounding the cores from below")
-    bound = Bound(cores=least_cores(resources, counts, scarce, best[0]), weights=scarce)
+    bound = Bound(cores=backwards.least_cores(best[0]), weights=scarce)
     fewest = min(near, key=lambda cut: (cut[1], cut[0]))
 
     def cut_by(
