@@ -3,19 +3,127 @@
 from __future__ import annotations
 
 import math
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 
-from pmsm_hw.mapping.pack_kernels import fill_cores
+from pmsm_hw.mapping.pack_kernels import count_filled
 
-__all__ = ["anneal_cuts", "cores_of_cut", "list_bits_of"]
+__all__ = ["Cut", "Table", "anneal_cuts", "cores_of_cut", "list_bits_of", "part_ranges"]
 
 _FLUID = 0.3
 """Weight of the scarcest resource's total beside the cores themselves: tells equals apart."""
 _EACH_BLOCK = 2e-4
 """Weight of a block: fewer ones are mapped faster."""
 _IMPOSSIBLE = 1e6
+_ALIKE = 0.005
+"""Blocks of a population whose needs differ by less of a core are taken for alike."""
+_KNOWN = 8192
+"""Blocks whose axons and memory are remembered."""
+_GROUPS = 64
+"""Kinds of cells of a population that are told apart."""
+
+
+class Table(NamedTuple):
+    """A network, for the search. Pairs are of rows and columns.
+
+    Parameters
+    ----------
+    size
+        By population: channels, height and width; where its numbers of rows and columns are in
+        `part_start`, and how many; where its cells and its part of `fit` start.
+    fit
+        Channels that a block can have, output axons aside, by numbers and kinds of rows and
+        columns.
+    part_start, part_first, part_end, part_kind
+        Pairs: where the parts of each number of rows start; their edges and kinds.
+    n_kinds, kind_start, kind_size
+        By population, pairs: kinds of parts, where they start, and their sizes.
+    out_start, out_wire
+        Wires out of each population, less recurrent ones.
+    wire_start, wire_source, wire_shape, wire_each, pixel_start
+        Wires into each population; their sources or -1; `cut_search.shape_of` and `each_of`; where
+        the pixels of their sources start.
+    wire_kind, hit, single, taps
+        Where each wire's kinds start; `tiling.AxisTaps` of those.
+    wire_part, low, high, how_start, how
+        Where each wire's parts start, less where the target's do; `part_ranges` of those.
+    capacity
+        Of a core: neurons, input axons, output axons, memory.
+    rule, index_bits
+        Of lists (`list_bits_of`).
+    """
+
+    size: Any
+    fit: Any
+    part_start: Any
+    part_first: Any
+    part_end: Any
+    part_kind: Any
+    n_kinds: Any
+    kind_start: Any
+    kind_size: Any
+    out_start: Any
+    out_wire: Any
+    wire_start: Any
+    wire_source: Any
+    wire_shape: Any
+    wire_each: Any
+    pixel_start: Any
+    wire_kind: Any
+    hit: Any
+    single: Any
+    taps: Any
+    wire_part: Any
+    low: Any
+    high: Any
+    how_start: Any
+    how: Any
+    capacity: Any
+    rule: Any
+    index_bits: Any
+
+
+class Known(NamedTuple):
+    """Axons and memory of blocks, as shares of a core's; one forgets another of the same place.
+
+    Parameters
+    ----------
+    key
+        ``(n, 7)`` int64: population, numbers and kinds of rows and columns, channels; 1 if known.
+    need
+        ``(n, 2)`` float64.
+    """
+
+    key: Any
+    need: Any
+
+
+class Cut(NamedTuple):
+    """What is known of a cut.
+
+    Parameters
+    ----------
+    width
+        Channels of a block in each cell of each population.
+    entries
+        By wire, output entries of a channel of each pixel of its source.
+    needs, counts, n_kinds
+        By population and kind, what blocks need and how many they are; number of kinds.
+    beyond
+        How far beyond the limits a population's blocks are.
+    grid
+        Indices of its numbers of rows and columns.
+    """
+
+    width: Any
+    entries: Any
+    needs: Any
+    counts: Any
+    n_kinds: Any
+    beyond: Any
+    grid: Any
 
 
 @njit(cache=True, nogil=True)
@@ -33,16 +141,356 @@ def list_bits_of(n, each, rule):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _add_kind(needs, counts, n, first, need, count):  # type: ignore[no-untyped-def]
-    """Append blocks, or add them to equal ones from `first` on."""
-    for t in range(first, n):
-        same = True
+def part_ranges(first, end, kernel, stride, padding, dilation, n_source):  # type: ignore[no-untyped-def]
+    """Source rows that meet each part of an axis, and how.
+
+    Parameters
+    ----------
+    first, end
+        ``(parts,)`` int64 rows of each part.
+    kernel, stride, padding, dilation, n_source
+        Of the window along the axis, and the source's rows.
+
+    Returns
+    -------
+    tuple
+        ``(parts,)`` int64 first and last but one source row, and where the part's rows start in the
+        last: int8, 0: does not meet it, 1: like another one, 2: like no other one.
+    """
+    n = len(first)
+    low, high, start = np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int64)
+    total = 0
+    for i in range(n):
+        low[i] = min(max(first[i] * stride - padding, 0), n_source)
+        high[i] = (end[i] - 1) * stride - padding + (kernel - 1) * dilation + 1
+        high[i] = max(min(high[i], n_source), low[i])
+        start[i] = total
+        total += high[i] - low[i]
+    how = np.zeros(total, np.int8)
+    met = np.zeros((n_source, kernel), np.bool_)
+    for i in range(n):
+        for row in range(low[i], high[i]):
+            for tap in range(kernel):
+                offset = row + padding - tap * dilation
+                at = offset // stride
+                met[row, tap] = offset % stride == 0 and first[i] <= at and at < end[i]
+                if met[row, tap]:
+                    how[start[i] + row - low[i]] = 2
+        for row in range(low[i], high[i]):
+            if how[start[i] + row - low[i]] == 0:
+                continue
+            for other in range(row + 1, high[i]):
+                if how[start[i] + other - low[i]] == 0:
+                    continue
+                same = True
+                for tap in range(kernel):
+                    if met[row, tap] != met[other, tap]:
+                        same = False
+                        break
+                if same:
+                    how[start[i] + row - low[i]] = how[start[i] + other - low[i]] = 1
+    return low, high, start, how
+
+
+@njit(cache=True, nogil=True)
+def _axons_of(p, y, x, c, table, alone):  # type: ignore[no-untyped-def]
+    """Input axons of a block of ``c`` channels; `alone`: pixels with plain axons, by wire.
+
+    As `Resources.n_plain`: plain axons while input axons suffice.
+    """
+    shape = table.wire_shape
+    first = table.wire_start[p]
+    axons = 0.0
+    for w in range(first, table.wire_start[p + 1]):
+        reaching, signs = table.wire_each[w, 2], shape[w, 6]
+        if shape[w, 0] == 1:
+            axons += shape[w, 5] * signs * reaching
+            continue
+        pixels = table.hit[0][table.wire_kind[w, 0] + y] * table.hit[1][table.wire_kind[w, 1] + x]
+        channels = 1.0
+        if shape[w, 7] == 0:
+            channels = float(shape[w, 2])
+            if shape[w, 1] > 1:
+                channels = shape[w, 3] * max(1.0, c / shape[w, 4])
+        axons += reaching * signs * pixels * channels
+    for w in range(first, table.wire_start[p + 1]):
+        alone[w - first] = 0
+        if not shape[w, 8]:
+            continue
+        if shape[w, 0] == 1:
+            n = shape[w, 5]
+            channels = shape[w, 2] / max(n, 1)
+        else:
+            n = (
+                table.single[0][table.wire_kind[w, 0] + y]
+                * table.single[1][table.wire_kind[w, 1] + x]
+            )
+            channels = float(shape[w, 2])
+            if shape[w, 1] > 1:
+                channels = shape[w, 3] * max(1.0, c / shape[w, 4])
+        more = (channels - 1.0) * shape[w, 6]
+        if more > 0.0:
+            n = min(n, int(max(table.capacity[1] - axons, 0.0) / more + 1e-9))
+        axons += n * more
+        alone[w - first] = n
+    return axons
+
+
+@njit(cache=True, nogil=True)
+def _bits_of(p, y, x, c, neurons, table):  # type: ignore[no-untyped-def]
+    """Synapse memory of a block of ``c`` channels."""
+    shape, rule = table.wire_shape, table.rule
+    n_taps = table.taps[0].shape[1]
+    bits = 0.0
+    for w in range(table.wire_start[p], table.wire_start[p + 1]):
+        width, density = int(table.wire_each[w, 0]), table.wire_each[w, 1]
+        signs, groups = shape[w, 6] * table.wire_each[w, 2], shape[w, 1]
+        if shape[w, 0] == 1:
+            length = max(int(neurons * density + 0.5), 1)
+            sparse = shape[w, 2] * list_bits_of(length, width + table.index_bits, rule)
+            dense = shape[w, 2] * list_bits_of(neurons, width, rule)
+            bits += signs * min(sparse, dense)
+            continue
+        channels, longest = float(shape[w, 2]), c
+        if groups > 1:
+            channels = shape[w, 3] * max(1.0, c / shape[w, 4])
+            longest = min(c, shape[w, 4])
+        row, column = (
+            table.taps[0][table.wire_kind[w, 0] + y],
+            table.taps[1][table.wire_kind[w, 1] + x],
+        )
+        sparse = 0.0
+        lists = 0.0
+        for i in range(1, n_taps):
+            if row[i] == 0:
+                continue
+            for e in range(1, n_taps):
+                m = row[i] * column[e]
+                if m == 0:
+                    continue
+                lists += m
+                length = max(int(longest * i * e * density + 0.5), 1)
+                sparse += m * list_bits_of(length, width + table.index_bits, rule)
+        dense = lists * list_bits_of(neurons, width, rule)
+        bits += signs * channels * min(sparse, dense)
+    return bits
+
+
+@njit(cache=True, nogil=True)
+def _known_at(p, j, k, a, b, c, known):  # type: ignore[no-untyped-def]
+    """Where the axons and memory of a block are known, or will be."""
+    at = p
+    for part in (j, k, a, b, c):
+        at = (at * 1_000_003 + part) & 0xFFFFFFFF
+    at = (at ^ (at >> 15)) % len(known.key)
+    key = known.key[at]
+    if key[0] != p or key[1] != j or key[2] != k or key[3] != a or key[4] != b or key[5] != c:
+        key[0], key[1], key[2], key[3], key[4], key[5], key[6] = p, j, k, a, b, c, 0
+    return at
+
+
+@njit(cache=True, nogil=True)
+def _sum_entries(p, table, cut, sums):  # type: ignore[no-untyped-def]
+    """Sums of a channel's output entries above and left of each pixel; whether there are any."""
+    first, end = table.out_start[p], table.out_start[p + 1]
+    height, width = table.size[p, 1], table.size[p, 2]
+    for y in range(height if first < end else 0):
+        line = 0.0
+        for x in range(width):
+            for o in range(first, end):
+                line += cut.entries[table.pixel_start[table.out_wire[o]] + y * width + x]
+            sums[y + 1, x + 1] = sums[y, x + 1] + line
+    return first < end
+
+
+@njit(cache=True, nogil=True)
+def _count_entries(p, j, k, table, cut, alone, group_of):  # type: ignore[no-untyped-def]
+    """Output entries that a population's blocks give each pixel of its sources.
+
+    Parameters
+    ----------
+    p, j, k
+        Population; indices of its numbers of rows and columns.
+    table, cut
+        The latter's entries are overwritten.
+    alone, group_of
+        Pixels with plain axons by group of cells and wire; group of each cell.
+    """
+    size, shape = table.size, table.wire_shape
+    row, column = table.part_start[0][size[p, 3] + j], table.part_start[1][size[p, 4] + k]
+    n_rows = table.part_start[0][size[p, 3] + j + 1] - row
+    n_columns = table.part_start[1][size[p, 4] + k + 1] - column
+    for w in range(table.wire_start[p], table.wire_start[p + 1]):
+        source = table.wire_source[w]
+        if source < 0:
+            continue
+        breadth = size[source, 2]
+        base = table.pixel_start[w]
+        pixels = cut.entries[base : base + size[source, 1] * breadth]
+        pixels[:] = 0.0
+        groups, more = shape[w, 1], shape[w, 9] - 1
+        for r in range(n_rows):
+            ry = table.wire_part[w, 0] + row + r
+            for s in range(n_columns):
+                cell = r * n_columns + s
+                parts = float(-(-size[p, 0] // cut.width[size[p, 7] + cell]))
+                if groups > 1:
+                    parts = max(1.0, (parts + groups - 1.0) / groups)
+                parts *= table.wire_each[w, 2] * shape[w, 6]
+                left = alone[group_of[cell], w - table.wire_start[p]]
+                if shape[w, 0] == 1:
+                    for at in range(len(pixels)):
+                        pixels[at] += parts * (1 + (at >= left) * more)
+                    continue
+                rx = table.wire_part[w, 1] + column + s
+                y0, x0, x1 = table.low[0][ry], table.low[1][rx], table.high[1][rx]
+                y_how, x_how = table.how_start[0][ry] - y0, table.how_start[1][rx] - x0
+                for y in range(y0, table.high[0][ry]):
+                    how = table.how[0][y_how + y]
+                    if how == 0:
+                        continue
+                    for x in range(x0, x1):
+                        meets = table.how[1][x_how + x]
+                        if meets == 0:
+                            continue
+                        if how == 2 and meets == 2 and left > 0:
+                            left -= 1
+                            pixels[y * breadth + x] += parts
+                        else:
+                            pixels[y * breadth + x] += parts * (1 + more)
+
+
+@njit(cache=True, nogil=True)
+def _cut_one(p, state, table, cut, old, sums, known):  # type: ignore[no-untyped-def]
+    """Find the blocks of a population by kind, given those of its targets.
+
+    Parameters
+    ----------
+    p
+        Which population.
+    state
+        ``(n_populations, 3)``: index of row and column cuts, channels of a block.
+    table, cut
+        What the latter says of the population is overwritten.
+    old
+        The same before its targets changed, to see what differs.
+    sums, known
+        Room for sums of entries; blocks looked at before.
+
+    Returns
+    -------
+    tuple
+        Whether its sources' entries may differ; whether its blocks may.
+    """
+    size, capacity = table.size, table.capacity
+    n_channels = size[p, 0]
+    j, k, wanted = state[p, 0], state[p, 1], state[p, 2]
+    row, column = table.part_start[0][size[p, 3] + j], table.part_start[1][size[p, 4] + k]
+    n_rows = table.part_start[0][size[p, 3] + j + 1] - row
+    n_columns = table.part_start[1][size[p, 4] + k + 1] - column
+    some = _sum_entries(p, table, cut, sums)
+    group_of = np.empty(n_rows * n_columns, np.int64)
+    group = np.empty((_GROUPS, 3), np.int64)
+    cells = np.zeros(_GROUPS, np.int64)
+    sent_of = np.zeros(_GROUPS)
+    area = np.zeros(_GROUPS)
+    n_groups, g = 0, 0
+    beyond = 0.0
+    above = old.grid[p, 0] != j or old.grid[p, 1] != k
+    cell = size[p, 7]
+    for r in range(n_rows):
+        a = table.part_kind[0][row + r]
+        y0, y1 = table.part_first[0][row + r], table.part_end[0][row + r]
+        at = size[p, 8] + ((j * table.n_kinds[p, 0] + a) * size[p, 6] + k) * table.n_kinds[p, 1]
+        for s in range(n_columns):
+            b = table.part_kind[1][column + s]
+            x0, x1 = table.part_first[1][column + s], table.part_end[1][column + s]
+            width = min(wanted, table.fit[at + b])
+            if width < 1:
+                beyond += 1.0
+                width = 1
+            sent = 0.0
+            if some:
+                sent = sums[y1, x1] - sums[y0, x1] - sums[y1, x0] + sums[y0, x0]
+                if sent * width > capacity[2]:
+                    width = int(capacity[2] / sent + 1e-9)
+                    if width < 1:
+                        beyond += sent / capacity[2]
+                        width = 1
+            above = above or width != old.width[cell]
+            cut.width[cell] = width
+            if n_groups == 0 or group[g, 0] != a or group[g, 1] != b or group[g, 2] != width:
+                g = 0
+                while g < n_groups and (
+                    group[g, 0] != a or group[g, 1] != b or group[g, 2] != width
+                ):
+                    g += 1
+                if g == _GROUPS:  # too many to tell apart
+                    g -= 1
+                elif g == n_groups:
+                    group[g, 0], group[g, 1], group[g, 2] = a, b, width
+                    n_groups += 1
+            group_of[cell - size[p, 7]] = g
+            cells[g] += 1
+            sent_of[g] += sent
+            area[g] += (y1 - y0) * (x1 - x0)
+            cell += 1
+    cut.grid[p, 0], cut.grid[p, 1] = j, k
+    alone = np.zeros(table.wire_start[p + 1] - table.wire_start[p], np.int64)
+    need = np.empty(4)
+    n = 0
+    for g in range(n_groups):
+        full = n_channels // group[g, 2]
+        for c, number in ((n_channels - full * group[g, 2], 1), (group[g, 2], full)):
+            if c == 0:
+                continue
+            at = _known_at(p, j, k, group[g, 0], group[g, 1], c, known)
+            if known.key[at, 6] == 0:
+                y = j * table.n_kinds[p, 0] + group[g, 0]
+                x = k * table.n_kinds[p, 1] + group[g, 1]
+                largest = (
+                    table.kind_size[0][table.kind_start[p, 0] + y]
+                    * table.kind_size[1][table.kind_start[p, 1] + x]
+                )
+                known.need[at, 0] = _axons_of(p, y, x, c, table, alone) / capacity[1]
+                known.need[at, 1] = _bits_of(p, y, x, c, c * largest, table) / capacity[3]
+                known.key[at, 6] = 1
+            need[0] = c * area[g] / cells[g] / capacity[0]
+            need[1] = min(known.need[at, 0], 1.0)
+            need[2] = min(sent_of[g] / cells[g] * c / capacity[2], 1.0)
+            need[3] = min(known.need[at, 1], 1.0)
+            n = _add_kind(cut.needs[p], cut.counts[p], n, need, number * cells[g])
+    differs = n != old.n_kinds[p] or beyond != old.beyond[p]
+    for t in range(n):
+        if differs:
+            break
+        differs = cut.counts[p, t] != old.counts[p, t]
         for r in range(4):
-            if needs[t, r] != need[r]:
-                same = False
+            differs = differs or cut.needs[p, t, r] != old.needs[p, t, r]
+    cut.n_kinds[p], cut.beyond[p] = n, beyond
+    if above:
+        of_group = np.zeros((n_groups, len(alone)), np.int64)
+        for g in range(n_groups):
+            y = j * table.n_kinds[p, 0] + group[g, 0]
+            x = k * table.n_kinds[p, 1] + group[g, 1]
+            _axons_of(p, y, x, group[g, 2], table, of_group[g])
+        _count_entries(p, j, k, table, cut, of_group, group_of)
+    return above, differs
+
+
+@njit(cache=True, nogil=True)
+def _add_kind(needs, counts, n, need, count):  # type: ignore[no-untyped-def]
+    """Append blocks, or add them to ones that need about the same."""
+    for t in range(n):
+        alike = True
+        for r in range(4):
+            if abs(needs[t, r] - need[r]) > _ALIKE:
+                alike = False
                 break
-        if same:
+        if alike:
             counts[t] += count
+            for r in range(4):
+                needs[t, r] += (need[r] - needs[t, r]) * count / counts[t]
             return n
     for r in range(4):
         needs[n, r] = need[r]
@@ -51,208 +499,113 @@ def _add_kind(needs, counts, n, first, need, count):  # type: ignore[no-untyped-
 
 
 @njit(cache=True, nogil=True)
-def _needs_of_cut(state, table, parts, sent_each, needs, counts):  # type: ignore[no-untyped-def]
-    """Blocks of a cut by kind: how many kinds, and how far beyond the limits it is.
-
-    Parameters
-    ----------
-    state
-        ``(n_populations, 3)``: index of row and column cuts, channels of a block.
-    table
-        From `cut_search.Search`.
-    parts, sent_each, needs, counts
-        Overwritten: parts along channels by population and kind of cell; output entries of a
-        source neuron for a block, by wire and kind of cell; `fill_cores` reads the others.
-    """
-    (
-        channels, axis_start, many, size, whole_size, fit_start, fit, wire_start, wire_axis, hit,
-        single, taps, wire_shape, wire_each, out_start, out_wire, wire_target, reach_start,
-        reach, capacity, rule, index_bits,
-    ) = table  # fmt: skip
-    n_populations = len(state)
-    n_taps = taps.shape[2]
-    n = 0
-    beyond = 0.0
-    need = np.empty(4)
-    parts[:] = 0.0
-    for p in range(n_populations - 1, -1, -1):
-        j, k, wanted = state[p, 0], state[p, 1], state[p, 2]
-        first = n
-        y_at, x_at = axis_start[p, 0] + j, axis_start[p, 1] + k
-        n_columns = axis_start[p, 1 + 1] - axis_start[p, 1]
-        for y in range(3):
-            if many[y_at, y] == 0:
-                continue
-            for x in range(3):
-                if many[x_at, x] == 0:
-                    continue
-                cells = many[y_at, y] * many[x_at, x]
-                # output axons of one channel of the cell
-                sent = 0.0
-                for o in range(out_start[p], out_start[p + 1]):
-                    w = out_wire[o]
-                    t = wire_target[w]
-                    tj, tk = state[t, 0], state[t, 1]
-                    n_rows = axis_start[t, 1] - axis_start[t, 0]
-                    n_cols = axis_start[t, 2] - axis_start[t, 1]
-                    ry = reach_start[w, 0] + j * n_rows + tj
-                    rx = reach_start[w, 1] + k * n_cols + tk
-                    groups = wire_shape[w, 1]
-                    reached = 0.0
-                    for a in range(3):
-                        if reach[ry, y, a] == 0.0:
-                            continue
-                        for b in range(3):
-                            split = parts[t, a, b]
-                            if groups > 1:
-                                split = max(1.0, (split + groups - 1.0) / groups)
-                            reached += (
-                                split * reach[ry, y, a] * reach[rx, x, b] * sent_each[w, a, b]
-                            )
-                    sent += reached
-                width = min(wanted, fit[fit_start[p] + j * n_columns + k, y, x])
-                if width < 1:
-                    beyond += cells
-                    width = 1
-                if sent > 0.0:
-                    by_entries = int(capacity[2] / sent + 1e-9)
-                    if by_entries < 1:
-                        beyond += cells * (sent / capacity[2])
-                        by_entries = 1
-                    width = min(width, by_entries)
-                full = channels[p] // width
-                rest = channels[p] - full * width
-                parts[p, y, x] = full + (rest > 0)
-                mean = size[y_at, y] * size[x_at, x]
-                height, breadth = whole_size[y_at, y], whole_size[x_at, x]
-                for which in range(2):
-                    c = width if which == 0 else rest
-                    number = full if which == 0 else 1
-                    if c == 0:
-                        continue
-                    neurons = c * height * breadth
-                    axons = 0.0
-                    bits = 0.0
-                    for w in range(wire_start[p], wire_start[p + 1]):
-                        kind, groups = wire_shape[w, 0], wire_shape[w, 1]
-                        n_source, per_in, per_out = (
-                            wire_shape[w, 2], wire_shape[w, 3], wire_shape[w, 4],
-                        )  # fmt: skip
-                        units, signs, pixel = wire_shape[w, 5], wire_shape[w, 6], wire_shape[w, 7]
-                        each = int(wire_each[w, 0])
-                        density, reaching = wire_each[w, 1], wire_each[w, 2]
-                        if kind == 1:
-                            length = max(int(neurons * density + 0.5), 1)
-                            sparse = n_source * list_bits_of(length, each + index_bits, rule)
-                            dense = n_source * list_bits_of(neurons, each, rule)
-                            bits += signs * min(sparse, dense) * reaching
-                            axons += units * signs * reaching
-                            if which == 0:
-                                sent_each[w, y, x] = reaching * signs * wire_shape[w, 9]
-                            continue
-                        reached_channels, length_each = float(n_source), c
-                        if groups > 1:
-                            reached_channels = per_in * max(1.0, c / per_out)
-                            length_each = min(c, per_out)
-                        wy, wx = wire_axis[w, 0] + j, wire_axis[w, 1] + k
-                        pixels = hit[wy, y] * hit[wx, x]
-                        axons += reaching * signs * pixels * (1.0 if pixel else reached_channels)
-                        if which == 0:
-                            sent_each[w, y, x] = reaching * signs * wire_shape[w, 9]
-                        sparse = 0.0
-                        lists = 0.0
-                        for i in range(1, n_taps):
-                            if taps[wy, y, i] == 0:
-                                continue
-                            for e in range(1, n_taps):
-                                m = taps[wy, y, i] * taps[wx, x, e]
-                                if m == 0:
-                                    continue
-                                lists += m
-                                length = max(int(length_each * i * e * density + 0.5), 1)
-                                sparse += m * list_bits_of(length, each + index_bits, rule)
-                        dense = lists * list_bits_of(neurons, each, rule)
-                        bits += reaching * signs * reached_channels * min(sparse, dense)
-                    # plain axons, while input axons suffice: see `Resources.n_plain`
-                    for w in range(wire_start[p], wire_start[p + 1]):
-                        if not wire_shape[w, 8]:
-                            continue
-                        groups, signs = wire_shape[w, 1], wire_shape[w, 6]
-                        if wire_shape[w, 0] == 1:
-                            pixels = alone = wire_shape[w, 5]
-                            more = (wire_shape[w, 2] / max(pixels, 1) - 1.0) * signs
-                        else:
-                            wy, wx = wire_axis[w, 0] + j, wire_axis[w, 1] + k
-                            pixels = hit[wy, y] * hit[wx, x]
-                            alone = single[wy, y] * single[wx, x]
-                            reached_channels = float(wire_shape[w, 2])
-                            if groups > 1:
-                                reached_channels = wire_shape[w, 3] * max(1.0, c / wire_shape[w, 4])
-                            more = (reached_channels - 1.0) * signs
-                        if more > 0.0:
-                            alone = min(alone, int(max(capacity[1] - axons, 0.0) / more + 1e-9))
-                        axons += alone * more
-                        if which == 0:
-                            sent_each[w, y, x] -= wire_each[w, 2] * (
-                                signs * (wire_shape[w, 9] - 1.0) * alone / max(pixels, 1)
-                            )
-                    need[0] = c * mean / capacity[0]
-                    need[1] = min(axons / capacity[1], 1.0)
-                    need[2] = min(sent * c / capacity[2], 1.0)
-                    need[3] = min(bits / capacity[3], 1.0)
-                    n = _add_kind(needs, counts, n, first, need, number * cells)
-    return n, beyond
+def _empty_cut(table):  # type: ignore[no-untyped-def]
+    n = len(table.size)
+    n_pixels = 0
+    for source in table.wire_source:
+        if source >= 0:
+            n_pixels += table.size[source, 1] * table.size[source, 2]
+    return Cut(
+        np.zeros((table.size[:, 1] * table.size[:, 2]).sum(), np.int64),
+        np.zeros(n_pixels),
+        np.zeros((n, 2 * _GROUPS, 4)),
+        np.zeros((n, 2 * _GROUPS), np.int64),
+        np.zeros(n, np.int64),
+        np.zeros(n),
+        np.full((n, 2), -1),
+    )
 
 
 @njit(cache=True, nogil=True)
-def cores_of_cut(  # type: ignore[no-untyped-def]
-    state, table, parts, sent_each, needs, counts, holds, most, at_most=1e18
-):
-    """Cores that a cut takes, a finer measure of it, and how many kinds of blocks it has.
+def _copy_one(p, table, cut, onto):  # type: ignore[no-untyped-def]
+    """Copy what is known of a population."""
+    first = table.size[p, 7]
+    end = first + table.size[p, 1] * table.size[p, 2]
+    onto.width[first:end] = cut.width[first:end]
+    for w in range(table.wire_start[p], table.wire_start[p + 1]):
+        source = table.wire_source[w]
+        if source >= 0:
+            first = table.pixel_start[w]
+            end = first + table.size[source, 1] * table.size[source, 2]
+            onto.entries[first:end] = cut.entries[first:end]
+    n = cut.n_kinds[p]
+    onto.needs[p, :n] = cut.needs[p, :n]
+    onto.counts[p, :n] = cut.counts[p, :n]
+    onto.n_kinds[p] = n
+    onto.beyond[p] = cut.beyond[p]
+    onto.grid[p] = cut.grid[p]
 
-    Above `at_most`, the measure is only sure to be above it.
+
+@njit(cache=True, nogil=True)
+def _value(cut, needs, counts, at_most):  # type: ignore[no-untyped-def]
+    """Cores that a cut takes, and a finer measure of it; above `at_most`, only sure to be above.
+
+    `needs` and `counts` are room for those of all blocks.
     """
-    n, beyond = _needs_of_cut(state, table, parts, sent_each, needs, counts)
-    fluid = 0.0
-    for r in range(4):
-        total = 0.0
-        for t in range(n):
-            total += needs[t, r] * counts[t]
-        fluid = max(fluid, total)
-    value = _FLUID * fluid + _EACH_BLOCK * counts[:n].sum()
+    n = n_blocks = 0
+    total = np.zeros(4)
+    for p in range(len(cut.n_kinds)):
+        for t in range(cut.n_kinds[p]):
+            for r in range(4):
+                needs[r, n] = cut.needs[p, t, r]
+                total[r] += cut.needs[p, t, r] * cut.counts[p, t]
+            counts[n] = cut.counts[p, t]
+            n_blocks += cut.counts[p, t]
+            n += 1
+    fluid = total.max()
+    value = _FLUID * fluid + _EACH_BLOCK * n_blocks
+    beyond = cut.beyond.sum()
     if beyond > 0.0:
         value += _IMPOSSIBLE * (1.0 + beyond)
     if value + fluid > at_most:
-        return 0, value + fluid, n
-    n_cores = fill_cores(
-        needs[:n], counts[:n], holds[:n], most, 2.0, 0, 2, at_most - value
-    )[0]  # fmt: skip
-    return n_cores, n_cores + value, n
+        return 0, value + fluid
+    n_cores = count_filled(needs[:, :n], counts[:n], at_most - value)
+    return n_cores, n_cores + value
+
+
+@njit(cache=True, nogil=True)
+def _room(table):  # type: ignore[no-untyped-def]
+    """Room for sums of entries, blocks looked at, and for needs and numbers of all blocks."""
+    n = len(table.size) * 2 * _GROUPS
+    sums = np.zeros((table.size[:, 1].max() + 1, table.size[:, 2].max() + 1))
+    known = Known(np.zeros((_KNOWN, 7), np.int64), np.zeros((_KNOWN, 2)))
+    return sums, known, np.empty((4, n)), np.empty(n, np.int64)
+
+
+@njit(cache=True, nogil=True)
+def cores_of_cut(state, table):  # type: ignore[no-untyped-def]
+    """Cores that a cut takes, and a finer measure of it."""
+    cut = _empty_cut(table)
+    sums, known, needs, counts = _room(table)
+    for p in range(len(state) - 1, -1, -1):
+        _cut_one(p, state, table, cut, cut, sums, known)
+    return _value(cut, needs, counts, 1e18)
 
 
 @njit(cache=True, nogil=True)
 def anneal_cuts(start, table, short_start, short, n_moves, hot, cold, seed):  # type: ignore[no-untyped-def]
-    """Best state found from `start`; temperatures are shares of its value."""
+    """Best state found from `start`; temperatures are shares of its value.
+
+    Only the population that changed, and sources whose output axons change with it, are cut anew.
+    """
     np.random.seed(seed)  # noqa: NPY002
     n_populations = len(start)
-    channels, axis_start = table[0], table[1]
-    parts = np.zeros((n_populations, 3, 3))
-    sent_each = np.zeros((len(table[12]), 3, 3))
-    needs = np.empty((n_populations * 18 + 1, 4))
-    counts = np.empty(n_populations * 18 + 1, np.int64)
-    holds = np.zeros((n_populations * 18 + 1, 0), np.bool_)
-    most = np.zeros((0, 3), np.int64)
+    size = table.size
+    now, new = _empty_cut(table), _empty_cut(table)
+    sums, known, needs, counts = _room(table)
+    stale = np.zeros(n_populations, np.bool_)
     state, best = start.copy(), start.copy()
-    value = cores_of_cut(state, table, parts, sent_each, needs, counts, holds, most)[1]
+    for p in range(n_populations - 1, -1, -1):
+        _cut_one(p, state, table, new, now, sums, known)
+        _copy_one(p, table, new, now)
+    value = _value(now, needs, counts, 1e18)[1]
     least = value
     for move in range(n_moves):
         temperature = least * hot * (cold / hot) ** (move / n_moves)
         p = np.random.randint(n_populations)  # noqa: NPY002
         j, k, w = state[p, 0], state[p, 1], state[p, 2]
-        n_rows = axis_start[p, 1] - axis_start[p, 0]
-        n_cols = axis_start[p, 2] - axis_start[p, 1]
+        n_rows, n_cols, c = size[p, 5], size[p, 6], size[p, 0]
         kind = np.random.randint(6)  # noqa: NPY002
-        c = channels[p]
         if kind == 0 and short_start[p + 1] > short_start[p]:
             pick = np.random.randint(short_start[p], short_start[p + 1])  # noqa: NPY002
             state[p] = short[pick]
@@ -277,15 +630,35 @@ def anneal_cuts(start, table, short_start, short, n_moves, hot, cold, seed):  # 
             state[p, 2] = -(-c // (1 + np.random.randint(min(c, 64))))  # noqa: NPY002
         if state[p, 0] == j and state[p, 1] == k and state[p, 2] == w:
             continue
-        at_most = value - temperature * math.log(1.0 - np.random.random())  # noqa: NPY002
-        new = cores_of_cut(
-            state, table, parts, sent_each, needs, counts, holds, most, at_most
-        )[1]  # fmt: skip
-        if new <= at_most:
-            value = new
-            if value < least:
-                least = value
-                best[:] = state
-        else:
+        stale[p] = True
+        last, changed = p, False
+        for q in range(p, -1, -1):
+            if not stale[q]:
+                continue
+            last = q
+            above, differs = _cut_one(q, state, table, new, now, sums, known)
+            changed = changed or differs
+            if above:
+                for i in range(table.wire_start[q], table.wire_start[q + 1]):
+                    if table.wire_source[i] >= 0:
+                        stale[table.wire_source[i]] = True
+        accept = not changed
+        if changed:
+            at_most = value - temperature * math.log(1.0 - np.random.random())  # noqa: NPY002
+            found = _value(new, needs, counts, at_most)[1]
+            accept = found <= at_most
+            if accept:
+                value = found
+        for q in range(last, p + 1):
+            if stale[q]:
+                if accept:
+                    _copy_one(q, table, new, now)
+                else:
+                    _copy_one(q, table, now, new)
+                stale[q] = False
+        if not accept:
             state[p, 0], state[p, 1], state[p, 2] = j, k, w
+        elif value < least:
+            least = value
+            best[:] = state
     return best, least

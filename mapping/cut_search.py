@@ -1,8 +1,8 @@
 """Search for the cut of a whole network that takes the fewest cores.
 
-The compiled search (`cut_kernels`) changes one population's cut at a time, and fills cores with the
-blocks of every cut it looks at. It counts three kinds of parts along each axis: the first, the
-last, and those in between as if all were alike. What it proposes is then made and counted exactly.
+The compiled search (`cut_kernels`) changes one population's cut at a time, counts the output axons
+of its sources pixel by pixel, and fills cores with the blocks of every cut it looks at. What it
+proposes is then made and counted exactly, zeros among weights included.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pmsm_hw.mapping.cut_kernels import Table
 from pmsm_hw.mapping.grids import edges_of
 from pmsm_hw.operators import WindowForm, chw
 
@@ -42,112 +43,76 @@ class Search:
     def __init__(self, resources: Resources, counts: MappingType[str, Candidates]) -> None:
         self.names = [p.name for p in resources.placed]
         self.counts = counts
-        limits = resources.chip.limits
         index = {name: i for i, name in enumerate(self.names)}
-        self.channels = np.array(
-            [chw(resources.network[name].shape)[0] for name in self.names], np.int64
-        )
-        axis_start = np.zeros((len(self.names), 3), np.int64)
-        many: list[NDArray[np.int64]] = []
-        size: list[NDArray[np.float64]] = []
-        whole_size: list[NDArray[np.int64]] = []
-        fit_start: list[int] = []
+        wires = [w for name in self.names for w in resources.into(name)]
+        size = np.zeros((len(self.names), 9), np.int64)
+        n_kinds, kind_start = (np.zeros((len(self.names), 2), np.int64) for _ in range(2))
         fit: list[NDArray[np.int64]] = []
-        n_axis = n_fit = 0
-        kinds: dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
+        axes = (_Axes(), _Axes())
         for p, name in enumerate(self.names):
             found = counts[name]
             shape = chw(resources.network[name].shape)
-            both = []
+            size[p, :3] = shape
             for axis in (0, 1):
-                axis_start[p, axis] = n_axis
-                number, mean, largest, kind = _parts(
-                    shape[1 + axis], found.choices[1 + axis], found.classes[axis].kind
-                )
-                many.append(number)
-                size.append(mean)
-                whole_size.append(largest)
-                both.append(kind)
-                n_axis += len(number)
-            axis_start[p, 2] = n_axis
-            kinds[name] = (both[0], both[1])
+                size[p, 3 + axis] = len(axes[axis].start)
+                size[p, 5 + axis] = len(found.choices[1 + axis])
+                n_kinds[p, axis] = found.classes[axis].size.shape[1]
+                kind_start[p, axis] = axes[axis].add(shape[1 + axis], found, axis)
             # widest blocks of each kind of cell, output axons aside
-            rows, columns = both
-            at = found.cell_parts[
-                np.arange(len(rows))[:, None, None, None], rows[:, None, :, None],
-                np.arange(len(columns))[None, :, None, None], columns[None, :, None, :],
-            ]  # fmt: skip
-            widths = np.append(-(-shape[0] // found.choices[0]), 0)[at]
-            fit_start.append(n_fit)
-            fit.append(widths.reshape(-1, 3, 3))
-            n_fit += len(fit[-1])
-        wires = [w for name in self.names for w in resources.into(name)]
+            widths = np.append(-(-shape[0] // found.choices[0]), 0)[found.cell_parts]
+            fit.append(widths.reshape(-1))
+        size[1:, 7] = np.cumsum(size[:-1, 1] * size[:-1, 2])
+        size[:, 8] = np.cumsum([0, *map(len, fit)])[:-1]
         n_taps = 1 + max(
             (max(w.form.weight.shape[2:]) for w in wires if isinstance(w.form, WindowForm)),
             default=1,
         )
-        wire_axis = np.zeros((len(wires), 2), np.int64)
-        hit: list[NDArray[np.int64]] = []
-        single: list[NDArray[np.int64]] = []
-        taps: list[NDArray[np.int64]] = []
-        n_hit = 0
-        reach_start = np.zeros((len(wires), 2), np.int64)
-        reach: list[NDArray[np.float64]] = []
-        n_reach = 0
+        meets = (_Meets(n_taps), _Meets(n_taps))
+        wire_kind, wire_part = (np.zeros((len(wires), 2), np.int64) for _ in range(2))
         out: list[list[int]] = [[] for _ in self.names]
-        tables: dict[tuple[object, ...], NDArray[np.float64]] = {}
+        source = np.full(len(wires), -1, np.int64)
         for w, wire in enumerate(wires):
             target = wire.projection.target
-            found = counts[target]
-            source = index.get(wire.projection.source)
-            if source is not None and source <= index[target]:
-                out[source].append(w)
+            at = index.get(wire.projection.source, -1)
+            if 0 <= at < index[target]:  # entries of recurrent ones are left to the exact count
+                source[w] = at
+                out[at].append(w)
             for axis in (0, 1):
-                kind = kinds[target][axis]
-                wire_axis[w, axis] = n_hit
-                n_hit += len(kind)
-                if isinstance(wire.form, WindowForm):
-                    table = found.taps[axis][wire.projection.name]
-                    rows_of = np.arange(len(kind))[:, None]
-                    hit.append(table.hit[rows_of, kind])
-                    single.append(table.single[rows_of, kind])
-                    some = table.rows[rows_of, kind]
-                    taps.append(np.pad(some, ((0, 0), (0, 0), (0, n_taps - some.shape[2]))))
-                else:
-                    hit.append(np.zeros((len(kind), 3), np.int64))
-                    single.append(hit[-1])
-                    taps.append(np.zeros((len(kind), 3, n_taps), np.int64))
-                if source is not None:
-                    reach_start[w, axis] = n_reach
-                    table_of = _reach_table(
-                        wire, axis, chw(resources.network[wire.projection.source].shape)[1 + axis],
-                        chw(resources.network[target].shape)[1 + axis],
-                        counts[self.names[source]].choices[1 + axis], found.choices[1 + axis],
-                        tables,
-                    )  # fmt: skip
-                    reach.append(table_of)
-                    n_reach += len(table_of)
-        self._table: tuple[Any, ...] = (
-            self.channels,
-            axis_start,
-            _stacked(many, (3,), np.int64),
-            _stacked(size, (3,), np.float64),
-            _stacked(whole_size, (3,), np.int64),
-            np.array(fit_start, np.int64),
-            _stacked(fit, (3, 3), np.int64),
-            np.cumsum([0, *(len(resources.into(n)) for n in self.names)], dtype=np.int64),
-            wire_axis,
-            _stacked(hit, (3,), np.int64),
-            _stacked(single, (3,), np.int64),
-            _stacked(taps, (3, n_taps), np.int64),
-            np.array([shape_of(resources, w) for w in wires], np.int64).reshape(-1, 10),
-            np.array([each_of(resources, w) for w in wires], np.float64).reshape(-1, 3),
-            np.cumsum([0, *map(len, out)], dtype=np.int64),
-            np.array([w for some in out for w in some], np.int64),
-            np.array([index[w.projection.target] for w in wires], np.int64),
-            reach_start,
-            _stacked(reach, (3, 3), np.float64),
-            np.array(
+                wire_kind[w, axis], wire_part[w, axis] = meets[axis].add(
+                    resources, wire, axis, counts[target]
+                )
+                wire_part[w, axis] -= axes[axis].start[size[index[target], 3 + axis]]
+        pixels = np.where(source >= 0, size[source, 1] * size[source, 2], 0)
+        limits = resources.chip.limits
+        self._table = Table(
+            size=size,
+            fit=_joined(fit),
+            part_start=tuple(np.array(a.start, np.int64) for a in axes),
+            part_first=tuple(_joined(a.first) for a in axes),
+            part_end=tuple(_joined(a.end) for a in axes),
+            part_kind=tuple(_joined(a.kind) for a in axes),
+            n_kinds=n_kinds,
+            kind_start=kind_start,
+            kind_size=tuple(_joined(a.size) for a in axes),
+            out_start=np.cumsum([0, *map(len, out)], dtype=np.int64),
+            out_wire=np.array([w for some in out for w in some], np.int64),
+            wire_start=np.cumsum(
+                [0, *(len(resources.into(name)) for name in self.names)], dtype=np.int64
+            ),
+            wire_source=source,
+            wire_shape=np.array([shape_of(resources, w) for w in wires], np.int64).reshape(-1, 10),
+            wire_each=np.array([each_of(resources, w) for w in wires], np.float64).reshape(-1, 3),
+            pixel_start=np.cumsum(pixels) - pixels,
+            wire_kind=wire_kind,
+            hit=tuple(_joined(m.hit) for m in meets),
+            single=tuple(_joined(m.single) for m in meets),
+            taps=tuple(np.concatenate([np.zeros((0, n_taps), np.int64), *m.taps]) for m in meets),
+            wire_part=wire_part,
+            low=tuple(_joined(m.low) for m in meets),
+            high=tuple(_joined(m.high) for m in meets),
+            how_start=tuple(_joined(m.how_start) for m in meets),
+            how=tuple(np.concatenate([np.zeros(0, np.int8), *m.how]) for m in meets),
+            capacity=np.array(
                 [
                     limits.neurons.value,
                     limits.input_axons.value,
@@ -156,7 +121,7 @@ class Search:
                 ],
                 np.float64,
             ),
-            np.array(
+            rule=np.array(
                 [
                     limits.synapse_block_weights.value,
                     limits.synapse_word_bits.value,
@@ -164,7 +129,7 @@ class Search:
                 ],
                 np.int64,
             ),
-            int(limits.index_bits.value),
+            index_bits=int(limits.index_bits.value),
         )
 
     def state(self, cut: MappingType[str, tuple[int, int, int]]) -> NDArray[np.int64]:
@@ -188,22 +153,12 @@ class Search:
             for name, (j, k, w) in zip(self.names, state.tolist(), strict=True)
         }
 
-    def value(self, state: NDArray[np.int64]) -> tuple[int, float, int]:
-        """Cores, a finer measure of them, and kinds of blocks."""
+    def value(self, state: NDArray[np.int64]) -> tuple[int, float]:
+        """Cores, and a finer measure of them."""
         from pmsm_hw.mapping.cut_kernels import cores_of_cut
 
-        n = len(self.names) * 18 + 1
-        cores, value, kinds = cores_of_cut(
-            state,
-            self._table,
-            np.zeros((len(self.names), 3, 3)),
-            np.zeros((len(self._table[12]), 3, 3)),
-            np.empty((n, 4)),
-            np.empty(n, np.int64),
-            np.zeros((n, 0), bool),
-            np.zeros((0, 3), np.int64),
-        )
-        return int(cores), float(value), int(kinds)
+        cores, value = cores_of_cut(state, self._table)
+        return int(cores), float(value)
 
     def improve(
         self,
@@ -245,36 +200,85 @@ class Search:
         return [state for _, _, state in found]
 
 
-def _stacked(arrays: Sequence[NDArray[Any]], tail: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-    return np.concatenate([np.zeros((0, *tail), dtype), *arrays]).astype(dtype)
+class _Axes:
+    """Parts along one axis of all populations, for each number of cuts, one after the other."""
+
+    def __init__(self) -> None:
+        self.start: list[int] = []
+        self.first: list[NDArray[np.int64]] = []
+        self.end: list[NDArray[np.int64]] = []
+        self.kind: list[NDArray[np.int64]] = []
+        self.size: list[NDArray[np.int64]] = []
+        self._n_parts = self._n_kinds = 0
+
+    def add(self, n: int, counts: Candidates, axis: int) -> int:
+        """Append a population's; where its kinds start."""
+        for cuts in counts.choices[1 + axis].tolist():
+            edges = edges_of(n, cuts)
+            self.first.append(edges[:-1])
+            self.end.append(edges[1:])
+            self.start.append(self._n_parts)
+            self._n_parts += cuts
+        self.start.append(self._n_parts)
+        self.kind += counts.classes[axis].kind
+        self.size.append(counts.classes[axis].size.reshape(-1))
+        self._n_kinds += len(self.size[-1])
+        return self._n_kinds - len(self.size[-1])
 
 
-def _parts(
-    n: int, choices: NDArray[np.int64], kinds: Sequence[NDArray[np.int64]]
-) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
-    """First part, those in between, and the last, for each number of cuts.
+class _Meets:
+    """What the parts along one axis meet of each wire's source, one wire after the other."""
 
-    Returns
-    -------
-    tuple
-        How many, mean and largest size, and kind of the largest, each ``(len(choices), 3)``.
-    """
-    shape = (len(choices), 3)
-    many, largest, kind = (np.zeros(shape, np.int64) for _ in range(3))
-    mean = np.ones(shape)
-    for i, cuts in enumerate(choices.tolist()):
-        sizes = np.diff(edges_of(n, cuts))
-        for slot, part in enumerate(_slots(cuts)):
-            if part.start < part.stop:
-                some = sizes[part]
-                at = part.start + int(some.argmax())
-                many[i, slot], mean[i, slot] = len(some), some.mean()
-                largest[i, slot], kind[i, slot] = sizes[at], kinds[i][at]
-    return many, mean, largest, kind
+    def __init__(self, n_taps: int) -> None:
+        self.hit: list[NDArray[np.int64]] = []
+        self.single: list[NDArray[np.int64]] = []
+        self.taps: list[NDArray[np.int64]] = []
+        self.low: list[NDArray[np.int64]] = []
+        self.high: list[NDArray[np.int64]] = []
+        self.how_start: list[NDArray[np.int64]] = []
+        self.how: list[NDArray[np.int8]] = []
+        self._n_taps = n_taps
+        self._n_kinds = self._n_parts = self._n_rows = 0
+        self._known: dict[tuple[object, ...], tuple[NDArray[Any], ...]] = {}
+
+    def add(
+        self, resources: Resources, wire: Wire, axis: int, counts: Candidates
+    ) -> tuple[int, int]:
+        """Append a wire's; where its kinds and its parts start."""
+        from pmsm_hw.mapping.cut_kernels import part_ranges
+
+        form = wire.form
+        if not isinstance(form, WindowForm):
+            return 0, 0
+        table = counts.taps[axis][wire.projection.name]
+        self.hit.append(table.hit.reshape(-1))
+        self.single.append(table.single.reshape(-1))
+        taps = table.rows.reshape(-1, table.rows.shape[2])
+        self.taps.append(np.pad(taps, ((0, 0), (0, self._n_taps - taps.shape[1]))))
+        self._n_kinds += len(taps)
+        n, n_source = form.target[1 + axis], form.source[1 + axis]
+        window = (
+            form.weight.shape[2 + axis], form.stride[axis], form.padding[axis][0],
+            form.dilation[axis], n_source,
+        )  # fmt: skip
+        key = (n, *window)
+        if key not in self._known:
+            edges = [edges_of(n, cuts) for cuts in counts.choices[1 + axis].tolist()]
+            self._known[key] = part_ranges(
+                _joined([e[:-1] for e in edges]), _joined([e[1:] for e in edges]), *window
+            )
+        low, high, start, how = self._known[key]
+        self.low.append(low)
+        self.high.append(high)
+        self.how_start.append(start + self._n_rows)
+        self.how.append(how)
+        self._n_parts += len(low)
+        self._n_rows += len(how)
+        return self._n_kinds - len(taps), self._n_parts - len(low)
 
 
-def _slots(cuts: int) -> tuple[slice, slice, slice]:
-    return slice(0, 1), slice(1, max(cuts - 1, 1)), slice(max(cuts - 1, 1), cuts)
+def _joined(arrays: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    return np.concatenate([np.zeros(0, np.int64), *arrays])
 
 
 def shape_of(resources: Resources, wire: Wire) -> tuple[int, ...]:
@@ -304,48 +308,3 @@ def each_of(resources: Resources, wire: Wire) -> tuple[float, float, float]:
     reaching = (wire.channels[1] - wire.channels[0]) / resources.n_channels(wire)
     density = float(np.count_nonzero(weight)) / max(weight.size * reaching, 1.0)
     return max(wire.widths, default=0) + wire.delay_bits, density, reaching
-
-
-def _reach_table(
-    wire: Wire,
-    axis: int,
-    n_source: int,
-    n_target: int,
-    source_choices: NDArray[np.int64],
-    target_choices: NDArray[np.int64],
-    known: dict[tuple[object, ...], NDArray[np.float64]],
-) -> NDArray[np.float64]:
-    """Source rows that each kind of part of the target reaches, by kind of part of the source.
-
-    Returns
-    -------
-    ndarray
-        ``(source cuts * target cuts, 3, 3)``: mean over parts of the source's kind of the sum over
-        parts of the target's kind.
-    """
-    form = wire.form
-    key: tuple[object, ...] = (n_source, n_target)
-    if isinstance(form, WindowForm):
-        kernel = form.weight.shape[2 + axis]
-        key += (kernel, form.stride[axis], form.padding[axis][0], form.dilation[axis])
-    if key in known:
-        return known[key]
-    hits = np.ones((n_target, n_source), bool)
-    if isinstance(form, WindowForm):
-        hits[:] = False
-        at = np.arange(n_target)[:, None] * form.stride[axis] - form.padding[axis][0]
-        at = at + np.arange(kernel) * form.dilation[axis]
-        inside = (at >= 0) & (at < n_source)
-        rows = np.broadcast_to(np.arange(n_target)[:, None], at.shape)
-        hits[rows[inside], at[inside]] = True
-    table = np.zeros((len(source_choices), len(target_choices), 3, 3))
-    for t, cuts in enumerate(target_choices.tolist()):
-        reached = np.logical_or.reduceat(hits, edges_of(n_target, cuts)[:-1], axis=0)
-        by_class = np.stack([reached[part].sum(axis=0) for part in _slots(cuts)], axis=1)
-        for s, parts in enumerate(source_choices.tolist()):
-            sums = np.add.reduceat(by_class, edges_of(n_source, parts)[:-1], axis=0)
-            for slot, part in enumerate(_slots(parts)):
-                if part.start < part.stop:
-                    table[s, t, slot] = sums[part].mean(axis=0)
-    known[key] = table.reshape(-1, 3, 3)
-    return known[key]
