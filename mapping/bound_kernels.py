@@ -339,6 +339,21 @@ def group_alike(costs, order, scale, at_most):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
+def spans_of(meets):  # type: ignore[no-untyped-def]
+    """First source row that meets each part, and the one after the last."""
+    n_wires, n_parts, n_rows = meets.shape
+    spans = np.zeros((n_wires, n_parts, 2), np.int64)
+    for w in range(n_wires):
+        for r in range(n_parts):
+            for y in range(n_rows):
+                if meets[w, r, y]:
+                    if spans[w, r, 1] == 0:
+                        spans[w, r, 0] = y
+                    spans[w, r, 1] = y + 1
+    return spans
+
+
+@njit(cache=True, nogil=True)
 def least_entries(  # type: ignore[no-untyped-def]
     entries, base, found, group_start, n_channels, limit, axes, widest, plain, meets, singles,
     shapes,
@@ -371,6 +386,7 @@ def least_entries(  # type: ignore[no-untyped-def]
     row_edges, row_kinds, row_start, column_edges, column_kinds, column_start = axes
     row_meets, column_meets = meets
     row_singles, column_singles = singles
+    row_spans, column_spans = spans_of(row_meets), spans_of(column_meets)
     _, height, width = base.shape
     out = np.empty((len(group_start) - 1, height, width), np.int64)
     one = np.empty((height, width), np.int64)
@@ -400,10 +416,15 @@ def least_entries(  # type: ignore[no-untyped-def]
                             c = min(c, limit // here)
                         parts = -(-n_channels // c) if groups == 1 else 1
                         left = plain[w, j, a, k, b]
-                        for y in range(height):
+                        if dense:
+                            top, bottom, first, end = 0, height, 0, width
+                        else:
+                            top, bottom = row_spans[w, r, 0], row_spans[w, r, 1]
+                            first, end = column_spans[w, s, 0], column_spans[w, s, 1]
+                        for y in range(top, bottom):
                             if not dense and not row_meets[w, r, y]:
                                 continue
-                            for x in range(width):
+                            for x in range(first, end):
                                 if not dense and not column_meets[w, s, x]:
                                     continue
                                 alone = left > 0 and (

@@ -54,7 +54,7 @@ _FINE, _COARSE = 3, 10.0
 """Labels may differ more, by this factor, in the sums for other weights than the first ones."""
 _LABELS = (4, 48)
 """Labels that are kept: at least and at most, and as many as keep"""
-_WORK = 250_000_000
+_WORK = 500_000_000
 """labels times grids times pixels below this."""
 
 
