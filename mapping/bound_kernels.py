@@ -113,9 +113,12 @@ def cell_tables(  # type: ignore[no-untyped-def]
                             left -= alone * more
                             units += alone * more
                         plain[w, j, a, k, b] = alone
-                        sent = shapes[w, 6] * (
-                            pixels * shapes[w, 9] - alone * (shapes[w, 9] - 1)
-                        ) * channels[w] / capacity[2]
+                        sent = (
+                            shapes[w, 6]
+                            * (pixels * shapes[w, 9] - alone * (shapes[w, 9] - 1))
+                            * channels[w]
+                            / capacity[2]
+                        )
                         if shapes[w, 1] == 1:
                             each_sent[source_of[w]] += sent
                         else:
