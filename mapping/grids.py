@@ -16,7 +16,16 @@ from pmsm_hw.operators import chw
 if TYPE_CHECKING:
     from pmsm_hw.network import Population
 
-__all__ = ["UNPLACED", "Grid", "cut_choices", "edges_of", "grid_blocks", "parts_of", "runs_of"]
+__all__ = [
+    "UNPLACED",
+    "Grid",
+    "cut_choices",
+    "edges_of",
+    "entries_before",
+    "grid_blocks",
+    "parts_of",
+    "runs_of",
+]
 
 Range = tuple[int, int]
 UNPLACED = -1
@@ -81,6 +90,34 @@ def parts_of(n: int, cuts: int) -> list[Range]:
 def runs_of(n: int, width: int) -> list[Range]:
     """Parts of a width, as ranges; the last one may be smaller."""
     return [(a, min(a + width, n)) for a in range(0, n, width)]
+
+
+def entries_before(
+    entries: NDArray[np.int64], rows: NDArray[np.int64], columns: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Entries of the channels below each, in the cells of a grid.
+
+    Parameters
+    ----------
+    entries
+        ``(channels, rows, columns)``, of each neuron (`tiling.grid_entries`).
+    rows, columns
+        Edges of the grid.
+
+    Returns
+    -------
+    ndarray
+        ``(cells, channels + 1)`` int64, cells row by row.
+    """
+    n_channels = len(entries)
+    alike = entries.strides[0] == 0
+    sums = np.add.reduceat(entries[:1] if alike else entries, rows[:-1], axis=1)
+    sums = np.add.reduceat(sums, columns[:-1], axis=2).reshape(len(sums), -1).T
+    if alike:
+        return sums * np.arange(n_channels + 1)
+    before = np.zeros((len(sums), n_channels + 1), np.int64)
+    np.cumsum(sums, axis=1, out=before[:, 1:])
+    return before
 
 
 def cut_choices(n: int) -> NDArray[np.int64]:

@@ -264,16 +264,9 @@ def count_usage(resources: Resources, cores: Sequence[Sequence[Block]]) -> NDArr
     for p in resources.placed:
         mine = [b for blocks in holding.get(p.name, ()) for b in blocks if b.population == p.name]
         sent.update(zip(map(id, mine), _sums_in(entries[p.name], mine).tolist(), strict=True))
-    alone: dict[tuple[object, ...], tuple[int, int]] = {}  # axons and memory of one block
-
-    def needs(block: Block) -> tuple[int, int]:
-        key = resources.block_key(block)
-        if key not in alone:
-            alone[key] = (resources.input_axons([block]), resources.synapse_bits([block]))
-        return alone[key]
 
     def axons_and_bits(blocks: Sequence[Block]) -> tuple[int, int]:
-        each = [needs(b) for b in blocks]
+        each = [resources.needs_alone(b) for b in blocks]
         if len(blocks) > 1:
             sources = [w.projection.source for b in blocks for w in resources.into(b.population)]
             if len(set(sources)) < len(sources):  # two of them share axons

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pmsm_hw.mapping.assignment import Block
-from pmsm_hw.mapping.grids import UNPLACED, Grid, edges_of, grid_blocks
+from pmsm_hw.mapping.grids import UNPLACED, Grid, edges_of, entries_before, grid_blocks
 from pmsm_hw.network import PolarityMultiSpike
 
 if TYPE_CHECKING:
@@ -32,14 +32,10 @@ def block_needs(
     entries: MappingType[str, NDArray[np.int64] | None],
 ) -> NDArray[np.int64]:
     """What each block needs of each of `RESOURCES`, ``(n, 4)`` int64; no entries count as 0."""
-    known: dict[tuple[object, ...], tuple[int, int]] = {}
     needs = []
     sums: dict[str, NDArray[np.int64]] = {}
     for block in blocks:
-        key = resources.block_key(block)
-        if key not in known:
-            known[key] = (resources.input_axons([block]), resources.synapse_bits([block]))
-        axons, bits = known[key]
+        axons, bits = resources.needs_alone(block)
         sent = 0
         all_entries = entries[block.population]
         if all_entries is not None:
@@ -178,10 +174,7 @@ def count_cores(
 def _grid_needs(resources: Resources, grid: Grid, entries: NDArray[np.int64]) -> NDArray[np.int64]:
     """As `block_needs`, of the blocks of a grid."""
     rows, columns = edges_of(grid.shape[1], grid.rows), edges_of(grid.shape[2], grid.columns)
-    sums = np.add.reduceat(entries, rows[:-1], axis=1)
-    sums = np.add.reduceat(sums, columns[:-1], axis=2)
-    before = np.zeros((grid.rows * grid.columns, grid.shape[0] + 1), np.int64)
-    np.cumsum(sums.reshape(grid.shape[0], -1).T, axis=1, out=before[:, 1:])
+    before = entries_before(entries, rows, columns)
     known: dict[tuple[object, ...], NDArray[np.int64]] = {}
     edges: dict[int, NDArray[np.int64]] = {}
     found = []

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from pmsm_hw.mapping.chip import Chip, SynapticKind
     from pmsm_hw.network import Network, Population, Projection
 
-__all__ = ["Box", "Plain", "Resources", "Wire", "list_bits", "list_kind", "spike_mode"]
+__all__ = ["Box", "Plain", "Reach", "Resources", "Wire", "list_bits", "list_kind", "spike_mode"]
 
 Range = tuple[int, int]
 
@@ -108,6 +108,22 @@ class Plain:
     mask: NDArray[np.bool_]
 
 
+@dataclass(frozen=True)
+class Reach:
+    """Source channels that reach some parts of the target's.
+
+    Parameters
+    ----------
+    whole
+        ``(channels,)`` int64: parts that a channel reaches with every tap.
+    rest
+        Of each part, the other channels and their taps.
+    """
+
+    whole: NDArray[np.int64]
+    rest: list[tuple[NDArray[np.int64], NDArray[np.int64]]]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Wire:
     """A projection as a chip realises it.
@@ -129,8 +145,10 @@ class Wire:
         (`Resources.plain_pixels` need one each).
     hardware_delay
         See `Network.hardware_delay`.
-    is_full
-        No weight is zero.
+    geometry
+        Wires with equal ones join the same neurons, were no weight zero.
+    n_weights
+        Weights other than zero.
     channels
         Range of the target's channels outside of which every weight is zero.
     has_plain
@@ -145,7 +163,8 @@ class Wire:
     delay_bits: int
     entries: int
     hardware_delay: int
-    is_full: bool
+    geometry: tuple[object, ...]
+    n_weights: int
     channels: Range
     has_plain: bool
 
@@ -153,6 +172,19 @@ class Wire:
     def n_signs(self) -> int:
         """Sets of axons."""
         return len(self.widths)
+
+    @cached_property
+    def is_full(self) -> bool:
+        """Whether no weight is zero."""
+        return self.n_weights == self.form.weight.size
+
+    @cached_property
+    def kind(self) -> tuple[object, ...]:
+        """Wires with equal ones need the same, wherever their zeros lie."""
+        return (
+            *self.geometry, self.axons, self.widths, self.delay_bits, self.entries,
+            self.n_weights, self.channels, self.has_plain,
+        )  # fmt: skip
 
     @property
     def shares_lists(self) -> bool:
@@ -206,12 +238,14 @@ class Resources:
         self.spike_modes: dict[str, Mode] = {p.name: spike_mode(p, chip) for p in network}
         self.factors = {p.name: self._factors(p) for p in network}
         self.wires: dict[str, Wire] = {q.name: self._wire(q) for q in network.projections}
-        self._into = {
-            p.name: tuple(self.wires[q.name] for q in network.into(p.name)) for p in network
-        }
-        self._out_of = {
-            p.name: tuple(self.wires[q.name] for q in network.out_of(p.name)) for p in network
-        }
+        spiking = {name: wire for name, wire in self.wires.items() if wire.widths}
+        self._into, self._out_of = (
+            {
+                p.name: tuple(spiking[q.name] for q in projections(p.name) if q.name in spiking)
+                for p in network
+            }
+            for projections in (network.into, network.out_of)
+        )
         self._bits: dict[tuple[object, ...], tuple[int, SynapticKind]] = {}
         self._signatures: dict[tuple[str, int, Range], NDArray[np.bool_]] = {}
         self._distinct_rows: dict[tuple[str, int, Range], tuple[NDArray[np.bool_], bytes]] = {}
@@ -221,6 +255,9 @@ class Resources:
         self._prefix: dict[str, NDArray[np.int32]] = {}
         self.fitting: dict[tuple[object, ...], bool] = {}
         """Cells and channel cuts that were found to fit, or not (`tiling`)."""
+        self._part_keys: dict[tuple[str, int, Range], tuple[int, ...]] = {}
+        self._needs: dict[tuple[object, ...], tuple[int, int]] = {}
+        self._reach: dict[tuple[object, ...], Reach] = {}
         self.block_limits: dict[str, int] = {}
         """Neurons that a block of a population may have, where that is less than a core's limit."""
         self._taps: dict[tuple[str, Range], tuple[NDArray[np.int64], bool]] = {}
@@ -237,11 +274,11 @@ class Resources:
 
     def into(self, population: str) -> tuple[Wire, ...]:
         """Wires into a population whose sources can spike."""
-        return tuple(w for w in self._into[population] if w.widths)
+        return self._into[population]
 
     def out_of(self, population: str) -> tuple[Wire, ...]:
         """Wires out of a population, if it can spike."""
-        return tuple(w for w in self._out_of[population] if w.widths)
+        return self._out_of[population]
 
     # -- how the network meets the chip ---------------------------------------------------
 
@@ -312,7 +349,7 @@ class Resources:
                 )
             widths.append(width)
             formats.append((width, exponent, delay))
-        is_full = bool(np.all(form.weight != 0))
+        n_weights = int(np.count_nonzero(form.weight))
         return Wire(
             projection=projection,
             form=form,
@@ -322,8 +359,9 @@ class Resources:
             delay_bits=limits.delay_bits.value if delay > 1 else 0,
             entries=limits.population_axon_entries.value if pixel else 1,
             hardware_delay=delay,
-            is_full=is_full,
-            channels=self._reaching(projection, form, is_full),
+            geometry=_geometry(form, chw(self.network[projection.source].shape)),
+            n_weights=n_weights,
+            channels=self._reaching(projection, form, n_weights == form.weight.size),
             has_plain=pixel
             and limits.population_axon_entries.value > 1
             and not isinstance(self.network[projection.source], Input),
@@ -467,6 +505,15 @@ class Resources:
             c, h, w = chw(self.network[wire.projection.source].shape)
             count = np.broadcast_to(np.int64(block.n_neurons), (c, h, w))
             return FanOut(channels=(0, c), rows=(0, h), columns=(0, w), count=count)
+        if isinstance(wire.form, WindowForm):
+            taps, _ = self.taps(wire, block.channels)
+            y, x = (self.signatures(wire, a, r) for a, r in ((0, block.rows), (1, block.columns)))
+            return FanOut(
+                channels=group_channels(wire.form, block.channels),
+                rows=source_range(wire.form, 0, block.rows),
+                columns=source_range(wire.form, 1, block.columns),
+                count=tap_sums(taps, y, x),
+            )
         return fan_out_box(self.network, wire.projection, block)
 
     def _smaller(self, wire: Wire, lengths: NDArray[np.int64], n: int) -> tuple[int, SynapticKind]:
@@ -538,8 +585,8 @@ class Resources:
                     sizes.append(end - first)
         exact = (population, rows, columns, *sizes)
         if exact not in self._n_plain:
-            forms = [w.form for w in self.into(population) if isinstance(w.form, WindowForm)]
-            key = (population, part_key(forms, 0, rows), part_key(forms, 1, columns), *sizes)
+            at = (self._part_key(population, a, part) for a, part in ((0, rows), (1, columns)))
+            key = (population, *at, *sizes)
             if key not in self._n_plain:
                 self._n_plain[key] = self._count_plain(population, channels, rows, columns)
             self._n_plain[exact] = self._n_plain[key]
@@ -677,6 +724,33 @@ class Resources:
         box = self._fan_out(wire, block)
         return Box(box.channels, box.rows, box.columns, box.count > 0)
 
+    def reach(self, wire: Wire, parts: Sequence[Range]) -> Reach:
+        """Source channels that reach some parts of the target's channels, of windows.
+
+        Parameters
+        ----------
+        wire
+            Between them.
+        parts
+            Ranges of channels, which are counted one by one.
+        """
+        form = wire.form
+        assert isinstance(form, WindowForm)
+        key = (*(wire.geometry if wire.is_full else (wire.projection.name,)), *parts)
+        if key not in self._reach:
+            whole = np.zeros(form.source[0], np.int64)
+            rest = []
+            for part in parts:
+                c0, c1 = group_channels(form, part)
+                taps, every = self.taps(wire, part)
+                full = np.full(c1 - c0, True) if every else (taps > 0).all(axis=(1, 2))
+                whole[c0:c1] += full
+                others = np.flatnonzero(~full & taps.any(axis=(1, 2)))
+                if others.size:
+                    rest.append((c0 + others, taps[others]))
+            self._reach[key] = Reach(whole, rest)
+        return self._reach[key]
+
     def _meets(self, wire: Wire, block: Block) -> tuple[bytes, bytes]:
         """Of windows: blocks of the same channels with equal keys meet their source box alike."""
         found = []
@@ -707,10 +781,23 @@ class Resources:
         wires = self.into(population)
         if any(not w.is_full and isinstance(w.form, DenseForm) for w in wires):
             return (rows, columns)  # zeros may lie anywhere
-        forms = [w.form for w in wires if isinstance(w.form, WindowForm)]
-        return (part_key(forms, 0, rows), part_key(forms, 1, columns))
+        return (self._part_key(population, 0, rows), self._part_key(population, 1, columns))
+
+    def _part_key(self, population: str, axis: int, part: Range) -> tuple[int, ...]:
+        key = (population, axis, part)
+        if key not in self._part_keys:
+            forms = [w.form for w in self.into(population) if isinstance(w.form, WindowForm)]
+            self._part_keys[key] = part_key(forms, axis, part)
+        return self._part_keys[key]
 
     # -- cores ----------------------------------------------------------------------------
+
+    def needs_alone(self, block: Block) -> tuple[int, int]:
+        """Input axons and synapse memory of a core that holds one block."""
+        key = self.block_key(block)
+        if key not in self._needs:
+            self._needs[key] = (self.input_axons([block]), self.synapse_bits([block]))
+        return self._needs[key]
 
     def input_axons(self, blocks: Sequence[Block]) -> int:
         """Input axons of a core that holds these blocks."""
@@ -788,6 +875,7 @@ class Resources:
             ``operators.chw(shape)`` int64.
         """
         total = np.zeros(chw(self.network[population].shape), np.int64)
+        pixels = np.zeros(total.shape[1:], np.int64)  # of all channels
         wires = self.out_of(population)
         if not wires:
             return total
@@ -812,9 +900,9 @@ class Resources:
             form = wire.form
             assert isinstance(form, WindowForm)
             y, x = source_range(form, 0, rows), source_range(form, 1, columns)
-            alike: dict[int, list[Block]] = {}  # all channels reach them, by plain axons
+            alike: dict[int, list[Block]] = {}  # all taps reach them, by plain axons
             for block in mine:
-                if form.groups == 1 and self.taps(wire, block.channels)[1]:
+                if self.taps(wire, block.channels)[1]:
                     plain = self.plain_pixels(wire, block.channels, rows, columns)
                     alike.setdefault(0 if plain is None else plain.n, []).append(block)
                 else:
@@ -822,7 +910,16 @@ class Resources:
                     total[slice(*box.channels), slice(*y), slice(*x)] += need
             for some in alike.values():
                 need = self._entries([(wire, some[0])], pixels=True)[1]
-                total[:, slice(*y), slice(*x)] += len(some) * need
+                if form.groups == 1:
+                    pixels[slice(*y), slice(*x)] += len(some) * need[0]
+                else:
+                    spans = [group_channels(form, block.channels) for block in some]
+                    low, high = min(a for a, _ in spans), max(b for _, b in spans)
+                    many = np.zeros(high - low, np.int64)
+                    for a, b in spans:
+                        many[a - low : b - low] += 1
+                    total[low:high, slice(*y), slice(*x)] += many[:, None, None] * need
+        total += pixels
         return total
 
     def _entries(
@@ -852,6 +949,15 @@ class Resources:
     def placed(self) -> tuple[Population, ...]:
         """Populations that sit on cores, in topological order."""
         return tuple(p for p in self.network.topological if not isinstance(p, Input))
+
+
+def _geometry(form: Form, source: tuple[int, int, int]) -> tuple[object, ...]:
+    if isinstance(form, DenseForm):
+        return (*form.weight.shape, source)
+    return (
+        *form.weight.shape, form.stride, form.padding, form.dilation, form.groups, source,
+        form.target,
+    )  # fmt: skip
 
 
 def _overlap(a: Range, b: Range) -> bool:

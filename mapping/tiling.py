@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from collections.abc import Mapping as MappingType
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,13 +25,14 @@ from numpy.typing import NDArray
 from pmsm_hw.errors import CapacityError
 from pmsm_hw.mapping.assignment import Block
 from pmsm_hw.mapping.bounding import Backwards
-from pmsm_hw.mapping.connectivity import group_channels, source_range
+from pmsm_hw.mapping.connectivity import source_range
 from pmsm_hw.mapping.cut_search import Search
 from pmsm_hw.mapping.grids import (
     UNPLACED,
     Grid,
     cut_choices,
     edges_of,
+    entries_before,
     grid_blocks,
     parts_of,
     runs_of,
@@ -43,7 +44,7 @@ from pmsm_hw.operators import DenseForm, WindowForm, apply, chw
 
 if TYPE_CHECKING:
     from pmsm_hw.mapping.assignment import Objective
-    from pmsm_hw.mapping.resources import Plain, Resources, Wire
+    from pmsm_hw.mapping.resources import Plain, Reach, Resources, Wire
 
 __all__ = [
     "Bound",
@@ -246,21 +247,20 @@ def candidates(resources: Resources, population: Population) -> Candidates:
 
     neurons = spread(widest, rows.size, columns.size)
     axons, bits = np.zeros(neurons.shape), np.zeros(neurons.shape)
-    reached: dict[str, NDArray[np.int64]] = {}
-    single: dict[str, tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]] = {}
+    known: dict[tuple[object, ...], _WireCount] = {}
+    counted: dict[str, _WireCount] = {}
     for wire in wires:
-        found = (row_taps.get(wire.projection.name), column_taps.get(wire.projection.name))
-        each_axons, each_bits, sources, unshared = _count_wire(
-            resources, wire, choices[0], neurons, spread, *found
-        )
-        axons += each_axons
-        bits += each_bits
-        reached[wire.projection.name] = sources
-        single[wire.projection.name] = unshared
+        name = wire.projection.name
+        if wire.kind not in known:
+            known[wire.kind] = _count_wire(
+                resources, wire, choices[0], neurons, spread, row_taps.get(name),
+                column_taps.get(name),
+            )  # fmt: skip
+        counted[name] = known[wire.kind]
+        axons += counted[name].axons
+        bits += counted[name].bits
     fit = neurons <= resources.most_neurons(population.name)
-    zeros = max(
-        (1 - np.count_nonzero(w.form.weight) / w.form.weight.size for w in wires), default=0
-    )
+    zeros = max((1 - w.n_weights / w.form.weight.size for w in wires), default=0)
     slack = 1 + min(zeros, _SLACK)
     fit &= axons <= slack * limits.input_axons.value
     fit &= bits <= slack * limits.synapse_memory_bits.value
@@ -270,18 +270,18 @@ def candidates(resources: Resources, population: Population) -> Candidates:
     parts = np.where(fit.any(axis=0), fit.argmax(axis=0), len(choices[0]))
     entries: dict[str, NDArray[np.int64]] = {}
     for wire in wires:
-        name = wire.projection.name
-        entries[name] = reached[name] * (wire.entries * wire.n_signs)
+        found = counted[wire.projection.name]
+        needed = found.entries
         if wire.has_plain:  # while input axons suffice: see `Resources.n_plain`
-            pixels, most, total = single[name]
-            more = (most - 1) * wire.n_signs
+            more = (found.most - 1) * wire.n_signs
             left = np.maximum(limits.input_axons.value - axons, 0) // np.maximum(more, 1)
-            n = np.where(more > 0, np.minimum(pixels, left), pixels).astype(np.int64)
+            n = np.where(more > 0, np.minimum(found.single, left), found.single).astype(np.int64)
             axons += n * more
-            entries[name] -= n * total * ((wire.entries - 1) * wire.n_signs)
+            needed = needed - n * found.total * ((wire.entries - 1) * wire.n_signs)
+        entries[wire.projection.name] = needed
     return _totals(
-        population, choices, rows, columns, parts, axons, bits, reached, entries,
-        (row_taps, column_taps),
+        population, choices, rows, columns, parts, axons, bits,
+        {name: found.sources for name, found in counted.items()}, entries, (row_taps, column_taps),
     )  # fmt: skip
 
 
@@ -302,35 +302,56 @@ def _totals(
     many = rows.n[:, :, None, None] * columns.n[None, None]
     used = (parts == n_choices) & (many > 0)
     shape = (n_choices, len(choices[1]), len(choices[2]))
-    n_blocks = np.zeros(shape, np.int64)
-    total_bits, total_axons = np.zeros(shape), np.zeros(shape)
-    deliveries = {name: np.zeros(shape) for name in reached}
-    entries = {name: np.zeros(shape) for name in sent}
-    blocks = choices[0]
-    for c in range(n_choices):
-        at = np.minimum(np.maximum(parts, c), n_choices - 1)
-        take = at[None]
-        n = many * blocks[at]
-        n_blocks[c] = n.sum(axis=(1, 3))
-        total_bits[c] = (n * np.take_along_axis(bits, take, 0)[0]).sum(axis=(1, 3))
-        total_axons[c] = (n * np.take_along_axis(axons, take, 0)[0]).sum(axis=(1, 3))
-        for name, sources in reached.items():
-            deliveries[name][c] = (many * np.take_along_axis(sources, take, 0)[0]).sum(axis=(1, 3))
-        for name, needed in sent.items():
-            entries[name][c] = (many * np.take_along_axis(needed, take, 0)[0]).sum(axis=(1, 3))
+    # each choice: that many parts, or as many as a cell needs
+    finest = np.arange(n_choices).reshape(-1, 1, 1, 1, 1)
+    taken = np.minimum(np.maximum(parts, finest), n_choices - 1)
+    n = many * choices[0][taken]
+    summed: dict[int, NDArray[np.float64]] = {}  # by array: wires that are alike share theirs
+
+    def total_of(needed: NDArray[np.int64]) -> NDArray[np.float64]:
+        if id(needed) not in summed:
+            each = many * np.take_along_axis(needed, taken, 0)
+            summed[id(needed)] = each.sum(axis=(2, 4)).astype(np.float64)
+        return summed[id(needed)]
+
     return Candidates(
         choices=choices,
         classes=(rows, columns),
         cell_parts=parts,
         n_neurons=population.n_neurons,
-        n_blocks=n_blocks,
-        bits=total_bits,
-        axons=total_axons,
-        deliveries=deliveries,
-        entries=entries,
+        n_blocks=n.sum(axis=(2, 4)),
+        bits=(n * np.take_along_axis(bits, taken, 0)).sum(axis=(2, 4)),
+        axons=(n * np.take_along_axis(axons, taken, 0)).sum(axis=(2, 4)),
+        deliveries={name: total_of(sources) for name, sources in reached.items()},
+        entries={name: total_of(needed) for name, needed in sent.items()},
         fits=np.broadcast_to(~used.any(axis=(1, 3)), shape),
         taps=taps,
     )
+
+
+class _WireCount(NamedTuple):
+    """What a wire needs in the blocks of each kind of cell.
+
+    Attributes
+    ----------
+    axons, bits
+        Of the largest block, no axons being plain ones.
+    sources, entries
+        Neurons reached by all blocks of the cell, and their output-axon entries.
+    single
+        Pixels whose lists are not shared.
+    most, total
+        Most channels that a pixel has for a block, and those of all blocks together, both to be
+        broadcast.
+    """
+
+    axons: NDArray[np.float64]
+    bits: NDArray[np.float64]
+    sources: NDArray[np.int64]
+    entries: NDArray[np.int64]
+    single: NDArray[np.int64]
+    most: NDArray[np.int64]
+    total: NDArray[np.int64]
 
 
 def _count_wire(
@@ -341,30 +362,14 @@ def _count_wire(
     spread: Callable[..., NDArray[np.int64]],
     row_taps: AxisTaps | None,
     column_taps: AxisTaps | None,
-) -> tuple[
-    NDArray[np.float64],
-    NDArray[np.float64],
-    NDArray[np.int64],
-    tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]],
-]:
-    """Count a wire into the blocks of each kind of cell.
-
-    Returns
-    -------
-    axons, bits
-        Of the largest block, no axons being plain ones.
-    sources
-        Neurons reached by all blocks of the cell.
-    unshared
-        Pixels whose lists are not shared; most channels that a pixel has for a block, and those of
-        all blocks together, both to be broadcast.
-    """
+) -> _WireCount:
+    """Count a wire into the blocks of each kind of cell."""
     chip = resources.chip
     index = chip.limits.index_bits.value
     form = wire.form
     # channels without a weight hold nothing: the others' share of the blocks counts
     reaching = (wire.channels[1] - wire.channels[0]) / resources.n_channels(wire)
-    density = np.count_nonzero(form.weight) / max(form.weight.size * reaching, 1)
+    density = wire.n_weights / max(form.weight.size * reaching, 1)
     pixel = wire.axons == "pixel"
     if row_taps is None or column_taps is None:
         source = resources.network[wire.projection.source]
@@ -373,11 +378,9 @@ def _count_wire(
         sources = lists * choices.reshape(-1, 1, 1, 1, 1)
         hits = [(neurons, lists)]
         units = np.full_like(lists, height * width) if pixel else lists
-        unshared = (
-            np.full_like(lists, height * width),
-            np.int64(source.n_neurons // (height * width)).reshape(1, 1, 1, 1, 1),
-            (source.n_neurons // (height * width) * choices).reshape(-1, 1, 1, 1, 1),
-        )
+        single = np.full_like(lists, height * width)
+        most = np.full((1, 1, 1, 1, 1), source.n_neurons // (height * width))
+        total = most * choices.reshape(-1, 1, 1, 1, 1)
     else:
         assert isinstance(form, WindowForm)
         n_channels, per_channel, channel_sum = _channel_table(form, choices)
@@ -396,11 +399,9 @@ def _count_wire(
         sources = spread(channel_sum, row_taps.hit, column_taps.hit)
         units = spread(1 if pixel else n_channels, row_taps.hit, column_taps.hit)
         units = np.broadcast_to(units, neurons.shape)
-        unshared = (
-            np.broadcast_to(spread(1, row_taps.single, column_taps.single), neurons.shape),
-            n_channels.reshape(-1, 1, 1, 1, 1),
-            channel_sum.reshape(-1, 1, 1, 1, 1),
-        )
+        single = np.broadcast_to(spread(1, row_taps.single, column_taps.single), neurons.shape)
+        most = n_channels.reshape(-1, 1, 1, 1, 1)
+        total = channel_sum.reshape(-1, 1, 1, 1, 1)
     axons = np.asarray(units * wire.n_signs, np.float64)
     if not pixel and density < 1:
         mean_hits = sum(n * m for n, m in hits) / np.maximum(lists, 1)
@@ -417,9 +418,9 @@ def _count_wire(
     if reaching < 1:
         axons, bits = axons * reaching, bits * reaching
         sources = np.rint(sources * reaching).astype(np.int64)
-        pixels, most, total = unshared
-        unshared = (np.rint(pixels * reaching).astype(np.int64), most, total)
-    return axons, bits, sources, unshared
+        single = np.rint(single * reaching).astype(np.int64)
+    entries = sources * (wire.entries * wire.n_signs)
+    return _WireCount(axons, bits, sources, entries, single, most, total)
 
 
 def _channel_table(
@@ -429,16 +430,12 @@ def _channel_table(
     n, per_group = form.target[0], form.target[0] // form.groups
     most, each, total = [], [], []
     for cuts in choices.tolist():
-        if form.groups == 1:
-            most.append(form.source[0])
-            each.append(-(-n // cuts))
-            total.append(form.source[0] * cuts)
-            continue
-        parts = parts_of(n, cuts)
-        sizes = [b - a for a, b in (group_channels(form, part) for part in parts)]
-        most.append(max(sizes))
-        each.append(min(max(b - a for a, b in parts), per_group))
-        total.append(sum(sizes))
+        edges = edges_of(n, cuts)
+        first, last = edges[:-1] // per_group, (edges[1:] - 1) // per_group
+        sizes = (last + 1 - first) * (form.source[0] // form.groups)
+        most.append(int(sizes.max()))
+        each.append(min(-(-n // cuts), per_group))
+        total.append(int(sizes.sum()))
     return np.array(most), np.array(each), np.array(total)
 
 
@@ -644,6 +641,7 @@ def cut_network(
             progress(f"counting {population.name}")
         counts[population.name] = candidates(resources, population)
     n, b, e = scarce = _scarcity(resources, counts)
+    entries = _Entries(resources)
     cuts: list[dict[str, Grid]] = []
     failure: CapacityError | None = None
 
@@ -654,7 +652,7 @@ def cut_network(
         if progress is not None:
             progress("cutting" if targets is None else "cutting, improved")
         try:
-            grids = _cut_once(resources, counts, weights, targets)
+            grids = _cut_once(resources, counts, entries, weights, targets)
         except CapacityError as error:
             failure = error
         else:
@@ -688,7 +686,7 @@ def cut_network(
             take((0.02, n, b, e), search.cut(state))
     estimates = [search.value(state_of(grids))[0] for grids in cuts]
     ranked = [
-        _counted(resources, grids)
+        _counted(resources, grids, entries)
         for grids, n_cores in zip(cuts, estimates, strict=True)
         if n_cores <= _NEAR * min(estimates)
     ]
@@ -730,10 +728,11 @@ def cut_within(resources: Resources, bound: Bound) -> list[dict[str, list[Block]
         Blocks by population, in topological order, for several weights; different ones only.
     """
     counts = {p.name: candidates(resources, p) for p in resources.placed}
+    entries = _Entries(resources)
     found: list[dict[str, Grid]] = []
     for weights in ((0.02, *bound.weights), (0.1, 0.2, 0.2, 0.6), (1.0, 0.0, 0.0, 0.0)):
         try:
-            grids = _cut_once(resources, counts, weights)
+            grids = _cut_once(resources, counts, entries, weights)
         except CapacityError:  # finer blocks of targets can need too many output axons
             continue
         if grids not in found:
@@ -742,12 +741,12 @@ def cut_within(resources: Resources, bound: Bound) -> list[dict[str, list[Block]
 
 
 def _counted(
-    resources: Resources, grids: MappingType[str, Grid]
+    resources: Resources, grids: MappingType[str, Grid], entries: _Entries
 ) -> tuple[int, int, MappingType[str, Grid], dict[str, NDArray[np.int64]]]:
     """Cores that a cut takes, its output axons, itself, and the entries of its neurons."""
-    entries = {p.name: grid_entries(resources, p.name, grids) for p in resources.placed}
-    sent = sum(int(e.sum()) for e in entries.values())
-    return count_cores(resources, grids, entries), sent, grids, entries
+    found = {p.name: entries.of(p.name, grids) for p in resources.placed}
+    sent = sum(int(e.sum()) for e in found.values())
+    return count_cores(resources, grids, found), sent, grids, found
 
 
 def _target_of(grid: Grid) -> Target:
@@ -789,6 +788,7 @@ def _options(
 def _cut_once(
     resources: Resources,
     counts: dict[str, Candidates],
+    entries: _Entries,
     weights: Sequence[float],
     targets: MappingType[str, Target] | None = None,
 ) -> dict[str, Grid]:
@@ -810,16 +810,16 @@ def _cut_once(
         done: dict[str, Grid] = {}
         for name in reversed(order):
             known = {**{n: guess[n] for n in backward[name] if n in guess}, **done}
-            entries = grid_entries(resources, name, known)
-            if entries.max() > limit:
-                raise _fan_out_excess(resources, name, int(entries.max()), known)
+            needed = entries.of(name, known)
+            if needed.max() > limit:
+                raise _fan_out_excess(resources, name, int(needed.max()), known)
             grid = None
             if targets is not None:
                 grid = _build_runs(
-                    resources, resources.network[name], counts[name], targets[name], entries
+                    resources, resources.network[name], counts[name], targets[name], needed
                 )
             done[name] = grid or _best_grid(
-                resources, resources.network[name], counts[name], entries, costs.total[name]
+                resources, resources.network[name], counts[name], needed, costs.total[name]
             )
         if not any(backward.values()) or done == guess:
             return {name: done[name] for name in order}
@@ -849,10 +849,13 @@ def grid_entries(
     """Output-axon entries of each neuron if every block had its own core.
 
     As `Resources.output_entries`, but fast for grids: channels all of whose taps have a synapse
-    into a part are counted for the whole cell at once.
+    into a part are counted for the whole cell at once. Channels that all have the same entries
+    share memory, which is not to be written to.
     """
     network = resources.network
-    total = np.zeros(chw(network[population].shape), np.int64)
+    shape = chw(network[population].shape)
+    alike = np.zeros(shape[1:], np.int64)  # of each channel,
+    own: NDArray[np.int64] | None = None  # and what differs
     by_target: dict[str, list[Wire]] = {}
     for wire in resources.out_of(population):
         if wire.projection.target in grids:
@@ -860,19 +863,61 @@ def grid_entries(
     for name, found in by_target.items():
         if len(found) > 1 or not isinstance(found[0].form, WindowForm):
             blocks = grid_blocks(network[name], grids[name])
-            total += resources.output_entries(population, ([b] for b in blocks), targets={name})
-        else:
-            _add_window_entries(resources, found[0], grids[name], total)
-    return total
+            more = resources.output_entries(population, ([b] for b in blocks), targets={name})
+            own = more if own is None else own + more
+            continue
+        products, rest = _window_entries(resources, found[0], grids[name])
+        for whole, pixels in products:
+            if whole.min() == whole.max():
+                alike += whole[0] * pixels
+            else:
+                own = np.zeros(shape, np.int64) if own is None else own
+                own += whole[:, None, None] * pixels
+        for channels, (y0, y1), (x0, x1), some in rest:
+            own = np.zeros(shape, np.int64) if own is None else own
+            own[channels, y0:y1, x0:x1] += some
+    return np.broadcast_to(alike, shape) if own is None else own + alike
 
 
-def _add_window_entries(
-    resources: Resources, wire: Wire, grid: Grid, total: NDArray[np.int64]
-) -> None:
+class _Entries:
+    """`grid_entries` of several cuts: what they have in common is counted once."""
+
+    def __init__(self, resources: Resources) -> None:
+        self.resources = resources
+        self._targets = {
+            p.name: tuple(dict.fromkeys(w.projection.target for w in resources.out_of(p.name)))
+            for p in resources.placed
+        }
+        self._known: dict[tuple[object, ...], NDArray[np.int64]] = {}
+
+    def of(self, population: str, grids: MappingType[str, Grid]) -> NDArray[np.int64]:
+        """Entries of a population, its targets being cut so."""
+        key = (population, *(grids.get(name) for name in self._targets[population]))
+        if key not in self._known:
+            self._known[key] = grid_entries(self.resources, population, grids)
+        return self._known[key]
+
+
+_Part = tuple[NDArray[np.int64], Range, Range, NDArray[np.int64]]
+
+
+def _window_entries(
+    resources: Resources, wire: Wire, grid: Grid
+) -> tuple[list[tuple[NDArray[np.int64], NDArray[np.int64]]], list[_Part]]:
+    """Entries that one wire into a grid gives its source.
+
+    Returns
+    -------
+    products
+        Factors by channel and by pixel, to be multiplied and summed.
+    rest
+        Some channels, rows and columns, and their entries on top.
+    """
     form = wire.form
     assert isinstance(form, WindowForm)
     each = np.int64(wire.n_signs)
-    known: dict[tuple[object, ...], _Reach] = {}
+    known: dict[tuple[object, ...], tuple[Reach, NDArray[np.int64]]] = {}
+    rest: list[_Part] = []
     alike = resources.all_channels_alike(grid.population)
     first, end = wire.channels
     for rows, columns, cuts in grid.cells():
@@ -890,45 +935,16 @@ def _add_window_entries(
         for plain, some in groups.values():
             key = (cuts,) if alike else (cuts, *some)
             if key not in known:
-                known[key] = _reach_of(resources, wire, parts if alike else some)
+                reach = resources.reach(wire, parts if alike else some)
+                known[key] = (reach, np.zeros(form.source[1:], np.int64))
+            reach, pixels = known[key]
             entries = np.full((y1 - y0, x1 - x0), wire.entries * each)
             if plain is not None:
                 entries[plain.mask] = each
-            total[:, y0:y1, x0:x1] += known[key].whole[:, None, None] * (entries * meets)
-            for channels, taps in known[key].rest:
-                total[channels, y0:y1, x0:x1] += entries * reach_mask(taps, y, x)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Reach:
-    """Source channels that reach some parts.
-
-    Parameters
-    ----------
-    whole
-        ``(channels,)`` int64: parts that a channel reaches with every tap.
-    rest
-        Of each part, the other channels and their taps.
-    """
-
-    whole: NDArray[np.int64]
-    rest: list[tuple[NDArray[np.int64], NDArray[np.int64]]]
-
-
-def _reach_of(resources: Resources, wire: Wire, parts: Sequence[Range]) -> _Reach:
-    form = wire.form
-    assert isinstance(form, WindowForm)
-    whole = np.zeros(form.source[0], np.int64)
-    rest = []
-    for part in parts:
-        c0, c1 = group_channels(form, part)
-        taps, every = resources.taps(wire, part)
-        full = np.full(c1 - c0, True) if every else (taps > 0).all(axis=(1, 2))
-        whole[c0:c1] += full
-        others = np.flatnonzero(~full & taps.any(axis=(1, 2)))
-        if others.size:
-            rest.append((c0 + others, taps[others]))
-    return _Reach(whole=whole, rest=rest)
+            pixels[y0:y1, x0:x1] += entries * meets
+            for channels, taps in reach.rest:
+                rest.append((channels, (y0, y1), (x0, x1), entries * reach_mask(taps, y, x)))
+    return [(reach.whole, pixels) for reach, pixels in known.values()], rest
 
 
 def _best_grid(
@@ -990,35 +1006,33 @@ def _build(
     shape = chw(population.shape)
     choices = counts.choices[0]
     n_rows, n_columns = int(counts.choices[1][j]), int(counts.choices[2][k])
-    row_edges, column_edges = edges_of(shape[1], n_rows), edges_of(shape[2], n_columns)
-    sums = np.add.reduceat(entries, row_edges[:-1], axis=1)
-    sums = np.add.reduceat(sums, column_edges[:-1], axis=2)
-    prefix = np.zeros((shape[0] + 1, n_rows, n_columns), np.int64)
-    np.cumsum(sums, axis=0, out=prefix[1:])
+    before = entries_before(entries, edges_of(shape[1], n_rows), edges_of(shape[2], n_columns))
     kinds = [c.kind[n] for c, n in zip(counts.classes, (j, k), strict=True)]
+    start = np.maximum(i, counts.cell_parts[j, kinds[0][:, None], k, kinds[1]])
+    start = np.minimum(start, len(choices) - 1).reshape(-1)
+    left = np.arange(len(start))  # cells some part of which may send too much
+    while left.size:
+        over = np.zeros(len(left), bool)
+        for first in np.unique(start[left]).tolist():
+            mine = start[left] == first
+            sent = np.diff(before[left[mine]][:, edges_of(shape[0], int(choices[first]))], axis=1)
+            over[mine] = sent.max(axis=1) > limit
+        left = left[over]
+        start[left] += 1
+        if start.max() == len(choices):
+            return None
     known: dict[tuple[object, ...], int | None] = {}
     channels = []
     rows, columns = parts_of(shape[1], n_rows), parts_of(shape[2], n_columns)
-    for r in range(n_rows):
-        for c in range(n_columns):
-            start = max(i, int(counts.cell_parts[j, kinds[0][r], k, kinds[1][c]]))
-            start = min(start, len(choices) - 1)
-            while True:
-                needed = prefix[edges_of(shape[0], int(choices[start])), r, c]
-                if int(np.diff(needed).max()) <= limit:
-                    break
-                start += 1
-                if start == len(choices):
-                    return None
-            key = (start, *resources.cell_key(population.name, rows[r], columns[c]))
-            if key not in known:
-                known[key] = _fewest_parts(
-                    resources, population, rows[r], columns[c], choices[start:]
-                )
-            found = known[key]
-            if found is None:
-                return None
-            channels.append(found)
+    for cell, first in enumerate(start.tolist()):
+        y, x = rows[cell // n_columns], columns[cell % n_columns]
+        key = (first, *resources.cell_key(population.name, y, x))
+        if key not in known:
+            known[key] = _fewest_parts(resources, population, y, x, choices[first:])
+        found = known[key]
+        if found is None:
+            return None
+        channels.append(found)
     return Grid(
         population=population.name,
         shape=shape,
@@ -1053,19 +1067,16 @@ def _build_runs(
         int(np.searchsorted(choice, n))
         for choice, n in zip(counts.choices[1:], (n_rows, n_columns), strict=True)
     )
-    sums = np.add.reduceat(entries, edges_of(shape[1], n_rows)[:-1], axis=1)
-    sums = np.add.reduceat(sums, edges_of(shape[2], n_columns)[:-1], axis=2)
-    if int(sums.max()) > limit:
+    before = entries_before(entries, edges_of(shape[1], n_rows), edges_of(shape[2], n_columns))
+    if int(np.diff(before, axis=1).max()) > limit:
         return None
-    prefix = np.zeros((n_rows, n_columns, shape[0] + 1), np.int64)
-    np.cumsum(np.moveaxis(sums, 0, 2), axis=2, out=prefix[..., 1:])
     kinds = [c.kind[n] for c, n in zip(counts.classes, (j, k), strict=True)]
     rows, columns = parts_of(shape[1], n_rows), parts_of(shape[2], n_columns)
     known: dict[tuple[object, ...], int] = {}
     widths = []
     for r in range(n_rows):
         for c in range(n_columns):
-            width = _widest_by_entries(prefix[r, c], at_most, limit)
+            width = _widest_by_entries(before[r * n_columns + c], at_most, limit)
             key = (width, *resources.cell_key(population.name, rows[r], columns[c]))
             if key not in known:
                 parts = int(counts.cell_parts[j, kinds[0][r], k, kinds[1][c]])

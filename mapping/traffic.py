@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping as MappingType
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pmsm_hw.errors import MappingError
+from pmsm_hw.mapping.connectivity import group_channels, source_range
 from pmsm_hw.mapping.resources import union
 from pmsm_hw.network import Input
-from pmsm_hw.operators import chw
+from pmsm_hw.operators import WindowForm, chw
 
 if TYPE_CHECKING:
     from pmsm_hw.mapping.assignment import Block
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["IO", "Traffic", "core_traffic", "measured_traffic", "rates_of"]
 
+Range = tuple[int, int]
 IO = -1
 """Source index of messages that enter through the I/O port."""
 
@@ -162,7 +164,7 @@ def core_traffic(
         Cores that will share a tile, and are counted as one.
     """
     network = resources.network
-    homes = _Homes(cores)
+    homes = _Homes(resources, cores)
     n_groups = -(-len(cores) // group)
     n_depths = network.depth + 1
     deliveries = inter_core = inputs = 0.0
@@ -170,15 +172,24 @@ def core_traffic(
     summed = _Sums(n_groups, n_depths)
 
     def sent_to(name: str, found: list[tuple[Wire, Block]]) -> _Sent:
+        depth = network.depths[name]
+        is_input = isinstance(network[name], Input)
+        rate = rates[name]
+        if len(found) == 1 and not is_input and rate.strides == (0, 0, 0):
+            split = homes.split_alike(*found[0], float(rate.flat[0]))
+            if split is not None:
+                home, amounts = split
+                return _Sent(
+                    home, amounts, home // group * n_depths + depth, amounts, float(amounts.sum())
+                )
         boxes = [resources.reached(wire, block) for wire, block in found]
         box = boxes[0] if len(boxes) == 1 else union(boxes)
-        depth = network.depths[name]
-        if isinstance(network[name], Input):
+        if is_input:
             at = (slice(*box.channels), slice(*box.rows), slice(*box.columns))
-            amounts = np.array([(rates[name][at] * box.mask).sum()])
+            amounts = np.array([(rate[at] * box.mask).sum()])
             home, keys = np.array([IO]), np.array([n_groups * n_depths + depth])
         else:
-            home, amounts = homes.split(name, box, rates[name])
+            home, amounts = homes.split(name, box, rate)
             keys = home // group * n_depths + depth
         return _Sent(home, amounts, keys, amounts, float(amounts.sum()))
 
@@ -237,83 +248,133 @@ class _Sums:
         self.n_groups, self.n_depths = n_groups, n_depths
         self.keys: list[NDArray[np.int64]] = []
         self.amounts: list[NDArray[np.float64]] = []
-        self.target, self.waiting = -1, 0
-        self.parts: list[tuple[NDArray[np.int64], NDArray[np.float64]]] = []
+        self.targets: list[int] = []
+        self.ends: list[int] = []
+        self.parts: list[tuple[NDArray[Any], ...]] = []
 
     def add(self, target: int, keys: NDArray[np.int64], amounts: NDArray[np.float64]) -> None:
         """Targets ascend."""
-        if target != self.target and self.waiting > _AT_ONCE:
-            self.sum_up()
-        self.target = target
-        self.keys.append(keys + target * (self.n_groups + 1) * self.n_depths)
+        waiting = self.ends[-1] if self.ends else 0
+        if self.targets and target == self.targets[-1]:
+            self.ends[-1] += len(keys)
+        else:
+            if waiting > _AT_ONCE:
+                self.sum_up()
+                waiting = 0
+            self.targets.append(target)
+            self.ends.append(waiting + len(keys))
+        self.keys.append(keys)
         self.amounts.append(amounts)
-        self.waiting += len(keys)
 
     def sum_up(self) -> None:
         """Messages of all targets so far, so that their parts are given back."""
+        from pmsm_hw.mapping.traffic_kernels import sum_by_key
+
         if self.keys:
-            unique, inverse = np.unique(np.concatenate(self.keys), return_inverse=True)
-            amounts = np.bincount(
-                inverse.reshape(-1), np.concatenate(self.amounts), minlength=len(unique)
-            ).astype(np.float64)
-            self.parts.append((unique[amounts > 0], amounts[amounts > 0]))
-        self.keys, self.amounts, self.waiting = [], [], 0
+            group, key, total = sum_by_key(
+                np.concatenate(self.keys), np.concatenate(self.amounts), np.array(self.ends),
+                (self.n_groups + 1) * self.n_depths,
+            )  # fmt: skip
+            self.parts.append((np.array(self.targets)[group], key, total))
+        self.keys, self.amounts, self.targets, self.ends = [], [], [], []
 
     def result(
         self,
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
         """Source, target, depth and messages."""
         self.sum_up()
-        empty = [(np.zeros(0, np.int64), np.zeros(0))]
-        keys, amounts = (np.concatenate(p) for p in zip(*(self.parts or empty), strict=True))
-        pair, depth = np.divmod(keys, self.n_depths)
-        target, sender = np.divmod(pair, self.n_groups + 1)
+        empty = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
+        target, keys, amounts = (
+            np.concatenate(p) for p in zip(*(self.parts or [empty]), strict=True)
+        )
+        sender, depth = np.divmod(keys, self.n_depths)
         return np.where(sender == self.n_groups, IO, sender), target, depth, amounts
+
+
+class _Overlap(NamedTuple):
+    """Parts of an axis that a span overlaps: which, where they begin in it, and how much of it."""
+
+    at: slice
+    starts: NDArray[np.int64]
+    sizes: NDArray[np.int64]
 
 
 class _Homes:
     """Looks up which cores hold the neurons of a box."""
 
-    def __init__(self, cores: Sequence[Sequence[Block]]) -> None:
+    def __init__(self, resources: Resources, cores: Sequence[Sequence[Block]]) -> None:
+        self.resources = resources
         self.grids: dict[str, tuple[NDArray[np.int64], ...]] = {}
+        self._overlaps: dict[tuple[str, int, Range], _Overlap] = {}
+        self._meets: dict[tuple[str, int, Range], tuple[slice, NDArray[np.float64]]] = {}
         found: dict[str, list[tuple[Block, int]]] = {}
         for index, blocks in enumerate(cores):
             for block in blocks:
                 found.setdefault(block.population, []).append((block, index))
         for name, items in found.items():
             # edges of the grid that the blocks form (or, for uneven cuts, of its refinement)
-            edges = [
-                np.unique([e for b, _ in items for e in getattr(b, axis)])
-                for axis in ("channels", "rows", "columns")
-            ]
+            spans = np.array([(b.channels, b.rows, b.columns) for b, _ in items], np.int64)
+            edges = [np.unique(spans[:, axis]) for axis in range(3)]
+            at = [e.searchsorted(spans[:, axis]).tolist() for axis, e in enumerate(edges)]
             home = np.full(tuple(len(e) - 1 for e in edges), -2, np.int64)
-            for block, index in items:
-                at = tuple(
-                    slice(*np.searchsorted(e, getattr(block, axis)))
-                    for e, axis in zip(edges, ("channels", "rows", "columns"), strict=True)
-                )
-                home[at] = index
+            for (_, index), (c0, c1), (y0, y1), (x0, x1) in zip(items, *at, strict=True):
+                home[c0:c1, y0:y1, x0:x1] = index
             self.grids[name] = (*edges, home)
+
+    def _overlap(self, name: str, axis: int, span: Range) -> _Overlap:
+        """Parts of an axis of a population that a span overlaps."""
+        key = (name, axis, span)
+        if key not in self._overlaps:
+            edge = self.grids[name][axis]
+            first = int(edge.searchsorted(span[0], side="right")) - 1
+            last = int(edge.searchsorted(span[1], side="left"))
+            starts = np.maximum(edge[first:last], span[0]) - span[0]
+            sizes = np.diff(starts, append=span[1] - span[0])
+            self._overlaps[key] = _Overlap(slice(first, last), starts, sizes)
+        return self._overlaps[key]
+
+    def split_alike(
+        self, wire: Wire, block: Block, rate: float
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
+        """As `split`, of what one wire brings a block, all neurons having the same rate.
+
+        ``None``: which neurons reach the block is no product of channels, rows and columns.
+        """
+        form = wire.form
+        if not isinstance(form, WindowForm) or not self.resources.taps(wire, block.channels)[1]:
+            return None
+        name = wire.projection.source
+        channels = self._overlap(name, 0, group_channels(form, block.channels))
+        rows, y = self._met(wire, 0, block.rows)
+        columns, x = self._met(wire, 1, block.columns)
+        amounts = (rate * channels.sizes)[:, None, None] * (y[:, None] * x)
+        return self.grids[name][3][channels.at, rows, columns].reshape(-1), amounts.reshape(-1)
+
+    def _met(self, wire: Wire, axis: int, part: Range) -> tuple[slice, NDArray[np.float64]]:
+        """Parts of the source that some rows or columns meet, and how many of theirs do."""
+        key = (wire.projection.name, axis, part)
+        if key not in self._meets:
+            span = source_range(wire.form, axis, part)  # type: ignore[arg-type]
+            found = self._overlap(wire.projection.source, 1 + axis, span)
+            meets = self.resources.signatures(wire, axis, part).any(axis=1)
+            self._meets[key] = (found.at, np.add.reduceat(meets.astype(np.float64), found.starts))
+        return self._meets[key]
 
     def split(
         self, name: str, box: Box, rate: NDArray[np.float64]
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Sum what the neurons of a mask send by the core that sends it."""
-        *edges, home = self.grids[name]
         bounds = (box.channels, box.rows, box.columns)
-        at, starts = [], []
-        for edge, (low, high) in zip(edges, bounds, strict=True):
-            first = int(edge.searchsorted(low, side="right")) - 1
-            last = int(edge.searchsorted(high, side="left"))
-            at.append(slice(first, last))
-            starts.append(np.maximum(edge[first:last], low) - low)
+        found = [self._overlap(name, axis, span) for axis, span in enumerate(bounds)]
         if rate.strides == (0, 0, 0) and box.mask.strides[0] == 0:  # all channels alike
-            pixels = _reduced(rate.flat[0] * box.mask[0], starts[1:])
-            channels = np.diff(starts[0], append=box.channels[1] - box.channels[0])
-            sent = channels[:, None, None] * pixels
+            pixels = _reduced(rate.flat[0] * box.mask[0], [part.starts for part in found[1:]])
+            sent = found[0].sizes[:, None, None] * pixels
         else:
-            sent = _reduced(rate[tuple(slice(*b) for b in bounds)] * box.mask, starts)
-        return home[tuple(at)].reshape(-1), sent.reshape(-1)
+            sent = _reduced(
+                rate[tuple(slice(*b) for b in bounds)] * box.mask, [part.starts for part in found]
+            )
+        home = self.grids[name][3][tuple(part.at for part in found)]
+        return home.reshape(-1), sent.reshape(-1)
 
 
 def _reduced(
