@@ -212,6 +212,8 @@ def anneal(  # type: ignore[no-untyped-def]
     room,
     slope,
     state,
+    movable,
+    box,
     done,
     until,
     budget,
@@ -220,7 +222,7 @@ def anneal(  # type: ignore[no-untyped-def]
 ):
     """Swap cores (or move one to a free slot), and bundles between cores, by simulated annealing.
 
-    Everything from ``at`` to ``state`` is changed in place.
+    Everything from ``at`` to ``state`` is changed in place, and only what the box holds.
 
     Parameters
     ----------
@@ -256,6 +258,10 @@ def anneal(  # type: ignore[no-untyped-def]
         From `fill_slopes`.
     state
         ``(1,)`` uint64, odd at first.
+    movable
+        Bundles on the cores in the box.
+    box
+        Columns from the first to the second (not included), rows from the third to the fourth.
     done, until, budget
         Work that is done, after which to return, and in all: the temperature follows it. About one
         unit a partner that is touched.
@@ -267,8 +273,9 @@ def anneal(  # type: ignore[no-untyped-def]
     int
         Work done so far.
     """
-    n_cores, n_items = len(at), len(group)
+    n_cores, n_movable = len(at), len(movable)
     height, width = tiles.shape
+    left, right, low, high = box[0], box[1], box[2], box[3]
     random = state[0]
     cooling = np.log(cold / hot)
     temperature, reach = hot, max(width, height)
@@ -278,15 +285,15 @@ def anneal(  # type: ignore[no-untyped-def]
     mine, theirs = np.empty(most, np.int64), np.empty(most, np.int64)  # entries that swap
     taken, given = np.empty(most, np.int64), np.empty(most, np.int64)
     tries = 0
-    while done < until:
+    while done < until and n_movable > 0:
         if tries % 256 == 0:
             share = done / budget
             temperature = hot * np.exp(cooling * share)
             reach = max(1, np.int64(max(width, height) ** (1.0 - share) + 0.5))
         tries += 1
-        done += 40
+        done += 10
         random = _random(random)
-        item = np.int64(random % np.uint64(n_items))
+        item = movable[random % np.uint64(n_movable)]
         core = home[item]
         here = at[core]
         here_x, here_y = x[here], y[here]
@@ -303,6 +310,8 @@ def anneal(  # type: ignore[no-untyped-def]
             rival = home[alike[pick]]
             slot = at[rival]
             to_x, to_y = x[slot], y[slot]
+            if to_x < left or to_y < low or to_x >= right or to_y >= high:
+                continue
         else:
             near_x, near_y, span = here_x, here_y, reach
             begin, end = partner_start[item], partner_start[item + 1]
@@ -314,7 +323,7 @@ def anneal(  # type: ignore[no-untyped-def]
             side = np.uint64(2 * span + 1)
             to_x = near_x + np.int64(random % side) - span
             to_y = near_y + np.int64((random >> np.uint64(16)) % side) - span
-            if to_x < 0 or to_y < 0 or to_x >= width or to_y >= height or tiles[to_y, to_x] < 0:
+            if to_x < left or to_y < low or to_x >= right or to_y >= high or tiles[to_y, to_x] < 0:
                 continue
             slot = tiles[to_y, to_x] + np.int64((random >> np.uint64(32)) % np.uint64(per_tile))
             rival = holds[slot]
@@ -353,7 +362,7 @@ def anneal(  # type: ignore[no-untyped-def]
             i, j = held[mine[0]], held[theirs[0]]
             if group[i] == group[j] and kind[i] == kind[j]:
                 continue
-        done += 10 * (n_mine + n_theirs)
+        done += 30 + 10 * (n_mine + n_theirs)
         change = _wins(
             start, other, messages, group, slope, held, mine, n_mine, here_x, here_y, to_x, to_y,
             width,

@@ -1,13 +1,16 @@
 """Which core goes where on the mesh: short ways for much traffic.
 
 Cores start along a Hilbert curve in the order of the network, drift towards those they talk to, and
-are then swapped by simulated annealing, which lowers messages times hops. The cores fill as few
-tiles and chips as can be, around the I/O port.
+are then swapped by simulated annealing, which lowers messages times hops; of many cores in both
+halves of the mesh at the same time. The cores fill as few tiles and chips as can be, around the I/O
+port.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -35,13 +38,13 @@ __all__ = [
     "total_hops",
 ]
 
-_DRIFTS = 4
+_DRIFTS = 2
 _WORK = 200_000_000
-_WORK_PER_CORE, _WORK_PER_PAIR = 400_000, 30_000
-_WORK_PER_CORE_OF_MANY = 100_000
+_WORK_PER_CORE, _WORK_PER_PAIR = 320_000, 24_000
+_WORK_PER_CORE_OF_MANY = 140_000
 """Work of the annealing (see there; a nanosecond or some each): at most, but for many cores, and
 for each core, or pair of cores, of few."""
-_PARTS = 10
+_PARTS = 20
 """Time limits are looked at, and progress is told, so often."""
 _HOT, _COLD = 2.0, 0.01
 """Temperatures at the start and the end, in units of the mean messages of a core."""
@@ -350,7 +353,10 @@ def place_bundles(
                 break
             if progress is not None and attempt == 0:
                 progress(f"placing: annealing, part {part} of {_PARTS}")
-            search.run(budget * part // _PARTS, budget)
+            if n <= _SMALL:
+                search.run(budget * part // _PARTS, budget)
+            else:
+                search.run_halves(budget // 2 * part // _PARTS, budget // 2, by_rows=part % 2 == 0)
         return search
 
     attempts = range(_ATTEMPTS if n <= _SMALL and effort >= 1 else 1)
@@ -387,12 +393,16 @@ def _drift(
     """Move every core towards those it talks to, then spread all over the slots again."""
     tile = places // per_tile
     xy = np.stack([tile % chip.columns, tile // chip.columns], axis=1).astype(np.float64)
-    a = np.repeat(np.arange(len(places)), np.diff(links.start))
-    weight = np.bincount(a, links.messages, minlength=len(places)) + links.io
+
+    def summed(values: NDArray[np.float64]) -> NDArray[np.float64]:  # over each core's partners
+        below = np.concatenate([[0.0], np.cumsum(values)])
+        total: NDArray[np.float64] = below[links.start[1:]] - below[links.start[:-1]]
+        return total
+
+    weight = summed(links.messages) + links.io
     pulled = np.stack(
         [
-            np.bincount(a, links.messages * xy[links.other, d], minlength=len(places))
-            + links.io * chip.mesh.io_position.value[d]
+            summed(links.messages * xy[links.other, d]) + links.io * chip.mesh.io_position.value[d]
             for d in (0, 1)
         ],
         axis=1,
@@ -477,29 +487,78 @@ class _Search:
         kind_start = np.zeros(int(kind.max(initial=-1)) + 2, np.int64)
         np.cumsum(np.bincount(kind), out=kind_start[1:])
         self._kinds = (kind, kind_start, np.argsort(kind, kind="stable"), need, sources)
-        self._state = np.array([(2 * seed + 1) * 0x9E3779B97F4A7C15 % 2**64], np.uint64)
+        self._states = [
+            np.array([(2 * (seed + 500_009 * i) + 1) * 0x9E3779B97F4A7C15 % 2**64], np.uint64)
+            for i in (0, 1)
+        ]
         self._done = 0
         self._mean = float(links.messages.sum() + links.io.sum()) / max(n_cores, 1)
         self._graph: tuple[Any, ...] | None = None
 
-    def _fill(self) -> tuple[Any, ...]:
-        """Classes of bundles, and what a step costs each: for `run` alone."""
+    def _fill(self) -> None:
+        """Find classes of bundles, and what a step costs each: for annealing alone."""
+        if self._graph is not None:
+            return
         links, (x, y, tiles, _) = self._links, self._mesh
-        group, rows, member_start, members = twins(links)
+        group, (start, other, messages), member_start, members = twins(links)
+        # as small as can be: most of the time is spent waiting for them
         self._slope = _compiled()[0](
-            *rows, member_start, members, links.io, x, y, *self._chip.mesh.io_position.value,
-            self.at[self.home], tiles.shape[1], tiles.shape[0],
+            start, other, messages, member_start, members, links.io, x, y,
+            *self._chip.mesh.io_position.value, self.at[self.home], tiles.shape[1], tiles.shape[0],
+        ).astype(np.float32)  # fmt: skip
+        self._graph = (
+            start, other.astype(np.int32), messages.astype(np.float32), group, links.start,
+            links.other.astype(np.int32), *self._kinds, *self._mesh, self._exchanges,
         )  # fmt: skip
-        return (*rows, group, links.start, links.other, *self._kinds, *self._mesh, self._exchanges)
 
     def run(self, until: int, budget: int) -> None:
         """Go on until so much work is done, of so much in all."""
-        if self._graph is None:
-            self._graph = self._fill()
+        self._fill()
+        height, width = self._mesh[2].shape
+        self._run((0, width, 0, height), 0, until, budget)
+
+    def run_halves(self, until: int, budget: int, *, by_rows: bool) -> None:
+        """Go on with both halves of the mesh at the same time; the work is that of each.
+
+        Nothing crosses the middle, and each half takes the other one for what it was at first.
+        """
+        self._fill()
+        height, width = self._mesh[2].shape
+        middle = int(np.median(self._mesh[int(by_rows)]))
+        boxes = [(0, middle, 0, height), (middle, width, 0, height)]
+        if by_rows:
+            boxes = [(0, width, 0, middle), (0, width, middle, height)]
+        halves = [copy(self), copy(self)]
+        for half in halves:
+            for name in ("at", "holds", "home", "held", "spot", "room", "_slope"):
+                setattr(half, name, getattr(self, name).copy())
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda i: halves[i]._run(boxes[i], i, until, budget), (0, 1)))
+        for half, box in zip(halves, boxes, strict=True):
+            inside = self._inside(box)
+            cores, items = self.holds[inside], inside[self.at[self.home]]
+            cores = cores[cores >= 0]
+            self.at[cores], self.room[cores] = half.at[cores], half.room[cores]
+            self.home[items], self.spot[items] = half.home[items], half.spot[items]
+            self.holds[inside] = half.holds[inside]
+        self.held[:] = -1
+        self.held[self.spot] = np.arange(len(self.spot))
+        self._slope = halves[0]._slope + halves[1]._slope - self._slope  # changes add up
+        self._done = until
+
+    def _inside(self, box: tuple[int, int, int, int]) -> NDArray[np.bool_]:
+        """Which slots lie within some columns and rows."""
+        x, y = self._mesh[:2]
+        inside: NDArray[np.bool_] = (x >= box[0]) & (x < box[1]) & (y >= box[2]) & (y < box[3])
+        return inside
+
+    def _run(self, box: tuple[int, int, int, int], stream: int, until: int, budget: int) -> None:
+        assert self._graph is not None
+        movable = np.flatnonzero(self._inside(box)[self.at[self.home]])
         self._done = _compiled()[1](
             *self._graph, self.at, self.holds, self.home, self.first, self.held, self.spot,
-            self.room, self._slope, self._state, self._done, until, budget, _HOT * self._mean,
-            _COLD * self._mean,
+            self.room, self._slope, self._states[stream], movable, np.array(box), self._done,
+            until, budget, _HOT * self._mean, _COLD * self._mean,
         )  # fmt: skip
 
     def relieve(self, budget: int, slack: float) -> None:
@@ -508,7 +567,7 @@ class _Search:
         io = self._chip.mesh.io_position.value
         _compiled()[2](
             links.start, links.other, links.sent, links.messages, links.io,
-            *self._mesh, *io, self.at, self.holds, self._state, budget, slack,
+            *self._mesh, *io, self.at, self.holds, self._states[0], budget, slack,
         )  # fmt: skip
 
     def places(self) -> NDArray[np.int64]:
