@@ -68,7 +68,8 @@ def cell_tables(  # type: ignore[no-untyped-def]
     # of the cell, and of each of its blocks whatever its width
     once, each = np.empty(n_ways), np.empty(n_ways)
     once_sent, each_sent = np.empty(n_sources), np.empty(n_sources)
-    least_rest, least = np.empty(n_ways), np.empty(n_ways)
+    least = np.empty((n_channels + 1, n_ways))  # of blocks of so many channels in all
+    need = np.empty(n_ways)
     density_least = 1.0
     for w in range(n_wires):
         density_least = min(density_least, eachs[w, 1])
@@ -127,9 +128,9 @@ def cell_tables(  # type: ignore[no-untyped-def]
                         once[f] = weights[f, 2] * once_sent.sum()
                         each[f] = weights[f, 2] * each_sent.sum()
                         each[f] += weights[f, 1] * units / capacity[1]
-                    least_rest[:] = np.inf
-                    least[:] = np.inf
                     at = start[j, a, k, b]
+                    least[1:] = np.inf
+                    least[0] = 0.0
                     for c in range(1, n_channels + 1):
                         if c * area > capacity[0]:
                             break
@@ -167,14 +168,14 @@ def cell_tables(  # type: ignore[no-untyped-def]
                         widest[j, a, k, b] = c
                         memory = min(bits / capacity[3], 1.0)
                         for f in range(n_ways):
-                            need = weights[f, 3] * memory + weights[f, 0] * c * area / capacity[0]
-                            least_rest[f] = min(least_rest[f], need / c)
-                            least[f] = min(least[f], (need + each[f]) / c)
+                            need[f] = weights[f, 0] * c * area / capacity[0]
+                            need[f] += weights[f, 3] * memory + each[f]
+                        for n in range(c, n_channels + 1):
+                            for f in range(n_ways):
+                                least[n, f] = min(least[n, f], least[n - c, f] + need[f])
                         parts = -(-n_channels // c)
                         for f in range(n_ways):
-                            costs[at + c, f] = once[f] + max(
-                                n_channels * least[f], n_channels * least_rest[f] + each[f] * parts
-                            )
+                            costs[at + c, f] = once[f] + least[n_channels, f]
                         for s in range(n_sources):
                             sending[at + c, s] = once_sent[s] + each_sent[s] * parts
     return start, widest, costs, sending, plain
