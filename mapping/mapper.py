@@ -37,8 +37,10 @@ if TYPE_CHECKING:
 
 __all__ = ["OBJECTIVES", "check_mapping", "map_network"]
 
-_PLACED_ONE_BY_ONE = 4096
-"""Networks of more cores are placed tile by tile: neighbours in the network share tiles."""
+_PLACED_ONE_BY_ONE, _SHARED_ONE_BY_ONE = 4096, 16_384
+_WORTH_EXCHANGING = 1.5
+"""Networks of more cores are placed tile by tile: neighbours in the network share tiles. Where
+cores hold so many populations in the mean, exchanging them gains much: then only larger ones."""
 
 OBJECTIVES: tuple[Objective, ...] = ("latency", "energy", "cores")
 
@@ -117,7 +119,7 @@ def map_network(
             progress=progress, deadline=deadline,
         )  # fmt: skip
     per_tile = chip.mesh.cores_per_tile.value
-    if len(cores) > _PLACED_ONE_BY_ONE:  # groups have tiles: their cores fill them in order
+    if not _one_by_one(cores):  # groups have tiles: their cores fill them in order
         from pmsm_hw.workers import workers_for
 
         between = core_traffic(resources, cores, rates, group=per_tile)
@@ -161,6 +163,14 @@ def map_network(
         resources, cores, places, between, links=links, usage=usage, objective=objective,
         seed=seed, bound=cut.bound.cores,
     )  # fmt: skip
+
+
+def _one_by_one(cores: Sequence[Sequence[Block]]) -> bool:
+    """Whether cores are placed one by one, and bundles of their blocks exchanged."""
+    if len(cores) <= _PLACED_ONE_BY_ONE:
+        return True
+    held = sum(len({block.population for block in blocks}) for blocks in cores)
+    return len(cores) <= _SHARED_ONE_BY_ONE and held >= _WORTH_EXCHANGING * len(cores)
 
 
 def _deadline(time_limit_s: float | None) -> Callable[[], bool] | None:

@@ -41,9 +41,10 @@ __all__ = [
 _DRIFTS = 2
 _WORK = 200_000_000
 _WORK_PER_CORE, _WORK_PER_PAIR = 320_000, 24_000
-_WORK_PER_CORE_OF_MANY = 140_000
+_WORK_PER_CORE_OF_MANY, _MOST_WORK = 140_000, 450_000_000
 """Work of the annealing (see there; a nanosecond or some each): at most, but for many cores, and
-for each core, or pair of cores, of few."""
+for each core, or pair of cores, of few. So much at most where bundles are exchanged, which soon
+gains more than all of it without."""
 _PARTS = 20
 """Time limits are looked at, and progress is told, so often."""
 _HOT, _COLD = 2.0, 0.01
@@ -342,7 +343,10 @@ def place_bundles(
             best, cost = (drifted, home), new
     start = best
     few = max(_WORK_PER_CORE, _WORK_PER_PAIR * n) * n
-    budget = int(effort * min(few, max(_WORK, _WORK_PER_CORE_OF_MANY * n)))
+    many = _WORK_PER_CORE_OF_MANY * n
+    if bundles is not None:
+        many = min(many, _MOST_WORK)
+    budget = int(effort * min(few, max(_WORK, many)))
 
     def anneal(attempt: int) -> _Search:
         search = _Search(

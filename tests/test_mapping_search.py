@@ -9,7 +9,7 @@ import pytest
 
 from pmsm_hw import Conv2d, Dense, Input, Network, PolarityMultiSpike, Readout, reference
 from pmsm_hw.errors import MappingError
-from pmsm_hw.mapping import load_chip, map_network, measured_traffic, xy_route
+from pmsm_hw.mapping import load_chip, map_network, mapper, measured_traffic, xy_route
 from pmsm_hw.mapping.bundles import Bundles
 from pmsm_hw.mapping.mapper import measure
 from pmsm_hw.mapping.placement import (
@@ -177,6 +177,18 @@ def test_placement_is_a_permutation_much_better_than_chance_and_seeded(n):
 def test_placement_fills_as_few_tiles_as_can_be(network):
     mapping = map_network(network, load_chip("loihi1"))
     assert mapping.metrics["n_tiles"] == -(-len(mapping.cores) // 4)
+
+
+@pytest.mark.parametrize("most", [0, 1000])
+def test_large_networks_are_placed_tile_by_tile_unless_cores_are_shared(network, monkeypatch, most):
+    placed = []
+    monkeypatch.setattr(mapper, "_PLACED_ONE_BY_ONE", 0)
+    monkeypatch.setattr(mapper, "_SHARED_ONE_BY_ONE", most)
+    monkeypatch.setattr(mapper, "_WORTH_EXCHANGING", 1.0)
+    monkeypatch.setattr(mapper, "place", lambda *a, **k: placed.append(a) or place(*a, **k))
+    mapping = map_network(network, load_chip("loihi1"), objective="cores")
+    mapping.check(network)
+    assert bool(placed) == (most == 0)
 
 
 def test_region_fills_whole_chips_first():
