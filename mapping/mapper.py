@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from collections.abc import Mapping as MappingType
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -229,8 +228,9 @@ def build_mapping(
     metrics["n_cores"] = len(cores)
     if bound is not None:
         metrics["lower_bound"] = bound
-    metrics["n_tiles"] = len({chip.tile_of(int(p)) for p in places})
-    metrics["n_chips"] = len({chip.chip_of(*chip.tile_of(int(p))) for p in places})
+    tiles = {chip.tile_of(place) for place in places.tolist()}
+    metrics["n_tiles"] = len(tiles)
+    metrics["n_chips"] = len({chip.chip_of(*tile) for tile in tiles})
     for i, name in enumerate(RESOURCES):
         metrics[f"mean_utilisation_{name}"] = float(usage[:, i].mean() / limits[i])
         metrics[f"max_utilisation_{name}"] = float(usage[:, i].max() / limits[i])
@@ -239,8 +239,14 @@ def build_mapping(
         network_name=network.name,
         chip=chip,
         blocks=tuple(
-            replace(block, core=int(place))
-            for blocks, place in zip(cores, places, strict=True)
+            Block(
+                population=block.population,
+                channels=block.channels,
+                rows=block.rows,
+                columns=block.columns,
+                core=place,
+            )
+            for blocks, place in zip(cores, places.tolist(), strict=True)
             for block in blocks
         ),
         spike_modes=dict(resources.spike_modes),
@@ -424,16 +430,17 @@ def _over(
 
 def _check_blocks(mapping: Mapping, network: Network) -> None:
     placed = {p.name: np.zeros(chw(p.shape), np.int64) for p in network if p.kind != "input"}
+    n_cores = mapping.chip.n_cores
     for block in mapping.blocks:
         shape = placed[block.population].shape if block.population in placed else (0, 0, 0)
         inside = all(
             0 <= a < b <= n
             for (a, b), n in zip((block.channels, block.rows, block.columns), shape, strict=True)
         )
-        if not inside or not 0 <= block.core < mapping.chip.n_cores:
+        if not inside or not 0 <= block.core < n_cores:
             raise MappingError(
                 f"block of population '{block.population}' on core {block.core}",
-                f"lies outside shape {shape} or the {mapping.chip.n_cores:,} cores of the chip",
+                f"lies outside shape {shape} or the {n_cores:,} cores of the chip",
                 remedy="map the network anew",
                 actual=(block.channels, block.rows, block.columns),
                 limit=shape,

@@ -445,6 +445,10 @@ class Resources:
             self._taps[key] = (taps, bool(np.all(taps > 0)))
         return self._taps[key]
 
+    def has_all(self, wire: Wire, channels: Range) -> bool:
+        """Whether every tap of every source channel reaches some of the target channels."""
+        return wire.is_full or self.taps(wire, channels)[1]
+
     def _below(self, wire: Wire) -> NDArray[np.int32]:
         """Weights other than zero in the channels below each, ``(c_out + 1, c_in, kh, kw)``."""
         name = wire.projection.name
@@ -698,7 +702,7 @@ class Resources:
         form = wire.form
         if isinstance(form, DenseForm):
             return (wire.projection.name, (0, 0), (0, 0)) if wire.is_full else None
-        if form.groups == 1 and self.taps(wire, block.channels)[1]:
+        if form.groups == 1 and self.has_all(wire, block.channels):
             return (wire.projection.name, block.rows, block.columns)
         return None
 
@@ -817,7 +821,7 @@ class Resources:
             (wire, block), only = found[0], plain[0]
             assert only is not None
             pixels = self.sources(wire, block).mask[0]
-            if wire.shares_lists and self.taps(wire, block.channels)[1]:
+            if wire.shares_lists and self.has_all(wire, block.channels):
                 first, end = group_channels(wire.form, block.channels)  # type: ignore[arg-type]
                 return int(np.count_nonzero(pixels)) + only.n * (end - first - 1)
             alone = self.reached(wire, block).mask[:, only.mask]
@@ -902,7 +906,7 @@ class Resources:
             y, x = source_range(form, 0, rows), source_range(form, 1, columns)
             alike: dict[int, list[Block]] = {}  # all taps reach them, by plain axons
             for block in mine:
-                if self.taps(wire, block.channels)[1]:
+                if self.has_all(wire, block.channels):
                     plain = self.plain_pixels(wire, block.channels, rows, columns)
                     alike.setdefault(0 if plain is None else plain.n, []).append(block)
                 else:

@@ -675,7 +675,7 @@ def cut_network(
     backwards = Backwards(resources, counts)
     if deadline is None or not deadline():
         frugal = backwards.frugal_cut(min(search.value(state)[0] for state in starts))
-        if frugal is not None:
+        if frugal is not None and len(frugal) == len(search.names):  # else no cut seems to fit
             widest = {name: chw(resources.network[name].shape)[0] for name in search.names}
             starts.insert(0, np.array([(*frugal[n], widest[n]) for n in search.names], np.int64))
         options = {
@@ -915,36 +915,71 @@ def _window_entries(
     """
     form = wire.form
     assert isinstance(form, WindowForm)
-    each = np.int64(wire.n_signs)
-    known: dict[tuple[object, ...], tuple[Reach, NDArray[np.int64]]] = {}
+    ys, xs = (
+        {part: source_range(form, axis, part) for part in parts_of(grid.shape[1 + axis], n)}
+        for axis, n in ((0, grid.rows), (1, grid.columns))
+    )
+    products: dict[tuple[object, ...], tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
     rest: list[_Part] = []
-    alike = resources.all_channels_alike(grid.population)
-    first, end = wire.channels
+    known: dict[tuple[object, ...], list[_CellEntries]] = {}  # cells that are alike: counted once
     for rows, columns, cuts in grid.cells():
-        parts = grid.along_channels(cuts)
-        y, x = resources.signatures(wire, 0, rows), resources.signatures(wire, 1, columns)
-        (y0, y1), (x0, x1) = (source_range(form, a, r) for a, r in ((0, rows), (1, columns)))
-        meets = np.outer(y.any(axis=1), x.any(axis=1))
-        # parts with equal plain axons are counted at once, those without a weight left out
-        groups: dict[int, tuple[Plain | None, list[Range]]] = {}
-        for part in parts[:1] if alike else parts:
-            if part[0] < end and first < part[1]:
-                plain = resources.plain_pixels(wire, part, rows, columns)
-                at = groups.setdefault(plain.n if plain else 0, (plain, []))
-                at[1].append(part)
-        for plain, some in groups.values():
-            key = (cuts,) if alike else (cuts, *some)
-            if key not in known:
-                reach = resources.reach(wire, parts if alike else some)
-                known[key] = (reach, np.zeros(form.source[1:], np.int64))
-            reach, pixels = known[key]
-            entries = np.full((y1 - y0, x1 - x0), wire.entries * each)
-            if plain is not None:
-                entries[plain.mask] = each
-            pixels[y0:y1, x0:x1] += entries * meets
-            for channels, taps in reach.rest:
-                rest.append((channels, (y0, y1), (x0, x1), entries * reach_mask(taps, y, x)))
-    return [(reach.whole, pixels) for reach, pixels in known.values()], rest
+        key = (cuts, *resources.cell_key(grid.population, rows, columns))
+        if key not in known:
+            parts = grid.along_channels(cuts)
+            known[key] = _cell_entries(resources, wire, rows, columns, parts)
+        y, x = ys[rows], xs[columns]
+        for found in known[key]:
+            at = (cuts, *found.parts)
+            if at not in products:
+                products[at] = (found.reach.whole, np.zeros(form.source[1:], np.int64))
+            products[at][1][y[0] : y[1], x[0] : x[1]] += found.pixels
+            rest += [(channels, y, x, some) for channels, some in found.rest]
+    return list(products.values()), rest
+
+
+class _CellEntries(NamedTuple):
+    """Entries that the blocks of a cell give its source, those with equal plain axons.
+
+    Attributes
+    ----------
+    parts
+        Which; none, if all of the cell.
+    reach
+        Source channels that reach them.
+    pixels
+        ``(rows, columns)`` entries of each channel that reaches a block with every tap.
+    rest
+        Other channels, and their entries.
+    """
+
+    parts: tuple[Range, ...]
+    reach: Reach
+    pixels: NDArray[np.int64]
+    rest: list[tuple[NDArray[np.int64], NDArray[np.int64]]]
+
+
+def _cell_entries(
+    resources: Resources, wire: Wire, rows: Range, columns: Range, parts: Sequence[Range]
+) -> list[_CellEntries]:
+    """Entries that a cell's blocks, some channels each, give the source of a wire of windows."""
+    alike = resources.all_channels_alike(wire.projection.target)
+    # parts without a weight are left out
+    groups: dict[int, tuple[Plain | None, list[Range]]] = {}
+    for part in parts[:1] if alike else parts:
+        if part[0] < wire.channels[1] and wire.channels[0] < part[1]:
+            plain = resources.plain_pixels(wire, part, rows, columns)
+            groups.setdefault(plain.n if plain else 0, (plain, []))[1].append(part)
+    y, x = resources.signatures(wire, 0, rows), resources.signatures(wire, 1, columns)
+    meets = np.outer(y.any(axis=1), x.any(axis=1))
+    found = []
+    for plain, some in groups.values():
+        entries = np.full(meets.shape, np.int64(wire.entries * wire.n_signs))
+        if plain is not None:
+            entries[plain.mask] = wire.n_signs
+        reach = resources.reach(wire, parts if alike else some)
+        rest = [(channels, entries * reach_mask(taps, y, x)) for channels, taps in reach.rest]
+        found.append(_CellEntries(() if alike else tuple(some), reach, entries * meets, rest))
+    return found
 
 
 def _best_grid(

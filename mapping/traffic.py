@@ -305,9 +305,10 @@ class _Homes:
     def __init__(self, resources: Resources, cores: Sequence[Sequence[Block]]) -> None:
         self.resources = resources
         self.grids: dict[str, tuple[NDArray[np.int64], ...]] = {}
-        self._overlaps: dict[tuple[str, int, Range], _Overlap] = {}
+        self._overlaps: dict[tuple[int, int, int], _Overlap] = {}
         self._meets: dict[tuple[str, int, Range], tuple[slice, NDArray[np.float64]]] = {}
         found: dict[str, list[tuple[Block, int]]] = {}
+        known: dict[bytes, NDArray[np.int64]] = {}
         for index, blocks in enumerate(cores):
             for block in blocks:
                 found.setdefault(block.population, []).append((block, index))
@@ -315,6 +316,7 @@ class _Homes:
             # edges of the grid that the blocks form (or, for uneven cuts, of its refinement)
             spans = np.array([(b.channels, b.rows, b.columns) for b, _ in items], np.int64)
             edges = [np.unique(spans[:, axis]) for axis in range(3)]
+            edges = [known.setdefault(edge.tobytes(), edge) for edge in edges]  # share overlaps
             at = [e.searchsorted(spans[:, axis]).tolist() for axis, e in enumerate(edges)]
             home = np.full(tuple(len(e) - 1 for e in edges), -2, np.int64)
             for (_, index), (c0, c1), (y0, y1), (x0, x1) in zip(items, *at, strict=True):
@@ -323,14 +325,14 @@ class _Homes:
 
     def _overlap(self, name: str, axis: int, span: Range) -> _Overlap:
         """Parts of an axis of a population that a span overlaps."""
-        key = (name, axis, span)
+        edge = self.grids[name][axis]
+        key = (id(edge), *span)
         if key not in self._overlaps:
-            edge = self.grids[name][axis]
             first = int(edge.searchsorted(span[0], side="right")) - 1
             last = int(edge.searchsorted(span[1], side="left"))
-            starts = np.maximum(edge[first:last], span[0]) - span[0]
-            sizes = np.diff(starts, append=span[1] - span[0])
-            self._overlaps[key] = _Overlap(slice(first, last), starts, sizes)
+            starts = np.maximum(edge[first:last], span[0])
+            sizes = np.minimum(edge[first + 1 : last + 1], span[1]) - starts
+            self._overlaps[key] = _Overlap(slice(first, last), starts - span[0], sizes)
         return self._overlaps[key]
 
     def split_alike(
@@ -341,7 +343,7 @@ class _Homes:
         ``None``: which neurons reach the block is no product of channels, rows and columns.
         """
         form = wire.form
-        if not isinstance(form, WindowForm) or not self.resources.taps(wire, block.channels)[1]:
+        if not isinstance(form, WindowForm) or not self.resources.has_all(wire, block.channels):
             return None
         name = wire.projection.source
         channels = self._overlap(name, 0, group_channels(form, block.channels))
