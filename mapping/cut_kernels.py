@@ -17,10 +17,14 @@ _FLUID = 0.3
 _EACH_BLOCK = 2e-4
 """Weight of a block: fewer ones are mapped faster."""
 _IMPOSSIBLE = 1e6
+_TWO = 0.3
+"""Share of changes that change a source or target, too."""
 _ALIKE = 0.005
 """Blocks of a population whose needs differ by less of a core are taken for alike."""
 _KNOWN = 8192
 """Blocks whose axons and memory are remembered."""
+_STEPS = 8
+"""Output axons of blocks that are told apart: steps of a core's."""
 _GROUPS = 64
 """Kinds of cells of a population that are told apart."""
 
@@ -42,9 +46,9 @@ class Table(NamedTuple):
         By population, pairs: kinds of parts, where they start, and their sizes.
     out_start, out_wire
         Wires out of each population, less recurrent ones.
-    wire_start, wire_source, wire_shape, wire_each, pixel_start
-        Wires into each population; their sources or -1; `cut_search.shape_of` and `each_of`; where
-        the pixels of their sources start.
+    wire_start, wire_source, wire_target, wire_shape, wire_each, pixel_start
+        Wires into each population; their sources or -1; targets; `cut_search.shape_of` and
+        `each_of`; where the pixels of their sources start.
     wire_kind, hit, single, taps
         Where each wire's kinds start; `tiling.AxisTaps` of those.
     wire_part, low, high, how_start, how
@@ -68,6 +72,7 @@ class Table(NamedTuple):
     out_wire: Any
     wire_start: Any
     wire_source: Any
+    wire_target: Any
     wire_shape: Any
     wire_each: Any
     pixel_start: Any
@@ -361,6 +366,11 @@ def _count_entries(p, j, k, table, cut, alone, group_of):  # type: ignore[no-unt
 
 
 @njit(cache=True, nogil=True)
+def _is(group, a, b, width, step):  # type: ignore[no-untyped-def]
+    return group[0] == a and group[1] == b and group[2] == width and group[3] == step
+
+
+@njit(cache=True, nogil=True)
 def _cut_one(p, state, table, cut, old, sums, known):  # type: ignore[no-untyped-def]
     """Find the blocks of a population by kind, given those of its targets.
 
@@ -390,7 +400,7 @@ def _cut_one(p, state, table, cut, old, sums, known):  # type: ignore[no-untyped
     n_columns = table.part_start[1][size[p, 4] + k + 1] - column
     some = _sum_entries(p, table, cut, sums)
     group_of = np.empty(n_rows * n_columns, np.int64)
-    group = np.empty((_GROUPS, 3), np.int64)
+    group = np.empty((_GROUPS, 4), np.int64)
     cells = np.zeros(_GROUPS, np.int64)
     sent_of = np.zeros(_GROUPS)
     area = np.zeros(_GROUPS)
@@ -419,16 +429,15 @@ def _cut_one(p, state, table, cut, old, sums, known):  # type: ignore[no-untyped
                         width = 1
             above = above or width != old.width[cell]
             cut.width[cell] = width
-            if n_groups == 0 or group[g, 0] != a or group[g, 1] != b or group[g, 2] != width:
+            step = int(sent * width / capacity[2] * _STEPS)
+            if n_groups == 0 or not _is(group[g], a, b, width, step):
                 g = 0
-                while g < n_groups and (
-                    group[g, 0] != a or group[g, 1] != b or group[g, 2] != width
-                ):
+                while g < n_groups and not _is(group[g], a, b, width, step):
                     g += 1
                 if g == _GROUPS:  # too many to tell apart
                     g -= 1
                 elif g == n_groups:
-                    group[g, 0], group[g, 1], group[g, 2] = a, b, width
+                    group[g, 0], group[g, 1], group[g, 2], group[g, 3] = a, b, width, step
                     n_groups += 1
             group_of[cell - size[p, 7]] = g
             cells[g] += 1
@@ -537,10 +546,24 @@ def _copy_one(p, table, cut, onto):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _value(cut, needs, counts, at_most):  # type: ignore[no-untyped-def]
+def _value(cut, needs, counts, by_sent, at_most):  # type: ignore[no-untyped-def]
     """Cores that a cut takes, and a finer measure of it; above `at_most`, only sure to be above.
 
-    `needs` and `counts` are room for those of all blocks.
+    Parameters
+    ----------
+    cut
+        All of it.
+    needs, counts
+        Room for those of all blocks.
+    by_sent
+        Weight of output axons.
+    at_most
+        Measure beyond which the caller does not care.
+
+    Returns
+    -------
+    tuple
+        Cores, the measure, and output axons as share of the scarcest resource.
     """
     n = n_blocks = 0
     total = np.zeros(4)
@@ -552,15 +575,15 @@ def _value(cut, needs, counts, at_most):  # type: ignore[no-untyped-def]
             counts[n] = cut.counts[p, t]
             n_blocks += cut.counts[p, t]
             n += 1
-    fluid = total.max()
-    value = _FLUID * fluid + _EACH_BLOCK * n_blocks
+    fluid = max(total.max(), 1e-12)
+    value = _FLUID * fluid + _EACH_BLOCK * n_blocks + by_sent * total[2]
     beyond = cut.beyond.sum()
     if beyond > 0.0:
         value += _IMPOSSIBLE * (1.0 + beyond)
     if value + fluid > at_most:
-        return 0, value + fluid
+        return 0, value + fluid, total[2] / fluid
     n_cores = count_filled(needs[:, :n], counts[:n], at_most - value)
-    return n_cores, n_cores + value
+    return n_cores, n_cores + value, total[2] / fluid
 
 
 @njit(cache=True, nogil=True)
@@ -574,90 +597,124 @@ def _room(table):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def cores_of_cut(state, table):  # type: ignore[no-untyped-def]
-    """Cores that a cut takes, and a finer measure of it."""
+    """Cores that a cut takes, a finer measure of it, and how scarce output axons are (`_value`)."""
     cut = _empty_cut(table)
     sums, known, needs, counts = _room(table)
     for p in range(len(state) - 1, -1, -1):
         _cut_one(p, state, table, cut, cut, sums, known)
-    return _value(cut, needs, counts, 1e18)
+    return _value(cut, needs, counts, 0.0, 1e18)
 
 
 @njit(cache=True, nogil=True)
-def anneal_cuts(start, table, short_start, short, n_moves, hot, cold, seed):  # type: ignore[no-untyped-def]
-    """Best state found from `start`; temperatures are shares of its value.
+def _change(p, state, table, short_start, short):  # type: ignore[no-untyped-def]
+    """Change a population's cut at random."""
+    j, k, w = state[p, 0], state[p, 1], state[p, 2]
+    c, n_rows, n_columns = table.size[p, 0], table.size[p, 5], table.size[p, 6]
+    kind = np.random.randint(6)  # noqa: NPY002
+    if kind == 0 and short_start[p + 1] > short_start[p]:
+        pick = np.random.randint(short_start[p], short_start[p + 1])  # noqa: NPY002
+        state[p] = short[pick]
+    elif kind == 1:  # finer or coarser cells
+        step = 1 if np.random.random() < 0.5 else -1  # noqa: NPY002
+        if np.random.random() < 0.5:  # noqa: NPY002
+            state[p, 0] = min(max(j + step, 0), n_rows - 1)
+        else:
+            state[p, 1] = min(max(k + step, 0), n_columns - 1)
+    elif kind == 2:  # one part more or less
+        n = -(-c // w) + (1 if np.random.random() < 0.5 else -1)  # noqa: NPY002
+        state[p, 2] = -(-c // min(max(n, 1), c))
+    elif kind == 3:
+        step = 1 if np.random.random() < 0.5 else -1  # noqa: NPY002
+        state[p, 2] = min(max(w + step * (1 + np.random.randint(4)), 1), c)  # noqa: NPY002
+    elif kind == 4:  # a fraction, or all channels
+        n = 1 + np.random.randint(8)  # noqa: NPY002
+        state[p, 2] = max(-(-w // n), 1) if np.random.random() < 0.7 else -(-c // n)  # noqa: NPY002
+    else:  # half as many cells one way, twice as many channels less the other
+        state[p, 0] = min(max(j + np.random.randint(3) - 1, 0), n_rows - 1)  # noqa: NPY002
+        state[p, 1] = min(max(k + np.random.randint(3) - 1, 0), n_columns - 1)  # noqa: NPY002
+        state[p, 2] = -(-c // (1 + np.random.randint(min(c, 64))))  # noqa: NPY002
 
-    Only the population that changed, and sources whose output axons change with it, are cut anew.
+
+@njit(cache=True, nogil=True)
+def _neighbour(p, table):  # type: ignore[no-untyped-def]
+    """One of a population's sources and targets at random; -1: an input."""
+    n_in = table.wire_start[p + 1] - table.wire_start[p]
+    n = n_in + table.out_start[p + 1] - table.out_start[p]
+    if n == 0:
+        return -1
+    i = np.random.randint(n)  # noqa: NPY002
+    if i < n_in:
+        return table.wire_source[table.wire_start[p] + i]
+    return table.wire_target[table.out_wire[table.out_start[p] + i - n_in]]
+
+
+@njit(cache=True, nogil=True)
+def anneal_cuts(start, table, short_start, short, n_moves, hot, cold, by_sent, seed):  # type: ignore[no-untyped-def]
+    """Best state found from `start`, and its measure (`_value`).
+
+    Only populations that change, and sources whose output axons change with them, are cut anew.
+
+    Parameters
+    ----------
+    start, table
+        ``(n_populations, 3)`` state to start from.
+    short_start, short
+        States of a population to try, one population after the other.
+    n_moves, hot, cold
+        Changes to try; first and last temperature, as shares of the measure.
+    by_sent, seed
+        Weight of output axons.
     """
     np.random.seed(seed)  # noqa: NPY002
     n_populations = len(start)
-    size = table.size
     now, new = _empty_cut(table), _empty_cut(table)
     sums, known, needs, counts = _room(table)
     stale = np.zeros(n_populations, np.bool_)
-    state, best = start.copy(), start.copy()
+    state, best, before = start.copy(), start.copy(), start.copy()
     for p in range(n_populations - 1, -1, -1):
         _cut_one(p, state, table, new, now, sums, known)
         _copy_one(p, table, new, now)
-    value = _value(now, needs, counts, 1e18)[1]
+    value = _value(now, needs, counts, by_sent, 1e18)[1]
     least = value
     for move in range(n_moves):
         temperature = least * hot * (cold / hot) ** (move / n_moves)
-        p = np.random.randint(n_populations)  # noqa: NPY002
-        j, k, w = state[p, 0], state[p, 1], state[p, 2]
-        n_rows, n_cols, c = size[p, 5], size[p, 6], size[p, 0]
-        kind = np.random.randint(6)  # noqa: NPY002
-        if kind == 0 and short_start[p + 1] > short_start[p]:
-            pick = np.random.randint(short_start[p], short_start[p + 1])  # noqa: NPY002
-            state[p] = short[pick]
-        elif kind == 1:  # finer or coarser cells
-            step = 1 if np.random.random() < 0.5 else -1  # noqa: NPY002
-            if np.random.random() < 0.5:  # noqa: NPY002
-                state[p, 0] = min(max(j + step, 0), n_rows - 1)
-            else:
-                state[p, 1] = min(max(k + step, 0), n_cols - 1)
-        elif kind == 2:  # one part more or less
-            n = -(-c // w) + (1 if np.random.random() < 0.5 else -1)  # noqa: NPY002
-            state[p, 2] = -(-c // min(max(n, 1), c))
-        elif kind == 3:
-            step = 1 if np.random.random() < 0.5 else -1  # noqa: NPY002
-            state[p, 2] = min(max(w + step * (1 + np.random.randint(4)), 1), c)  # noqa: NPY002
-        elif kind == 4:  # a fraction, or all channels
-            n = 1 + np.random.randint(8)  # noqa: NPY002
-            state[p, 2] = max(-(-w // n), 1) if np.random.random() < 0.7 else -(-c // n)  # noqa: NPY002
-        else:  # half as many cells one way, twice as many channels less the other
-            state[p, 0] = min(max(j + np.random.randint(3) - 1, 0), n_rows - 1)  # noqa: NPY002
-            state[p, 1] = min(max(k + np.random.randint(3) - 1, 0), n_cols - 1)  # noqa: NPY002
-            state[p, 2] = -(-c // (1 + np.random.randint(min(c, 64))))  # noqa: NPY002
-        if state[p, 0] == j and state[p, 1] == k and state[p, 2] == w:
-            continue
-        stale[p] = True
-        last, changed = p, False
-        for q in range(p, -1, -1):
-            if not stale[q]:
+        before[:] = state
+        first = np.random.randint(n_populations)  # noqa: NPY002
+        _change(first, state, table, short_start, short)
+        stale[first] = True
+        if np.random.random() < _TWO:  # noqa: NPY002
+            p = _neighbour(first, table)
+            if p >= 0:
+                _change(p, state, table, short_start, short)
+                stale[p] = True
+                first = max(first, p)
+        last, changed = first, False
+        for p in range(first, -1, -1):
+            if not stale[p]:
                 continue
-            last = q
-            above, differs = _cut_one(q, state, table, new, now, sums, known)
+            last = p
+            above, differs = _cut_one(p, state, table, new, now, sums, known)
             changed = changed or differs
             if above:
-                for i in range(table.wire_start[q], table.wire_start[q + 1]):
+                for i in range(table.wire_start[p], table.wire_start[p + 1]):
                     if table.wire_source[i] >= 0:
                         stale[table.wire_source[i]] = True
         accept = not changed
         if changed:
             at_most = value - temperature * math.log(1.0 - np.random.random())  # noqa: NPY002
-            found = _value(new, needs, counts, at_most)[1]
+            found = _value(new, needs, counts, by_sent, at_most)[1]
             accept = found <= at_most
             if accept:
                 value = found
-        for q in range(last, p + 1):
-            if stale[q]:
+        for p in range(last, first + 1):
+            if stale[p]:
                 if accept:
-                    _copy_one(q, table, new, now)
+                    _copy_one(p, table, new, now)
                 else:
-                    _copy_one(q, table, now, new)
-                stale[q] = False
+                    _copy_one(p, table, now, new)
+                stale[p] = False
         if not accept:
-            state[p, 0], state[p, 1], state[p, 2] = j, k, w
+            state[:] = before
         elif value < least:
             least = value
             best[:] = state

@@ -25,10 +25,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Search", "each_of", "shape_of"]
 
-_MOVES = 3000
-"""Changes that a search tries,"""
-_MOVES_OF_ALL = 120_000
-"""times the number of populations, each of which a change looks at: at most so many."""
+_MOVES = (35_000, 140_000)
+"""Changes that a search of the first and of the second round tries, times the populations;"""
+_MOST_MOVES = (2_500, 10_000)
+"""at most so many."""
+_HOT, _COLD = (0.006, 0.003), 0.0003
+"""Temperatures by round at first, and in the end, as shares of a cut's cores."""
+_SENT = 0.03
+"""Weight of output axons, by which messages are few, where they are not scarce:"""
+_SCARCE = 0.8
+"""fewer of them than so much of the scarcest resource."""
 
 
 class Search:
@@ -100,6 +106,7 @@ class Search:
                 [0, *(len(resources.into(name)) for name in self.names)], dtype=np.int64
             ),
             wire_source=source,
+            wire_target=np.array([index[w.projection.target] for w in wires], np.int64),
             wire_shape=np.array([shape_of(resources, w) for w in wires], np.int64).reshape(-1, 10),
             wire_each=np.array([each_of(resources, w) for w in wires], np.float64).reshape(-1, 3),
             pixel_start=np.cumsum(pixels) - pixels,
@@ -157,47 +164,50 @@ class Search:
         """Cores, and a finer measure of them."""
         from pmsm_hw.mapping.cut_kernels import cores_of_cut
 
-        cores, value = cores_of_cut(state, self._table)
+        cores, value, _ = cores_of_cut(state, self._table)
         return int(cores), float(value)
 
     def improve(
         self,
         starts: Sequence[NDArray[np.int64]],
         options: MappingType[str, Sequence[tuple[int, int, int]]],
-        n_searches: int,
-        effort: float = 1.0,
+        n_searches: tuple[int, int],
     ) -> list[NDArray[np.int64]]:
-        """Better states, the best first, by several annealing searches, two at a time.
+        """Better states, the best first, by annealing searches in two rounds, two at a time.
 
         Parameters
         ----------
         starts
-            States; searches start from them in turn.
+            States, the best first; searches of the first round start from them in turn.
         options
             Entries of states to try, by population.
         n_searches
-            How many. The result does not depend on how many run at the same time.
-        effort
-            Changes that each search tries, in multiples of the usual number.
+            How many searches by round; those of the second start from the best of the first. The
+            result does not depend on how many run at the same time.
         """
-        from pmsm_hw.mapping.cut_kernels import anneal_cuts
+        from pmsm_hw.mapping.cut_kernels import anneal_cuts, cores_of_cut
 
         short = [options[name] for name in self.names]
         short_start = np.cumsum([0, *map(len, short)], dtype=np.int64)
         flat = np.array([o for each in short for o in each], np.int64).reshape(-1, 3)
+        by_sent = _SENT if cores_of_cut(starts[0], self._table)[2] < _SCARCE else 0.0
 
-        moves = int(min(_MOVES, _MOVES_OF_ALL / max(len(self.names), 1)) * effort)
+        def run(
+            start: NDArray[np.int64], moves: int, hot: float, seed: int
+        ) -> tuple[float, int, NDArray[np.int64]]:
+            state, value = anneal_cuts(
+                start, self._table, short_start, flat, moves, hot, _COLD, by_sent, seed
+            )
+            return float(value), seed, np.asarray(state)
 
-        def run(i: int) -> tuple[float, int, NDArray[np.int64]]:
-            best, value = anneal_cuts(
-                starts[i % len(starts)], self._table, short_start, flat, moves,
-                0.004, 1e-4, i,
-            )  # fmt: skip
-            return float(value), i, np.asarray(best)
-
+        found = list(starts)
         with ThreadPoolExecutor(2) as pool:
-            found = sorted(pool.map(run, range(n_searches)), key=lambda one: one[:2])
-        return [state for _, _, state in found]
+            for n, some, most, hot in zip(n_searches, _MOVES, _MOST_MOVES, _HOT, strict=True):
+                moves = min(some // max(len(self.names), 1), most)
+                jobs = [pool.submit(run, found[i % len(found)], moves, hot, i) for i in range(n)]
+                ranked = sorted((job.result() for job in jobs), key=lambda one: one[:2])
+                found = [state for _, _, state in ranked]
+        return found
 
 
 class _Axes:

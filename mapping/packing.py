@@ -22,7 +22,7 @@ __all__ = ["block_needs", "count_cores", "pack"]
 
 _MOST_KINDS = 4096
 """Kinds of blocks to tell apart; beyond, needs are rounded up until there are no more."""
-_WAYS = ((0, 1, 4.0), (0, 2, 2.0), (1, 2, 2.0), (2, 1, 2.0), (2, 2, 4.0))
+_WAYS = ((0, 1, 4.0), (0, 2, 2.0), (1, 2, 2.0), (2, 1, 2.0), (2, 2, 2.0), (2, 2, 4.0))
 """Rule, first block and power of `pack_kernels.fill_cores` to try."""
 
 

@@ -61,8 +61,8 @@ Range = tuple[int, int]
 Target = tuple[int, int, int]
 _MAX_ROUNDS = 12
 _MAX_BUILDS = 16
-_SEARCHES = 4
-"""Searches for cuts, each from another start or with another seed."""
+_SEARCHES = (8, 2)
+"""Searches for cuts, by round (`Search.improve`)."""
 _BUILT = 2
 """How many of the cuts found are made."""
 _NEAR = 1.1
