@@ -163,7 +163,7 @@ class Backwards:
             Cores that some cut takes. ``None``: none is found that seems to take fewer.
         """
         found = self._sweep(self._n_labels, float(n_cores), merge=False)
-        if found is None:
+        if found is None or len(found[1]) < len(self._names):
             return None
         costs, steps = found
         at = int(costs.max(axis=1).argmin())
