@@ -9,9 +9,11 @@ import pytest
 
 from pmsm_hw import Conv2d, Dense, Input, Network, PolarityMultiSpike, Readout, reference
 from pmsm_hw.errors import MappingError
-from pmsm_hw.mapping import load_chip, map_network, mapper, measured_traffic, xy_route
+from pmsm_hw.mapping import cut_kernels, load_chip, map_network, mapper, measured_traffic, xy_route
 from pmsm_hw.mapping.bundles import Bundles
+from pmsm_hw.mapping.cut_search import Search
 from pmsm_hw.mapping.mapper import measure
+from pmsm_hw.mapping.packing import block_needs
 from pmsm_hw.mapping.placement import (
     _Search,
     curve_order,
@@ -27,7 +29,14 @@ from pmsm_hw.mapping.placement import (
 from pmsm_hw.mapping.plots import plot_mapping, tile_link_load, tile_utilisation
 from pmsm_hw.mapping.resources import Resources
 from pmsm_hw.mapping.routing import link_loads, tree_links
-from pmsm_hw.mapping.tiling import cut_network, grid_entries
+from pmsm_hw.mapping.tiling import (
+    _cut_once,
+    _Entries,
+    candidates,
+    cut_network,
+    grid_blocks,
+    grid_entries,
+)
 from pmsm_hw.mapping.traffic import IO, Traffic, core_traffic, rates_of
 
 
@@ -418,3 +427,25 @@ def test_small_placements_are_optimal():
         between = hops[homes[:, core], homes[:, links.other]] @ links.messages / 2
         best = (between + hops[0][homes] @ links.io).min()
         assert total_hops(chip, links, place(chip, links, seed=seed)) == best
+
+
+def test_search_counts_blocks_as_they_are_made(network):
+    """Numbers of blocks of a cut, as the compiled search has them and as it is built."""
+    for chip in ("loihi1", "loihi2"):
+        resources = Resources(network, load_chip(chip))
+        counts = {p.name: candidates(resources, p) for p in resources.placed}
+        search = Search(resources, counts)
+        targets = {"c1": (2, 3, 5), "c2": (3, 2, 7), "f": (1, 1, 9), "out": (1, 1, 4)}
+        grids = _cut_once(resources, counts, _Entries(resources), (1.0, 0, 0, 0), targets)
+        table = search._table
+        cut = cut_kernels._empty_cut(table)
+        sums, known, _, _ = cut_kernels._room(table)
+        for p in reversed(range(len(search.names))):
+            cut_kernels._cut_one(p, search.state(targets), table, cut, cut, sums, known)
+            made = grids[search.names[p]]
+            assert cut.counts[p, : cut.n_kinds[p]].sum() == made.n_blocks
+            need = cut.needs[p, : cut.n_kinds[p]].T @ cut.counts[p, : cut.n_kinds[p]]
+            blocks = grid_blocks(network[made.population], made)
+            entries = {q: grid_entries(resources, q, grids) for q in grids}
+            exact = block_needs(resources, blocks, entries).sum(axis=0) / table.capacity
+            assert np.allclose(need, exact, rtol=0.03, atol=0.01)
