@@ -154,25 +154,31 @@ class Backwards:
         least = float(found[0].max(axis=1).min())
         return int(np.clip(math.ceil(least - 1e-6), 1, n_cores))
 
-    def frugal_cut(self, n_cores: int) -> dict[str, tuple[int, int]] | None:
-        """Indices of row and column cuts by population, where their blocks are the widest.
+    def frugal_cuts(self, n_cores: int) -> list[dict[str, tuple[int, int]]]:
+        """Cuts that need few cores: indices of row and column cuts by population.
+
+        Blocks are taken to be as wide as they can. There may be none that seems to fit.
 
         Parameters
         ----------
         n_cores
-            Cores that some cut takes. ``None``: none is found that seems to take fewer.
+            Cores that some cut takes.
         """
-        found = self._sweep(self._n_labels, float(n_cores), merge=False)
-        if found is None or len(found[1]) < len(self._names):
-            return None
-        costs, steps = found
-        at = int(costs.max(axis=1).argmin())
-        cut = {}
-        for name, of_label in reversed(steps):
-            label, j, k = of_label[at].tolist()
-            cut[name] = (j, k)
-            at = label
-        return cut
+        cuts: list[dict[str, tuple[int, int]]] = []
+        for more in (1, 2):
+            found = self._sweep(more * self._n_labels, float(n_cores), merge=False)
+            if found is None or len(found[1]) < len(self._names):
+                continue
+            costs, steps = found
+            at = int(costs.max(axis=1).argmin())
+            cut = {}
+            for name, of_label in reversed(steps):
+                label, j, k = of_label[at].tolist()
+                cut[name] = (j, k)
+                at = label
+            if cut not in cuts:
+                cuts.append(cut)
+        return cuts
 
     def _sweep(
         self,

@@ -10,7 +10,15 @@ from numba import njit
 
 from pmsm_hw.mapping.pack_kernels import count_filled
 
-__all__ = ["Cut", "Table", "anneal_cuts", "cores_of_cut", "list_bits_of", "part_ranges"]
+__all__ = [
+    "Cut",
+    "Table",
+    "anneal_cuts",
+    "cores_of_cut",
+    "list_bits_of",
+    "part_ranges",
+    "shares_of_cut",
+]
 
 _FLUID = 0.3
 """Weight of the scarcest resource's total beside the cores themselves: tells equals apart."""
@@ -19,11 +27,11 @@ _EACH_BLOCK = 2e-4
 _IMPOSSIBLE = 1e6
 _TWO = 0.3
 """Share of changes that change a source or target, too."""
-_ALIKE = 0.005
+_ALIKE = 0.002
 """Blocks of a population whose needs differ by less of a core are taken for alike."""
 _KNOWN = 8192
 """Blocks whose axons and memory are remembered."""
-_STEPS = 8
+_STEPS = 32
 """Output axons of blocks that are told apart: steps of a core's."""
 _GROUPS = 64
 """Kinds of cells of a population that are told apart."""
@@ -606,6 +614,19 @@ def cores_of_cut(state, table):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
+def shares_of_cut(state, table):  # type: ignore[no-untyped-def]
+    """Cores' worth of what each population's blocks need most of, ``(n_populations,)``."""
+    cut = _empty_cut(table)
+    sums, known, _, _ = _room(table)
+    shares = np.zeros(len(state))
+    for p in range(len(state) - 1, -1, -1):
+        _cut_one(p, state, table, cut, cut, sums, known)
+        for t in range(cut.n_kinds[p]):
+            shares[p] += cut.needs[p, t].max() * cut.counts[p, t]
+    return shares
+
+
+@njit(cache=True, nogil=True)
 def _change(p, state, table, short_start, short):  # type: ignore[no-untyped-def]
     """Change a population's cut at random."""
     j, k, w = state[p, 0], state[p, 1], state[p, 2]
@@ -649,7 +670,9 @@ def _neighbour(p, table):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def anneal_cuts(start, table, short_start, short, n_moves, hot, cold, by_sent, seed):  # type: ignore[no-untyped-def]
+def anneal_cuts(  # type: ignore[no-untyped-def]
+    start, table, short_start, short, often, n_moves, hot, cold, by_sent, seed
+):
     """Best state found from `start`, and its measure (`_value`).
 
     Only populations that change, and sources whose output axons change with them, are cut anew.
@@ -660,6 +683,8 @@ def anneal_cuts(start, table, short_start, short, n_moves, hot, cold, by_sent, s
         ``(n_populations, 3)`` state to start from.
     short_start, short
         States of a population to try, one population after the other.
+    often
+        ``(n_populations,)`` float64, ascending to 1: how often those up to each are changed.
     n_moves, hot, cold
         Changes to try; first and last temperature, as shares of the measure.
     by_sent, seed
@@ -679,7 +704,8 @@ def anneal_cuts(start, table, short_start, short, n_moves, hot, cold, by_sent, s
     for move in range(n_moves):
         temperature = least * hot * (cold / hot) ** (move / n_moves)
         before[:] = state
-        first = np.random.randint(n_populations)  # noqa: NPY002
+        first = np.searchsorted(often, np.random.random(), side="right")  # noqa: NPY002
+        first = min(first, n_populations - 1)
         _change(first, state, table, short_start, short)
         stale[first] = True
         if np.random.random() < _TWO:  # noqa: NPY002

@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 __all__ = ["Search", "each_of", "shape_of"]
 
 _MOVES = (35_000, 140_000)
-"""Changes that a search of the first and of the second round tries, times the populations;"""
-_MOST_MOVES = (2_500, 10_000)
-"""at most so many."""
+"""Changes that a search of the first and of the second round tries, times the populations that
+matter;"""
+_LEAST_MOVES, _MOST_MOVES = (600, 2_500), (2_500, 10_000)
+"""at least and at most so many."""
 _HOT, _COLD = (0.006, 0.003), 0.0003
 """Temperatures by round at first, and in the end, as shares of a cut's cores."""
 _SENT = 0.03
@@ -185,25 +186,33 @@ class Search:
             How many searches by round; those of the second start from the best of the first. The
             result does not depend on how many run at the same time.
         """
-        from pmsm_hw.mapping.cut_kernels import anneal_cuts, cores_of_cut
+        from pmsm_hw.mapping.cut_kernels import anneal_cuts, cores_of_cut, shares_of_cut
 
         short = [options[name] for name in self.names]
         short_start = np.cumsum([0, *map(len, short)], dtype=np.int64)
         flat = np.array([o for each in short for o in each], np.int64).reshape(-1, 3)
         by_sent = _SENT if cores_of_cut(starts[0], self._table)[2] < _SCARCE else 0.0
 
+        # large populations are changed more often than small ones
+        shares = np.sqrt(shares_of_cut(starts[0], self._table))
+        often = shares / max(shares.sum(), 1e-9) + 1 / max(len(shares), 1)
+        n_matter = often.sum() ** 2 / max((often**2).sum(), 1e-9)
+        often = np.cumsum(often / max(often.sum(), 1e-9))
+
         def run(
             start: NDArray[np.int64], moves: int, hot: float, seed: int
         ) -> tuple[float, int, NDArray[np.int64]]:
             state, value = anneal_cuts(
-                start, self._table, short_start, flat, moves, hot, _COLD, by_sent, seed
+                start, self._table, short_start, flat, often, moves, hot, _COLD, by_sent, seed
             )
             return float(value), seed, np.asarray(state)
 
         found = list(starts)
         with ThreadPoolExecutor(2) as pool:
-            for n, some, most, hot in zip(n_searches, _MOVES, _MOST_MOVES, _HOT, strict=True):
-                moves = min(some // max(len(self.names), 1), most)
+            for n, some, least, most, hot in zip(
+                n_searches, _MOVES, _LEAST_MOVES, _MOST_MOVES, _HOT, strict=True
+            ):
+                moves = int(np.clip(some / max(n_matter, 1.0), least, most))
                 jobs = [pool.submit(run, found[i % len(found)], moves, hot, i) for i in range(n)]
                 ranked = sorted((job.result() for job in jobs), key=lambda one: one[:2])
                 found = [state for _, _, state in ranked]

@@ -674,15 +674,17 @@ def cut_network(
     starts.sort(key=lambda state: search.value(state)[1])
     backwards = Backwards(resources, counts)
     if deadline is None or not deadline():
-        frugal = backwards.frugal_cut(min(search.value(state)[0] for state in starts))
-        if frugal is not None and len(frugal) == len(search.names):  # else no cut seems to fit
-            widest = {name: chw(resources.network[name].shape)[0] for name in search.names}
-            starts.insert(0, np.array([(*frugal[n], widest[n]) for n in search.names], np.int64))
+        widest = {name: chw(resources.network[name].shape)[0] for name in search.names}
+        frugal = [
+            np.array([(*found[name], widest[name]) for name in search.names], np.int64)
+            for found in backwards.frugal_cuts(min(search.value(state)[0] for state in starts))
+        ]
+        starts = [*frugal, starts[0]]
         options = {
             name: _options(resources, counts[name], tuple(starts[0][i].tolist()))
             for i, name in enumerate(search.names)
         }
-        for state in search.improve(starts[:2], options, _SEARCHES)[:_BUILT]:
+        for state in search.improve(starts, options, _SEARCHES)[:_BUILT]:
             take((0.02, n, b, e), search.cut(state))
     estimates = [search.value(state_of(grids))[0] for grids in cuts]
     ranked = [
