@@ -9,6 +9,10 @@ from pmsm_hw.mapping.cut_kernels import list_bits_of
 
 __all__ = ["cell_tables", "grid_costs", "group_alike", "least_entries"]
 
+_EXACT = 60_000_000
+"""Blocks of larger populations, by entries of the table times channels, need not fill a cell
+exactly: their widths are taken for fractions of one."""
+
 
 @njit(cache=True, nogil=True)
 def cell_tables(  # type: ignore[no-untyped-def]
@@ -70,6 +74,8 @@ def cell_tables(  # type: ignore[no-untyped-def]
     once_sent, each_sent = np.empty(n_sources), np.empty(n_sources)
     least = np.empty((n_channels + 1, n_ways))  # of blocks of so many channels in all
     need = np.empty(n_ways)
+    each_channel, bare = np.empty(n_ways), np.empty(n_ways)
+    exact = total * n_channels <= _EXACT
     density_least = 1.0
     for w in range(n_wires):
         density_least = min(density_least, eachs[w, 1])
@@ -131,6 +137,8 @@ def cell_tables(  # type: ignore[no-untyped-def]
                     at = start[j, a, k, b]
                     least[1:] = np.inf
                     least[0] = 0.0
+                    each_channel[:] = np.inf
+                    bare[:] = np.inf
                     for c in range(1, n_channels + 1):
                         if c * area > capacity[0]:
                             break
@@ -170,10 +178,19 @@ def cell_tables(  # type: ignore[no-untyped-def]
                         for f in range(n_ways):
                             need[f] = weights[f, 0] * c * area / capacity[0]
                             need[f] += weights[f, 3] * memory + each[f]
-                        for n in range(c, n_channels + 1):
-                            for f in range(n_ways):
-                                least[n, f] = min(least[n, f], least[n - c, f] + need[f])
                         parts = -(-n_channels // c)
+                        if exact:
+                            for n in range(c, n_channels + 1):
+                                for f in range(n_ways):
+                                    least[n, f] = min(least[n, f], least[n - c, f] + need[f])
+                        else:
+                            for f in range(n_ways):
+                                each_channel[f] = min(each_channel[f], need[f] / c)
+                                bare[f] = min(bare[f], (need[f] - each[f]) / c)
+                                least[n_channels, f] = max(
+                                    n_channels * each_channel[f],
+                                    n_channels * bare[f] + each[f] * parts,
+                                )
                         for f in range(n_ways):
                             costs[at + c, f] = once[f] + least[n_channels, f]
                         for s in range(n_sources):

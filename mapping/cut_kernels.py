@@ -22,8 +22,8 @@ __all__ = [
 
 _FLUID = 0.3
 """Weight of the scarcest resource's total beside the cores themselves: tells equals apart."""
-_EACH_BLOCK = 2e-4
-"""Weight of a block: fewer ones are mapped faster."""
+_EACH_BLOCK, _EACH_OF_MANY, _MANY = 2e-4, 2e-3, 4
+"""Weight of a block and source, and of each beyond so many a core: fewer are mapped faster."""
 _IMPOSSIBLE = 1e6
 _TWO = 0.3
 """Share of changes that change a source or target, too."""
@@ -554,12 +554,12 @@ def _copy_one(p, table, cut, onto):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _value(cut, needs, counts, by_sent, at_most):  # type: ignore[no-untyped-def]
+def _value(cut, table, needs, counts, by_sent, at_most):  # type: ignore[no-untyped-def]
     """Cores that a cut takes, and a finer measure of it; above `at_most`, only sure to be above.
 
     Parameters
     ----------
-    cut
+    cut, table
         All of it.
     needs, counts
         Room for those of all blocks.
@@ -571,27 +571,29 @@ def _value(cut, needs, counts, by_sent, at_most):  # type: ignore[no-untyped-def
     Returns
     -------
     tuple
-        Cores, the measure, and output axons as share of the scarcest resource.
+        Cores, and the measure.
     """
-    n = n_blocks = 0
+    n = n_blocks = 0  # a block counts as often as it has sources
     total = np.zeros(4)
     for p in range(len(cut.n_kinds)):
+        n_wires = max(table.wire_start[p + 1] - table.wire_start[p], 1)
         for t in range(cut.n_kinds[p]):
             for r in range(4):
                 needs[r, n] = cut.needs[p, t, r]
                 total[r] += cut.needs[p, t, r] * cut.counts[p, t]
             counts[n] = cut.counts[p, t]
-            n_blocks += cut.counts[p, t]
+            n_blocks += cut.counts[p, t] * n_wires
             n += 1
     fluid = max(total.max(), 1e-12)
-    value = _FLUID * fluid + _EACH_BLOCK * n_blocks + by_sent * total[2]
+    value = _FLUID * fluid + _EACH_BLOCK * n_blocks
+    value += _EACH_OF_MANY * max(n_blocks - _MANY * fluid, 0.0) + by_sent * total[2]
     beyond = cut.beyond.sum()
     if beyond > 0.0:
         value += _IMPOSSIBLE * (1.0 + beyond)
     if value + fluid > at_most:
-        return 0, value + fluid, total[2] / fluid
+        return 0, value + fluid
     n_cores = count_filled(needs[:, :n], counts[:n], at_most - value)
-    return n_cores, n_cores + value, total[2] / fluid
+    return n_cores, n_cores + value
 
 
 @njit(cache=True, nogil=True)
@@ -605,12 +607,12 @@ def _room(table):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def cores_of_cut(state, table):  # type: ignore[no-untyped-def]
-    """Cores that a cut takes, a finer measure of it, and how scarce output axons are (`_value`)."""
+    """Cores that a cut takes, and a finer measure of it."""
     cut = _empty_cut(table)
     sums, known, needs, counts = _room(table)
     for p in range(len(state) - 1, -1, -1):
         _cut_one(p, state, table, cut, cut, sums, known)
-    return _value(cut, needs, counts, 0.0, 1e18)
+    return _value(cut, table, needs, counts, 0.0, 1e18)
 
 
 @njit(cache=True, nogil=True)
@@ -699,13 +701,15 @@ def anneal_cuts(  # type: ignore[no-untyped-def]
     for p in range(n_populations - 1, -1, -1):
         _cut_one(p, state, table, new, now, sums, known)
         _copy_one(p, table, new, now)
-    value = _value(now, needs, counts, by_sent, 1e18)[1]
+    value = _value(now, table, needs, counts, by_sent, 1e18)[1]
     least = value
     for move in range(n_moves):
         temperature = least * hot * (cold / hot) ** (move / n_moves)
         before[:] = state
-        first = np.searchsorted(often, np.random.random(), side="right")  # noqa: NPY002
-        first = min(first, n_populations - 1)
+        first = 0
+        where = np.random.random()  # noqa: NPY002
+        while first < n_populations - 1 and often[first] <= where:
+            first += 1
         _change(first, state, table, short_start, short)
         stale[first] = True
         if np.random.random() < _TWO:  # noqa: NPY002
@@ -728,7 +732,7 @@ def anneal_cuts(  # type: ignore[no-untyped-def]
         accept = not changed
         if changed:
             at_most = value - temperature * math.log(1.0 - np.random.random())  # noqa: NPY002
-            found = _value(new, needs, counts, by_sent, at_most)[1]
+            found = _value(new, table, needs, counts, by_sent, at_most)[1]
             accept = found <= at_most
             if accept:
                 value = found

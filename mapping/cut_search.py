@@ -28,14 +28,12 @@ __all__ = ["Search", "each_of", "shape_of"]
 _MOVES = (35_000, 140_000)
 """Changes that a search of the first and of the second round tries, times the populations that
 matter;"""
-_LEAST_MOVES, _MOST_MOVES = (600, 2_500), (2_500, 10_000)
+_LEAST_MOVES, _MOST_MOVES = (300, 1_200), (2_500, 10_000)
 """at least and at most so many."""
 _HOT, _COLD = (0.006, 0.003), 0.0003
 """Temperatures by round at first, and in the end, as shares of a cut's cores."""
-_SENT = 0.03
-"""Weight of output axons, by which messages are few, where they are not scarce:"""
-_SCARCE = 0.8
-"""fewer of them than so much of the scarcest resource."""
+_SENT = 0.06
+"""Weight of output axons, by which messages are few."""
 
 
 class Search:
@@ -165,7 +163,7 @@ class Search:
         """Cores, and a finer measure of them."""
         from pmsm_hw.mapping.cut_kernels import cores_of_cut
 
-        cores, value, _ = cores_of_cut(state, self._table)
+        cores, value = cores_of_cut(state, self._table)
         return int(cores), float(value)
 
     def improve(
@@ -186,12 +184,11 @@ class Search:
             How many searches by round; those of the second start from the best of the first. The
             result does not depend on how many run at the same time.
         """
-        from pmsm_hw.mapping.cut_kernels import anneal_cuts, cores_of_cut, shares_of_cut
+        from pmsm_hw.mapping.cut_kernels import anneal_cuts, shares_of_cut
 
         short = [options[name] for name in self.names]
         short_start = np.cumsum([0, *map(len, short)], dtype=np.int64)
         flat = np.array([o for each in short for o in each], np.int64).reshape(-1, 3)
-        by_sent = _SENT if cores_of_cut(starts[0], self._table)[2] < _SCARCE else 0.0
 
         # large populations are changed more often than small ones
         shares = np.sqrt(shares_of_cut(starts[0], self._table))
@@ -203,11 +200,12 @@ class Search:
             start: NDArray[np.int64], moves: int, hot: float, seed: int
         ) -> tuple[float, int, NDArray[np.int64]]:
             state, value = anneal_cuts(
-                start, self._table, short_start, flat, often, moves, hot, _COLD, by_sent, seed
+                start, self._table, short_start, flat, often, moves, hot, _COLD, _SENT, seed
             )
             return float(value), seed, np.asarray(state)
 
         found = list(starts)
+        every: list[tuple[float, int, NDArray[np.int64]]] = []
         with ThreadPoolExecutor(2) as pool:
             for n, some, least, most, hot in zip(
                 n_searches, _MOVES, _LEAST_MOVES, _MOST_MOVES, _HOT, strict=True
@@ -216,7 +214,8 @@ class Search:
                 jobs = [pool.submit(run, found[i % len(found)], moves, hot, i) for i in range(n)]
                 ranked = sorted((job.result() for job in jobs), key=lambda one: one[:2])
                 found = [state for _, _, state in ranked]
-        return found
+                every += ranked
+        return [state for _, _, state in sorted(every, key=lambda one: one[:2])]
 
 
 class _Axes:

@@ -63,8 +63,8 @@ _MAX_ROUNDS = 12
 _MAX_BUILDS = 16
 _SEARCHES = (8, 2)
 """Searches for cuts, by round (`Search.improve`)."""
-_BUILT = 2
-"""How many of the cuts found are made."""
+_BUILT, _BUILT_OF_FEW, _FEW = 2, 8, 64
+"""How many of the cuts found are made; of those with few cores, where one core is a large part."""
 _NEAR = 1.1
 """Cuts that take more cores than the best one, by this factor, are out of the question."""
 _IMPOSSIBLE = 1e9
@@ -684,7 +684,9 @@ def cut_network(
             name: _options(resources, counts[name], tuple(starts[0][i].tolist()))
             for i, name in enumerate(search.names)
         }
-        for state in search.improve(starts, options, _SEARCHES)[:_BUILT]:
+        found = search.improve(starts, options, _SEARCHES)
+        few = search.value(found[0])[0] <= _FEW
+        for state in found[: _BUILT_OF_FEW if few else _BUILT]:
             take((0.02, n, b, e), search.cut(state))
     estimates = [search.value(state_of(grids))[0] for grids in cuts]
     ranked = [
