@@ -22,8 +22,9 @@ __all__ = [
 
 _FLUID = 0.3
 """Weight of the scarcest resource's total beside the cores themselves: tells equals apart."""
-_EACH_BLOCK, _EACH_OF_MANY, _MANY = 2e-4, 2e-3, 4
-"""Weight of a block and source, and of each beyond so many a core: fewer are mapped faster."""
+_EACH_BLOCK, _EACH_OF_MANY, _MANY, _MANY_OF_CORE = 2e-4, 2e-3, 10_000, 2
+"""Weight of a block and source, and of each beyond so many and so many a core: fewer are mapped
+faster."""
 _IMPOSSIBLE = 1e6
 _TWO = 0.3
 """Share of changes that change a source or target, too."""
@@ -586,7 +587,7 @@ def _value(cut, table, needs, counts, by_sent, at_most):  # type: ignore[no-unty
             n += 1
     fluid = max(total.max(), 1e-12)
     value = _FLUID * fluid + _EACH_BLOCK * n_blocks
-    value += _EACH_OF_MANY * max(n_blocks - _MANY * fluid, 0.0) + by_sent * total[2]
+    value += _EACH_OF_MANY * max(n_blocks - _MANY - _MANY_OF_CORE * fluid, 0.0) + by_sent * total[2]
     beyond = cut.beyond.sum()
     if beyond > 0.0:
         value += _IMPOSSIBLE * (1.0 + beyond)
