@@ -332,8 +332,7 @@ class Backwards:
             for cuts in choices:
                 for part in parts_of(form.target[1 + axis], cuts):
                     first, end = source_range(form, axis, part)
-                    some = self._resources.signatures(wire, axis, part)
-                    meets[at, first:end] = some.any(axis=1)
+                    meets[at, first:end] = self._resources.hits(wire, axis, part)
                     single[at, first:end] = self._resources.singles(wire, axis, part)
                     at += 1
             self._hits[key] = (meets, single)

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pmsm_hw.network import PolarityMultiSpike
-
 if TYPE_CHECKING:
     from pmsm_hw.mapping.assignment import Block
     from pmsm_hw.mapping.resources import Resources
@@ -157,25 +155,6 @@ def _words(masks: Sequence[int], words: int) -> NDArray[np.uint64]:
 
 def _thresholds(resources: Resources, bundles: Sequence[Sequence[Block]]) -> list[frozenset[int]]:
     """Distinct thresholds of each bundle; none where the chip does not limit them."""
-    from pmsm_hw.mapping.resources import theta_of
-
     if resources.chip.limits.threshold_configurations is None:
         return [frozenset() for _ in bundles]
-    one: dict[str, frozenset[int]] = {}  # of populations with a single one
-    for p in resources.placed:
-        if not isinstance(p, PolarityMultiSpike):
-            one[p.name] = frozenset()
-        elif p.theta.ndim == 0:
-            one[p.name] = frozenset([int(p.theta)])
-    found = []
-    for blocks in bundles:
-        values: frozenset[int] = frozenset()
-        for block in blocks:
-            if block.population in one:
-                values |= one[block.population]
-            else:
-                population = resources.network[block.population]
-                assert isinstance(population, PolarityMultiSpike)
-                values |= frozenset(np.unique(theta_of(population, block)).tolist())
-        found.append(values)
-    return found
+    return [frozenset(v for b in blocks for v in resources.thresholds_of(b)) for blocks in bundles]

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from pmsm_hw.mapping.assignment import Block
 from pmsm_hw.mapping.grids import UNPLACED, Grid, edges_of, entries_before, grid_blocks
-from pmsm_hw.network import PolarityMultiSpike
 
 if TYPE_CHECKING:
     from pmsm_hw.mapping.chip import Quantity
@@ -289,12 +288,6 @@ def _held(
 
 
 def _thresholds(resources: Resources, block: Block) -> tuple[int, ...]:
-    from pmsm_hw.mapping.resources import theta_of
-
     if resources.chip.limits.threshold_configurations is None:
         return ()
-    population = resources.network[block.population]
-    if not isinstance(population, PolarityMultiSpike):
-        return ()
-    theta = theta_of(population, block)
-    return (int(theta),) if theta.ndim == 0 else tuple(np.unique(theta).tolist())
+    return resources.thresholds_of(block)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from pmsm_hw.mapping.traffic import IO, Traffic
+from pmsm_hw.mapping.traffic import IO, Traffic, pairs_of
 
 if TYPE_CHECKING:
     from pmsm_hw.mapping.bundles import Bundles
@@ -82,18 +82,17 @@ def links_of(traffic: Traffic, n_cores: int) -> Links:
     """Join both directions of each pair of cores (or groups of them)."""
     inside = (traffic.source != IO) & (traffic.source != traffic.target)
     a, b, m = traffic.source[inside], traffic.target[inside], traffic.messages[inside]
-    key = np.concatenate([a * n_cores + b, b * n_cores + a])
-    unique, inverse = np.unique(key, return_inverse=True)
-    inverse = inverse.reshape(-1)
-    messages = np.bincount(inverse, np.concatenate([m, m]), minlength=len(unique))
-    sent = np.bincount(inverse[: len(m)], m, minlength=len(unique))
+    core, partner = np.concatenate([a, b]), np.concatenate([b, a])
+    first, inverse = pairs_of(core, partner)
+    messages = np.bincount(inverse, np.concatenate([m, m]), minlength=len(first))
+    sent = np.bincount(inverse[: len(m)], m, minlength=len(first))
     start = np.zeros(n_cores + 1, np.int64)
-    np.cumsum(np.bincount(unique // n_cores, minlength=n_cores), out=start[1:])
+    np.cumsum(np.bincount(core[first], minlength=n_cores), out=start[1:])
     outside = traffic.source == IO
     io = np.bincount(traffic.target[outside], traffic.messages[outside], minlength=n_cores)
     return Links(
         start=start,
-        other=unique % n_cores,
+        other=partner[first],
         messages=messages.astype(np.float64),
         sent=sent.astype(np.float64),
         io=io.astype(np.float64),
@@ -105,15 +104,15 @@ def gathered(links: Links, home: NDArray[np.int64], n_cores: int) -> Links:
     a = home[np.repeat(np.arange(len(links.io)), np.diff(links.start))]
     b = home[links.other]
     apart = a != b
-    unique, inverse = np.unique(a[apart] * n_cores + b[apart], return_inverse=True)
-    inverse = inverse.reshape(-1)
+    a, b = a[apart], b[apart]
+    first, inverse = pairs_of(a, b)
     start = np.zeros(n_cores + 1, np.int64)
-    np.cumsum(np.bincount(unique // n_cores, minlength=n_cores), out=start[1:])
+    np.cumsum(np.bincount(a[first], minlength=n_cores), out=start[1:])
     return Links(
         start=start,
-        other=unique % n_cores,
-        messages=np.bincount(inverse, links.messages[apart], minlength=len(unique)).astype(float),
-        sent=np.bincount(inverse, links.sent[apart], minlength=len(unique)).astype(np.float64),
+        other=b[first],
+        messages=np.bincount(inverse, links.messages[apart], minlength=len(first)).astype(float),
+        sent=np.bincount(inverse, links.sent[apart], minlength=len(first)).astype(np.float64),
         io=np.bincount(home, links.io, minlength=n_cores).astype(np.float64),
     )
 
@@ -416,20 +415,24 @@ def _drift(
     wish = 0.5 * xy + 0.5 * centre
     slot_tile = slots[: len(places)] // per_tile
     slot_xy = np.stack([slot_tile % chip.columns, slot_tile // chip.columns], axis=1)
+    # halve the cores, and the slots, along the longer axis again and again, all parts at once
     result = np.empty(len(places), np.int64)
-    stack = [(np.arange(len(places)), np.arange(len(places)))]
-    while stack:
-        cores, free = stack.pop()
-        span = np.ptp(slot_xy[free], axis=0)
-        if len(cores) == 1 or not span.any():
-            result[cores] = slots[free]
-            continue
-        axis = int(span[1] > span[0])
-        free = free[np.lexsort((slot_xy[free, 1 - axis], slot_xy[free, axis]))]
-        cores = cores[np.lexsort((wish[cores, 1 - axis], wish[cores, axis]))]
-        half = len(cores) // 2
-        stack += [(cores[:half], free[:half]), (cores[half:], free[half:])]
-    return result
+    cores = free = np.arange(len(places))
+    sizes = np.array([len(places)])
+    while True:
+        start = np.cumsum(sizes) - sizes
+        span = np.maximum.reduceat(slot_xy[free], start) - np.minimum.reduceat(slot_xy[free], start)
+        open_parts = (sizes > 1) & span.any(axis=1)
+        inside = np.repeat(open_parts, sizes)
+        result[cores[~inside]] = slots[free[~inside]]
+        if not open_parts.any():
+            return result
+        cores, free, sizes = cores[inside], free[inside], sizes[open_parts]
+        part = np.repeat(np.arange(len(sizes)), sizes)
+        axis = (span[open_parts, 1] > span[open_parts, 0]).astype(np.int64)[part]
+        free = free[np.lexsort((slot_xy[free, 1 - axis], slot_xy[free, axis], part))]
+        cores = cores[np.lexsort((wish[cores, 1 - axis], wish[cores, axis], part))]
+        sizes = np.stack([sizes // 2, sizes - sizes // 2], axis=1).reshape(-1)
 
 
 class _Search:
@@ -608,17 +611,18 @@ def twins(
         group[core] = at
         if at == len(first):
             first.append(core)
-    partners, messages = [], []
-    for core in first:
-        row = slice(links.start[core], links.start[core + 1])
-        classes, where = np.unique(group[links.other[row]], return_index=True)
-        partners.append(classes)
-        messages.append(links.messages[row][where])
-    start = np.zeros(len(first) + 1, np.int64)
-    np.cumsum([len(p) for p in partners], out=start[1:])
-    member_start = np.zeros(len(first) + 1, np.int64)
+    # partners of an example of each class, and of those one of each class
+    is_first = np.zeros(n, bool)
+    is_first[first] = True
+    sizes = np.diff(links.start)
+    some = np.flatnonzero(np.repeat(is_first, sizes))
+    of_class = np.repeat(group, sizes)[some]
+    once = pairs_of(of_class, group[links.other[some]])[0]
+    some, of_class = some[once], of_class[once]
+    start, member_start = np.zeros((2, len(first) + 1), np.int64)
+    np.cumsum(np.bincount(of_class, minlength=len(first)), out=start[1:])
     np.cumsum(np.bincount(group, minlength=len(first)), out=member_start[1:])
-    rows = (start, np.concatenate(partners), np.concatenate(messages))
+    rows = (start, group[links.other[some]], links.messages[some])
     return group, rows, member_start, np.argsort(group, kind="stable")
 
 

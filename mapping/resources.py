@@ -29,6 +29,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -186,6 +187,20 @@ class Wire:
             self.n_weights, self.channels, self.has_plain,
         )  # fmt: skip
 
+    @cached_property
+    def windows(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Wires of windows with equal ones along an axis join the same rows (or columns)."""
+        form = self.form
+        assert isinstance(form, WindowForm)
+        rows, columns = (
+            (
+                form.weight.shape[2 + axis], form.stride[axis], form.padding[axis][0],
+                form.dilation[axis], form.source[1 + axis],
+            )
+            for axis in (0, 1)
+        )  # fmt: skip
+        return rows, columns
+
     @property
     def shares_lists(self) -> bool:
         """Whether pixels that meet a block alike share their lists."""
@@ -247,15 +262,21 @@ class Resources:
             for projections in (network.into, network.out_of)
         )
         self._bits: dict[tuple[object, ...], tuple[int, SynapticKind]] = {}
-        self._signatures: dict[tuple[str, int, Range], NDArray[np.bool_]] = {}
-        self._distinct_rows: dict[tuple[str, int, Range], tuple[NDArray[np.bool_], bytes]] = {}
+        # of windows, by how they lie along an axis, and range of targets
+        self._signatures: dict[tuple[object, ...], NDArray[np.bool_]] = {}
+        self._hits: dict[tuple[object, ...], NDArray[np.bool_]] = {}
+        self._singles: dict[tuple[object, ...], NDArray[np.bool_]] = {}
+        self._distinct_rows: dict[tuple[object, ...], tuple[NDArray[np.bool_], bytes]] = {}
+        self._met: dict[tuple[object, ...], bytes] = {}
         self._pixels: dict[tuple[str, Range, Range], Box] = {}
-        self._met: dict[tuple[str, int, Range], bytes] = {}
         self._reached: dict[tuple[object, ...], NDArray[np.bool_]] = {}
         self._prefix: dict[str, NDArray[np.int32]] = {}
         self.fitting: dict[tuple[object, ...], bool] = {}
         """Cells and channel cuts that were found to fit, or not (`tiling`)."""
         self._part_keys: dict[tuple[str, int, Range], tuple[int, ...]] = {}
+        self._cell_keys: dict[tuple[str, Range, Range], tuple[object, ...]] = {}
+        self._periods: dict[str, tuple[int, ...] | None] = {}
+        self._list_bits: dict[int, NDArray[np.int64]] = {}
         self._needs: dict[tuple[object, ...], tuple[int, int]] = {}
         self._reach: dict[tuple[object, ...], Reach] = {}
         self.block_limits: dict[str, int] = {}
@@ -265,7 +286,8 @@ class Resources:
         self._plain_of: dict[tuple[object, ...], Plain | None] = {}
         self._n_plain: dict[tuple[object, ...], dict[str, int]] = {}
         self._alike: dict[str, bool] = {}
-        self._singles: dict[tuple[str, int, Range], NDArray[np.bool_]] = {}
+        self._one_threshold: dict[str, bool] = {}
+        self._thresholds: dict[tuple[object, ...], tuple[int, ...]] = {}
 
     def most_neurons(self, population: str) -> int:
         """Neurons that a block of a population may have: a core's limit, or `block_limits`."""
@@ -391,7 +413,7 @@ class Resources:
         ndarray
             ``(source_range, kernel)`` bool.
         """
-        key = (wire.projection.name, axis, targets)
+        key = (wire.windows[axis], targets)
         if key not in self._signatures:
             form = wire.form
             assert isinstance(form, WindowForm)
@@ -403,6 +425,13 @@ class Resources:
             meets: NDArray[np.bool_] = offset % stride == 0
             self._signatures[key] = meets & (row >= targets[0]) & (row < targets[1])
         return self._signatures[key]
+
+    def hits(self, wire: Wire, axis: int, targets: Range) -> NDArray[np.bool_]:
+        """Which source rows (axis 0) or columns (1) of `source_range` meet a range of targets."""
+        key = (wire.windows[axis], targets)
+        if key not in self._hits:
+            self._hits[key] = np.asarray(self.signatures(wire, axis, targets).any(axis=1))
+        return self._hits[key]
 
     def block_bits(self, wire: Wire, block: Block) -> tuple[int, SynapticKind]:
         """Synapse memory, and kind of list, of one projection into a block."""
@@ -425,7 +454,7 @@ class Resources:
 
     def _distinct(self, wire: Wire, axis: int, targets: Range) -> tuple[NDArray[np.bool_], bytes]:
         """Distinct rows of `signatures`, and a key of them."""
-        key = (wire.projection.name, axis, targets)
+        key = (wire.windows[axis], targets)
         if key not in self._distinct_rows:
             rows: NDArray[np.bool_] = np.unique(self.signatures(wire, axis, targets), axis=0)
             self._distinct_rows[key] = (rows, rows.tobytes())
@@ -437,12 +466,15 @@ class Resources:
         if key not in self._taps:
             assert isinstance(wire.form, WindowForm)
             form, below = wire.form, self._below(wire)
-            per_group = form.target[0] // form.groups
-            groups = np.arange(channels[0] // per_group, (channels[1] - 1) // per_group + 1)
-            ends = np.minimum((groups + 1) * per_group, channels[1])
-            taps = below[ends] - below[np.maximum(groups * per_group, channels[0])]
-            taps = taps.reshape(-1, *taps.shape[2:]).astype(np.int64)
-            self._taps[key] = (taps, bool(np.all(taps > 0)))
+            if form.groups == 1:
+                taps = below[channels[1]] - below[channels[0]]
+            else:
+                per_group = form.target[0] // form.groups
+                groups = np.arange(channels[0] // per_group, (channels[1] - 1) // per_group + 1)
+                ends = np.minimum((groups + 1) * per_group, channels[1])
+                taps = below[ends] - below[np.maximum(groups * per_group, channels[0])]
+                taps = taps.reshape(-1, *taps.shape[2:])
+            self._taps[key] = (taps.astype(np.int64), bool(taps.all()))
         return self._taps[key]
 
     def has_all(self, wire: Wire, channels: Range) -> bool:
@@ -455,7 +487,9 @@ class Resources:
         if name not in self._prefix:
             weight = wire.form.weight
             prefix = np.zeros((len(weight) + 1, *weight.shape[1:]), np.int32)
-            np.cumsum(weight != 0, axis=0, out=prefix[1:])
+            np.not_equal(weight, 0, out=prefix[1:], casting="unsafe")
+            for below, here in pairwise(prefix):  # faster than cumsum, whose inner loop is short
+                here += below
             self._prefix[name] = prefix
         return self._prefix[name]
 
@@ -478,30 +512,34 @@ class Resources:
             source = self.network[wire.projection.source]
             _, height, width = chw(source.shape)
             units = height * width if wire.axons == "pixel" else source.n_neurons
-            lengths, counts = np.array([n_neurons]), np.array([source.n_neurons])
+            lengths, n_lists = np.array([n_neurons]), source.n_neurons
+            times = source.n_neurons
         else:
             n_sources = form.source[0]
             if form.groups > 1:
                 per_group = form.target[0] // form.groups
                 touched = min(-(-(n_channels - 1) // per_group) + 1, form.groups)
                 n_sources = form.source[0] // form.groups * touched
-            y, x = (self.signatures(wire, a, r) for a, r in ((0, rows), (1, columns)))
-            pixels = int(y.any(axis=1).sum()) * int(x.any(axis=1).sum())
+            at = ((0, rows), (1, columns))
+            y, x = (self.hits(wire, a, r) for a, r in at)
+            pixels = int(np.count_nonzero(y)) * int(np.count_nonzero(x))
             units = pixels if wire.axons == "pixel" else pixels * n_sources
             if wire.shares_lists:
-                y, x = (self._distinct(wire, a, r)[0] for a, r in ((0, rows), (1, columns)))
-            hits = np.multiply.outer(y.sum(axis=1), x.sum(axis=1)).reshape(-1)
-            lengths, counts = np.unique(hits[hits > 0], return_counts=True)
-            each = (
+                y, x = (self._distinct(wire, a, r)[0] for a, r in at)
+            else:
+                y, x = (self.signatures(wire, a, r) for a, r in at)
+            lengths = np.multiply.outer(y.sum(axis=1), x.sum(axis=1))
+            lengths *= (
                 n_channels if form.groups == 1 else min(n_channels, form.target[0] // form.groups)
             )
-            lengths, counts = lengths * each, counts * n_sources
+            times, n_lists = n_sources, int(np.count_nonzero(lengths)) * n_sources
         index = self.chip.limits.index_bits.value
         sparse = dense = 0
         for width_bits in wire.widths:
             per_weight = width_bits + wire.delay_bits
-            sparse += int((counts * list_bits(self.chip, lengths, per_weight + index)).sum())
-            dense += int(counts.sum() * list_bits(self.chip, n_neurons, per_weight))
+            bits = self._bits_by_length(per_weight + index, n_neurons)
+            sparse += times * int(bits[lengths].sum())
+            dense += n_lists * int(self._bits_by_length(per_weight, n_neurons)[n_neurons])
         return units * signs, min(sparse, dense)
 
     def _fan_out(self, wire: Wire, block: Block) -> FanOut:
@@ -522,14 +560,22 @@ class Resources:
 
     def _smaller(self, wire: Wire, lengths: NDArray[np.int64], n: int) -> tuple[int, SynapticKind]:
         """Bits of lists of these lengths into ``n`` neurons, dense or sparse."""
-        lengths = lengths[lengths > 0]
+        n_lists = int(np.count_nonzero(lengths))
         index = self.chip.limits.index_bits.value
         sparse = dense = 0
         for width in wire.widths:
             each = width + wire.delay_bits
-            sparse += int(list_bits(self.chip, lengths, each + index).sum())
-            dense += int(lengths.size * list_bits(self.chip, n, each))
+            sparse += int(self._bits_by_length(each + index, n)[lengths].sum())
+            dense += n_lists * int(self._bits_by_length(each, n)[n])
         return (dense, "dense") if dense <= sparse else (sparse, "sparse")
+
+    def _bits_by_length(self, bits_each: int, longest: int) -> NDArray[np.int64]:
+        """`list_bits` of lists of 0, 1, ... weights, up to so many or more."""
+        known = self._list_bits.get(bits_each)
+        if known is None or len(known) <= longest:
+            known = list_bits(self.chip, np.arange(2 * longest + 1), bits_each)
+            self._list_bits[bits_each] = known
+        return known
 
     def sources(self, wire: Wire, block: Block) -> Box:
         """Source units (pixels or neurons) with a synapse into a block."""
@@ -543,15 +589,15 @@ class Resources:
         form = wire.form
         assert isinstance(form, WindowForm)
         rows, columns = (source_range(form, a, r) for a, r in ((0, block.rows), (1, block.columns)))
-        y = self.signatures(wire, 0, block.rows)
-        x = self.signatures(wire, 1, block.columns)
         taps, all_taps = self.taps(wire, block.channels)
         if all_taps:
             key = (wire.projection.name, block.rows, block.columns)
             if key not in self._pixels:
-                mask = np.outer(y.any(axis=1), x.any(axis=1))
-                self._pixels[key] = Box((0, 1), rows, columns, mask[None])
+                y, x = (self.hits(wire, a, r) for a, r in ((0, block.rows), (1, block.columns)))
+                self._pixels[key] = Box((0, 1), rows, columns, np.outer(y, x)[None])
             return self._pixels[key]
+        y = self.signatures(wire, 0, block.rows)
+        x = self.signatures(wire, 1, block.columns)
         some = taps.any(axis=0).astype(np.int64)
         mask = (y.astype(np.int64) @ some @ x.T.astype(np.int64)) > 0
         return Box((0, 1), rows, columns, mask[None])
@@ -560,7 +606,7 @@ class Resources:
 
     def singles(self, wire: Wire, axis: int, targets: Range) -> NDArray[np.bool_]:
         """Source rows (axis 0) or columns (1) that meet a range of targets like no other one."""
-        key = (wire.projection.name, axis, targets)
+        key = (wire.windows[axis], targets)
         if key not in self._singles:
             meets = self.signatures(wire, axis, targets)
             _, inverse, counts = np.unique(
@@ -621,10 +667,10 @@ class Resources:
                 first, end = group_channels(wire.form, channels)
                 n_channels = end - first
                 at = ((0, rows), (1, columns))
-                y, x = (self.signatures(wire, a, r).any(axis=1) for a, r in at)
-                n_pixels = int(y.sum()) * int(x.sum())
+                y, x = (self.hits(wire, a, r) for a, r in at)
+                n_pixels = int(np.count_nonzero(y)) * int(np.count_nonzero(x))
                 y, x = (self.singles(wire, a, r) for a, r in at)
-                n_single = int(y.sum()) * int(x.sum())
+                n_single = int(np.count_nonzero(y)) * int(np.count_nonzero(x))
             if wire.axons == "pixel":
                 left -= n_pixels * wire.n_signs
                 if wire.has_plain:
@@ -715,14 +761,13 @@ class Resources:
             )
             key = (wire.projection.name, block.channels, *self._meets(wire, block))
             if key not in self._reached:
-                y = self.signatures(wire, 0, block.rows)
-                x = self.signatures(wire, 1, block.columns)
+                at = ((0, block.rows), (1, block.columns))
                 taps, all_taps = self.taps(wire, block.channels)
                 if all_taps:
-                    mask = np.outer(y.any(axis=1), x.any(axis=1))
+                    mask = np.outer(*(self.hits(wire, a, r) for a, r in at))
                     mask = np.broadcast_to(mask, (len(taps), *mask.shape))
                 else:
-                    mask = reach_mask(taps, y, x)
+                    mask = reach_mask(taps, *(self.signatures(wire, a, r) for a, r in at))
                 self._reached[key] = mask
             return Box(channels, rows, columns, self._reached[key])
         box = self._fan_out(wire, block)
@@ -759,7 +804,7 @@ class Resources:
         """Of windows: blocks of the same channels with equal keys meet their source box alike."""
         found = []
         for axis, targets in ((0, block.rows), (1, block.columns)):
-            key = (wire.projection.name, axis, targets)
+            key = (wire.windows[axis], targets)
             if key not in self._met:
                 self._met[key] = self.signatures(wire, axis, targets).tobytes()
             found.append(self._met[key])
@@ -767,25 +812,31 @@ class Resources:
 
     def block_key(self, block: Block) -> tuple[object, ...]:
         """Blocks with equal keys have the same needs, output axons aside."""
-        cell = self.cell_key(block.population, block.rows, block.columns)
+        name = block.population
+        cell = self.cell_key(name, block.rows, block.columns)
         first, end = block.channels
-        wires = self.into(block.population)
-        if not all(w.is_full for w in wires):
-            return (block.population, first, end, *cell)
+        if name not in self._periods:
+            wires = self.into(name)
+            windows = [w.form for w in wires if isinstance(w.form, WindowForm)]
+            periods = tuple(form.target[0] // form.groups for form in windows if form.groups > 1)
+            self._periods[name] = periods if all(w.is_full for w in wires) else None
+        of_groups = self._periods[name]
+        if of_groups is None:
+            return (name, first, end, *cell)
         # which channels does not matter then, but how they lie in their groups
-        phases = [
-            first % (w.form.target[0] // w.form.groups)
-            for w in wires
-            if isinstance(w.form, WindowForm) and w.form.groups > 1
-        ]
-        return (block.population, end - first, *phases, *cell)
+        return (name, end - first, *(first % period for period in of_groups), *cell)
 
     def cell_key(self, population: str, rows: Range, columns: Range) -> tuple[object, ...]:
         """Cells of a population with equal keys have the same needs, output axons aside."""
-        wires = self.into(population)
-        if any(not w.is_full and isinstance(w.form, DenseForm) for w in wires):
-            return (rows, columns)  # zeros may lie anywhere
-        return (self._part_key(population, 0, rows), self._part_key(population, 1, columns))
+        key = (population, rows, columns)
+        if key not in self._cell_keys:
+            wires = self.into(population)
+            found: tuple[object, ...] = (rows, columns)  # zeros may lie anywhere
+            if not any(not w.is_full and isinstance(w.form, DenseForm) for w in wires):
+                at = ((0, rows), (1, columns))
+                found = tuple(self._part_key(population, axis, part) for axis, part in at)
+            self._cell_keys[key] = found
+        return self._cell_keys[key]
 
     def _part_key(self, population: str, axis: int, part: Range) -> tuple[int, ...]:
         key = (population, axis, part)
@@ -820,10 +871,14 @@ class Resources:
         if len(found) == 1:
             (wire, block), only = found[0], plain[0]
             assert only is not None
-            pixels = self.sources(wire, block).mask[0]
             if wire.shares_lists and self.has_all(wire, block.channels):
                 first, end = group_channels(wire.form, block.channels)  # type: ignore[arg-type]
-                return int(np.count_nonzero(pixels)) + only.n * (end - first - 1)
+                rows, columns = (
+                    int(np.count_nonzero(self.hits(wire, a, r)))
+                    for a, r in ((0, block.rows), (1, block.columns))
+                )
+                return rows * columns + only.n * (end - first - 1)
+            pixels = self.sources(wire, block).mask[0]
             alone = self.reached(wire, block).mask[:, only.mask]
             return int(np.count_nonzero(pixels & ~only.mask)) + int(np.count_nonzero(alone))
         boxes = [self.reached(w, b) for w, b in found]
@@ -844,12 +899,25 @@ class Resources:
 
     def thresholds(self, blocks: Iterable[Block]) -> int:
         """Distinct thresholds of a core that holds these blocks."""
-        values: set[int] = set()
-        for block in blocks:
-            population = self.network[block.population]
+        return len({value for block in blocks for value in self.thresholds_of(block)})
+
+    def thresholds_of(self, block: Block) -> tuple[int, ...]:
+        """Distinct thresholds of a block, ascending."""
+        name = block.population
+        key: tuple[object, ...] = (name,)
+        if name not in self._one_threshold:
+            population = self.network[name]
+            theta = getattr(population, "theta", None)
+            self._one_threshold[name] = theta is None or bool((theta == theta.flat[0]).all())
+        if not self._one_threshold[name]:
+            key = (name, block.channels, block.rows, block.columns)
+        if key not in self._thresholds:
+            population = self.network[name]
+            found: tuple[int, ...] = ()
             if isinstance(population, PolarityMultiSpike):
-                values.update(np.unique(theta_of(population, block)).tolist())
-        return len(values)
+                found = tuple(np.unique(theta_of(population, block)).tolist())
+            self._thresholds[key] = found
+        return self._thresholds[key]
 
     def formats(self, blocks: Iterable[Block]) -> int:
         """Distinct synapse formats of a core that holds these blocks."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pmsm_hw.mapping.resources import Box, Resources, Wire
     from pmsm_hw.network import Network
 
-__all__ = ["IO", "Traffic", "core_traffic", "measured_traffic", "rates_of"]
+__all__ = ["IO", "Traffic", "core_traffic", "measured_traffic", "pairs_of", "rates_of"]
 
 Range = tuple[int, int]
 IO = -1
@@ -73,11 +73,9 @@ class Traffic:
         n_depths = int(self.depth.max(initial=0)) + 1
         source = np.where(self.source == IO, n_cores, home[self.source])
         target = home[self.target]
-        key = (target * (n_cores + 1) + source) * n_depths + self.depth
-        unique, inverse = np.unique(key, return_inverse=True)
-        pair, depth = unique // n_depths, unique % n_depths
-        target, source = pair // (n_cores + 1), pair % (n_cores + 1)
-        messages = np.bincount(inverse.reshape(-1), self.messages, minlength=len(unique))
+        first, inverse = pairs_of(target, source * n_depths + self.depth)
+        target, source, depth = target[first], source[first], self.depth[first]
+        messages = np.bincount(inverse, self.messages, minlength=len(first))
         leave = (source != n_cores) & (source != target)
         return Traffic(
             source=np.where(source == n_cores, IO, source),
@@ -88,6 +86,37 @@ class Traffic:
             inter_core=float(messages[leave].sum()),
             inputs=self.inputs,
         )
+
+
+def pairs_of(
+    major: NDArray[np.int64], minor: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Distinct pairs of two numbers, ascending.
+
+    As of `np.unique`, but much faster for small numbers, which numpy sorts by their digits.
+
+    Parameters
+    ----------
+    major, minor
+        ``(n,)`` int64, at least 0.
+
+    Returns
+    -------
+    first, inverse
+        Of each distinct pair, where it stands first; ``(n,)`` int64, which of them each pair is.
+    """
+
+    def small(values: NDArray[np.int64]) -> NDArray[np.int64] | NDArray[np.uint16]:
+        return values.astype(np.uint16) if values.max(initial=0) < 2**16 else values
+
+    order = np.argsort(small(minor), kind="stable")
+    order = order[np.argsort(small(major)[order], kind="stable")]
+    a, b = major[order], minor[order]
+    new = np.ones(len(order), bool)
+    new[1:] = (a[1:] != a[:-1]) | (b[1:] != b[:-1])
+    inverse = np.empty(len(order), np.int64)
+    inverse[order] = np.cumsum(new) - 1
+    return order[new], inverse
 
 
 def rates_of(
@@ -358,7 +387,7 @@ class _Homes:
         if key not in self._meets:
             span = source_range(wire.form, axis, part)  # type: ignore[arg-type]
             found = self._overlap(wire.projection.source, 1 + axis, span)
-            meets = self.resources.signatures(wire, axis, part).any(axis=1)
+            meets = self.resources.hits(wire, axis, part)
             self._meets[key] = (found.at, np.add.reduceat(meets.astype(np.float64), found.starts))
         return self._meets[key]
 
