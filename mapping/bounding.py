@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping as MappingType
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -124,8 +125,7 @@ class Backwards:
         self._names = [p.name for p in resources.placed]
         self._index = {name: i for i, name in enumerate(self._names)}
         self._hits: dict[tuple[object, ...], tuple[Bools, Bools]] = {}
-        known: dict[tuple[object, ...], tuple[Any, ...]] = {}
-        self._tables = {name: self._table(name, known) for name in self._names}
+        self._tables = self._filled_tables()
         self._limit = int(resources.chip.limits.output_axons.value)
         work = sum(
             c.n_blocks[0].size * math.prod(chw(resources.network[name].shape)[1:])
@@ -165,8 +165,11 @@ class Backwards:
             Cores that some cut takes.
         """
         cuts: list[dict[str, tuple[int, int]]] = []
-        for more in (1, 2):
-            found = self._sweep(more * self._n_labels, float(n_cores), merge=False)
+        with ThreadPoolExecutor(2) as pool:
+            sweeps = pool.map(
+                lambda more: self._sweep(more * self._n_labels, float(n_cores), merge=False), (1, 2)
+            )
+        for found in sweeps:
             if found is None or len(found[1]) < len(self._names):
                 continue
             costs, steps = found
@@ -338,13 +341,31 @@ class Backwards:
             self._hits[key] = (meets, single)
         return self._hits[key]
 
-    def _table(self, name: str, known: dict[tuple[object, ...], tuple[Any, ...]]) -> _Table:
+    def _filled_tables(self) -> dict[str, _Table]:
+        """Tables of all populations, two at a time; parts of split populations are alike."""
         from pmsm_hw.mapping.bound_kernels import cell_tables
 
-        resources, counts = self._resources, self._counts[name]
-        # those that miss some of its channels are left out
-        wires = [w for w in resources.into(name) if w.channels == (0, resources.n_channels(w))]
-        shape = chw(resources.network[name].shape)
+        arguments: dict[tuple[object, ...], tuple[Any, ...]] = {}
+        keys = {}
+        for name in self._names:
+            given = self._given(name)
+            keys[name] = tuple(
+                (a.shape, a.tobytes()) if isinstance(a, np.ndarray) else a for a in given
+            )
+            arguments.setdefault(keys[name], given)
+        with ThreadPoolExecutor(2) as pool:
+            filled = pool.map(lambda given: cell_tables(*given), arguments.values())
+            found = dict(zip(arguments, filled, strict=True))
+        return {name: self._table(name, found[keys[name]]) for name in self._names}
+
+    def _wires(self, name: str) -> list[Wire]:
+        """Wires into a population; those that miss some of its channels are left out."""
+        resources = self._resources
+        return [w for w in resources.into(name) if w.channels == (0, resources.n_channels(w))]
+
+    def _table(self, name: str, filled: tuple[Any, ...]) -> _Table:
+        counts, wires = self._counts[name], self._wires(name)
+        shape = chw(self._resources.network[name].shape)
         axes: list[Ints] = []
         for axis in (0, 1):
             choices = counts.choices[1 + axis].tolist()
@@ -353,13 +374,33 @@ class Backwards:
                 np.concatenate(counts.classes[axis].kind),
                 np.cumsum([0, *choices], dtype=np.int64),
             ]
+        start, widest, costs, sending, plain = filled
+        return _Table(
+            n_channels=shape[0],
+            wires=wires,
+            shapes=self._shapes(wires),
+            sources=list(dict.fromkeys(w.projection.source for w in wires)),
+            axes=tuple(axes),
+            start=start,
+            widest=widest,
+            costs=costs,
+            sending=sending,
+            plain=plain,
+        )
+
+    def _shapes(self, wires: list[Wire]) -> Ints:
+        return np.array([shape_of(self._resources, w) for w in wires], np.int64).reshape(-1, 10)
+
+    def _given(self, name: str) -> tuple[Any, ...]:
+        """What `bound_kernels.cell_tables` takes."""
+        resources, counts, wires = self._resources, self._counts[name], self._wires(name)
         y, x = counts.classes
-        shapes = np.array([shape_of(resources, w) for w in wires], np.int64).reshape(-1, 10)
         eachs = np.array([each_of(resources, w) for w in wires], np.float64).reshape(-1, 3)
         sources = list(dict.fromkeys(w.projection.source for w in wires))
         limits = resources.chip.limits
-        arguments = (
-            shape[0], y.size, y.n, x.size, x.n, *_taps(counts, wires), shapes, eachs,
+        return (
+            chw(resources.network[name].shape)[0], y.size, y.n, x.size, x.n,
+            *_taps(counts, wires), self._shapes(wires), eachs,
             np.array(
                 [
                     limits.neurons.value, limits.input_axons.value, limits.output_axons.value,
@@ -379,15 +420,6 @@ class Backwards:
             np.array([sources.index(w.projection.source) for w in wires], np.int64),
             len(sources),
             _WEIGHTS,
-        )  # fmt: skip
-        # parts of split populations are alike
-        key = tuple((a.shape, a.tobytes()) if isinstance(a, np.ndarray) else a for a in arguments)
-        if key not in known:
-            known[key] = cell_tables(*arguments)
-        start, widest, costs, sending, plain = known[key]
-        return _Table(
-            n_channels=shape[0], wires=wires, shapes=shapes, sources=sources, axes=tuple(axes),
-            start=start, widest=widest, costs=costs, sending=sending, plain=plain,
         )  # fmt: skip
 
     def _channels(self, wire: Wire) -> int:

@@ -92,6 +92,11 @@ def bundles_of(resources: Resources, cores: Sequence[Sequence[Block]]) -> Bundle
     home: list[int] = []
     heard: list[int] = []
     for core, found in enumerate(cores):
+        if len(found) == 1:
+            blocks.append(list(found))
+            home.append(core)
+            heard.append(hears[found[0].population])
+            continue
         parts: list[tuple[int, list[Block]]] = []
         for block in found:
             mask, mine = hears[block.population], [block]
@@ -109,12 +114,16 @@ def bundles_of(resources: Resources, cores: Sequence[Sequence[Block]]) -> Bundle
             heard.append(mask)
     thresholds = _thresholds(resources, blocks)
     populations = [tuple(dict.fromkeys(b.population for b in mine)) for mine in blocks]
+    formats: dict[tuple[str, ...], int] = {}  # of a core that holds some populations
+    for names, mine in zip(populations, blocks, strict=True):
+        if names not in formats:
+            formats[names] = resources.formats(mine)
     need = np.concatenate(
         [
             count_usage(resources, blocks),
             [
-                (len(theta), len(names), resources.formats(mine))
-                for theta, names, mine in zip(thresholds, populations, blocks, strict=True)
+                (len(theta), len(names), formats[names])
+                for theta, names in zip(thresholds, populations, strict=True)
             ],
         ],
         axis=1,

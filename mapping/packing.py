@@ -135,9 +135,8 @@ def _joined(resources: Resources, blocks: list[Block]) -> list[Block]:
                 resources.n_plain(b.population, b.channels, b.rows, b.columns)
                 for b in (*parts, whole)
             ]
-            if plain[0] == plain[1] == plain[2] and (
-                resources.synapse_bits([whole]) <= resources.synapse_bits(parts)
-            ):
+            bits = [resources.needs_alone(b)[1] for b in (*parts, whole)]
+            if plain[0] == plain[1] == plain[2] and bits[2] <= bits[0] + bits[1]:
                 found[-1] = whole
                 continue
         found.append(block)

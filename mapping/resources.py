@@ -901,15 +901,18 @@ class Resources:
         """Distinct thresholds of a core that holds these blocks."""
         return len({value for block in blocks for value in self.thresholds_of(block)})
 
+    def has_one_threshold(self, population: str) -> bool:
+        """Whether all neurons of a population have the same threshold, or none."""
+        if population not in self._one_threshold:
+            theta = getattr(self.network[population], "theta", None)
+            self._one_threshold[population] = theta is None or bool((theta == theta.flat[0]).all())
+        return self._one_threshold[population]
+
     def thresholds_of(self, block: Block) -> tuple[int, ...]:
         """Distinct thresholds of a block, ascending."""
         name = block.population
         key: tuple[object, ...] = (name,)
-        if name not in self._one_threshold:
-            population = self.network[name]
-            theta = getattr(population, "theta", None)
-            self._one_threshold[name] = theta is None or bool((theta == theta.flat[0]).all())
-        if not self._one_threshold[name]:
+        if not self.has_one_threshold(name):
             key = (name, block.channels, block.rows, block.columns)
         if key not in self._thresholds:
             population = self.network[name]
@@ -1004,17 +1007,23 @@ class Resources:
         boxes = [self.reached(wire, block) for wire, block in found]
         if pixels:
             boxes = [replace(b, channels=(0, 1), mask=b.mask[:1]) for b in boxes]
-        box = boxes[0] if len(boxes) == 1 else union(boxes)
         signs, entries = found[0][0].n_signs, found[0][0].entries
+        if len(found) == 1:
+            (wire, block), box = found[0], boxes[0]
+            plain = self.plain_pixels(wire, block.channels, block.rows, block.columns)
+            if plain is None:
+                return box, box.mask * np.int64(signs * entries)
+            each = np.full(plain.mask.shape, np.int64(signs * entries))
+            each[plain.mask] = signs
+            return box, box.mask * each
+        box = union(boxes)
         need: NDArray[np.int64] = box.mask * np.int64(signs)
         if entries > 1:
             more = [
                 self._by_population(wire, block, reached)
                 for (wire, block), reached in zip(found, boxes, strict=True)
             ]
-            need += (more[0] if len(more) == 1 else union(more)).mask * np.int64(
-                signs * (entries - 1)
-            )
+            need += union(more).mask * np.int64(signs * (entries - 1))
         return box, need
 
     @cached_property
@@ -1090,19 +1099,21 @@ def theta_of(population: PolarityMultiSpike, block: Block) -> NDArray[np.int64]:
 
 def union(boxes: Sequence[Box]) -> Box:
     """Union of masks, on the box around them."""
-    around = [
-        (min(getattr(b, a)[0] for b in boxes), max(getattr(b, a)[1] for b in boxes))
-        for a in ("channels", "rows", "columns")
-    ]
-    (c0, c1), (y0, y1), (x0, x1) = around
-    mask = np.zeros((c1 - c0, y1 - y0, x1 - x0), bool)
+    first, end, top, bottom, left, right = (
+        fold(edges)
+        for fold, edges in zip(
+            (min, max) * 3, zip(*((*b.channels, *b.rows, *b.columns) for b in boxes), strict=True),
+            strict=True,
+        )
+    )  # fmt: skip
+    mask = np.zeros((end - first, bottom - top, right - left), bool)
     for b in boxes:
         mask[
-            b.channels[0] - c0 : b.channels[1] - c0,
-            b.rows[0] - y0 : b.rows[1] - y0,
-            b.columns[0] - x0 : b.columns[1] - x0,
+            b.channels[0] - first : b.channels[1] - first,
+            b.rows[0] - top : b.rows[1] - top,
+            b.columns[0] - left : b.columns[1] - left,
         ] |= b.mask
-    return Box((c0, c1), (y0, y1), (x0, x1), mask)
+    return Box((first, end), (top, bottom), (left, right), mask)
 
 
 def _union_size(boxes: Sequence[Box]) -> int:
