@@ -456,7 +456,8 @@ class Resources:
         """Distinct rows of `signatures`, and a key of them."""
         key = (wire.windows[axis], targets)
         if key not in self._distinct_rows:
-            rows: NDArray[np.bool_] = np.unique(self.signatures(wire, axis, targets), axis=0)
+            meets = self.signatures(wire, axis, targets)
+            rows = meets[np.unique(_row_codes(meets), return_index=True)[1]]
             self._distinct_rows[key] = (rows, rows.tobytes())
         return self._distinct_rows[key]
 
@@ -608,11 +609,8 @@ class Resources:
         """Source rows (axis 0) or columns (1) that meet a range of targets like no other one."""
         key = (wire.windows[axis], targets)
         if key not in self._singles:
-            meets = self.signatures(wire, axis, targets)
-            _, inverse, counts = np.unique(
-                np.packbits(meets, axis=1), axis=0, return_inverse=True, return_counts=True
-            )
-            self._singles[key] = (counts[inverse.reshape(-1)] == 1) & meets.any(axis=1)
+            codes = _row_codes(self.signatures(wire, axis, targets))
+            self._singles[key] = (np.bincount(codes)[codes] == 1) & self.hits(wire, axis, targets)
         return self._singles[key]
 
     def n_plain(
@@ -1043,6 +1041,14 @@ def _geometry(form: Form, source: tuple[int, int, int]) -> tuple[object, ...]:
 
 def _overlap(a: Range, b: Range) -> bool:
     return a[0] < b[1] and b[0] < a[1]
+
+
+def _row_codes(rows: NDArray[np.bool_]) -> NDArray[np.integer]:
+    """Small numbers of rows, equal for equal rows, and in their order."""
+    packed = np.packbits(rows, axis=1)
+    if packed.shape[1] == 1:
+        return packed[:, 0]
+    return np.unique(packed, axis=0, return_inverse=True)[1].reshape(-1)
 
 
 def tap_sums(

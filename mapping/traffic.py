@@ -109,9 +109,10 @@ def pairs_of(
     def small(values: NDArray[np.int64]) -> NDArray[np.int64] | NDArray[np.uint16]:
         return values.astype(np.uint16) if values.max(initial=0) < 2**16 else values
 
-    order = np.argsort(small(minor), kind="stable")
-    order = order[np.argsort(small(major)[order], kind="stable")]
-    a, b = major[order], minor[order]
+    a, b = small(major), small(minor)
+    order = np.argsort(b, kind="stable")
+    order = order[np.argsort(a[order], kind="stable")]
+    a, b = a[order], b[order]
     new = np.ones(len(order), bool)
     new[1:] = (a[1:] != a[:-1]) | (b[1:] != b[:-1])
     inverse = np.empty(len(order), np.int64)
