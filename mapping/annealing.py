@@ -414,7 +414,7 @@ def anneal(  # type: ignore[no-untyped-def]
     return done
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")  # no zero divides: no check in the loop
 def _power(value, top):  # type: ignore[no-untyped-def]
     """Eighth power of a load over a reference: sums of it are ruled by the fullest links."""
     share = value / top
