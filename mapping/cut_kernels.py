@@ -22,9 +22,8 @@ __all__ = [
 
 _FLUID = 0.3
 """Weight of the scarcest resource's total beside the cores themselves: tells equals apart."""
-_EACH_BLOCK, _EACH_OF_MANY, _MANY, _MANY_OF_CORE = 2e-4, 2e-3, 10_000, 2
-"""Weight of a block and source, and of each beyond so many and so many a core: fewer are mapped
-faster."""
+_EACH_OF_MANY, _MANY, _MANY_OF_CORE = 2e-3, 10_000, 2
+"""Weight of a block and source beyond so many and so many a core: fewer are mapped faster."""
 _IMPOSSIBLE = 1e6
 _TWO = 0.3
 """Share of changes that change a source or target, too."""
@@ -47,8 +46,10 @@ class Table(NamedTuple):
         By population: channels, height and width; where its numbers of rows and columns are in
         `part_start`, and how many; where its cells and its part of `fit` start.
     fit
-        Channels that a block can have, output axons aside, by numbers and kinds of rows and
-        columns.
+        Channels of equal blocks, as few as fit, output axons aside, by numbers and kinds of rows
+        and columns.
+    widest
+        Channels that a block can have, likewise; 0: not known yet.
     part_start, part_first, part_end, part_kind
         Pairs: where the parts of each number of rows start; their edges and kinds.
     n_kinds, kind_start, kind_size
@@ -70,6 +71,7 @@ class Table(NamedTuple):
 
     size: Any
     fit: Any
+    widest: Any
     part_start: Any
     part_first: Any
     part_end: Any
@@ -318,6 +320,16 @@ def _sum_entries(p, table, cut, sums):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
+def _cuts_in_groups(n, width, group):  # type: ignore[no-untyped-def]
+    """Edges of parts of some width of `n` channels that lie within groups of them."""
+    edges = (n - 1) // width
+    a, b = width, group
+    while b > 0:
+        a, b = b, a % b
+    return edges - edges // (group // a)
+
+
+@njit(cache=True, nogil=True)
 def _count_entries(p, j, k, table, cut, alone, group_of):  # type: ignore[no-untyped-def]
     """Output entries that a population's blocks give each pixel of its sources.
 
@@ -347,9 +359,10 @@ def _count_entries(p, j, k, table, cut, alone, group_of):  # type: ignore[no-unt
             ry = table.wire_part[w, 0] + row + r
             for s in range(n_columns):
                 cell = r * n_columns + s
-                parts = float(-(-size[p, 0] // cut.width[size[p, 7] + cell]))
+                width = cut.width[size[p, 7] + cell]
+                parts = float(-(-size[p, 0] // width))
                 if groups > 1:
-                    parts = max(1.0, (parts + groups - 1.0) / groups)
+                    parts = 1.0 + _cuts_in_groups(size[p, 0], width, shape[w, 4]) / groups
                 parts *= table.wire_each[w, 2] * shape[w, 6]
                 left = alone[group_of[cell], w - table.wire_start[p]]
                 if shape[w, 0] == 1:
@@ -375,6 +388,35 @@ def _count_entries(p, j, k, table, cut, alone, group_of):  # type: ignore[no-unt
 
 
 @njit(cache=True, nogil=True)
+def _widest(p, j, k, a, b, fits, table):  # type: ignore[no-untyped-def]
+    """Channels that a block can have, output axons aside, if equal ones can have so many."""
+    at = table.size[p, 8] + b
+    at += ((j * table.n_kinds[p, 0] + a) * table.size[p, 6] + k) * table.n_kinds[p, 1]
+    if table.widest[at] == 0:
+        n_channels, capacity = table.size[p, 0], table.capacity
+        y, x = j * table.n_kinds[p, 0] + a, k * table.n_kinds[p, 1] + b
+        largest = (
+            table.kind_size[0][table.kind_start[p, 0] + y]
+            * table.kind_size[1][table.kind_start[p, 1] + x]
+        )
+        alone = np.zeros(table.wire_start[p + 1] - table.wire_start[p], np.int64)
+        n_parts = -(-n_channels // fits)
+        low, high = fits, -(-n_channels // (n_parts - 1)) if n_parts > 1 else n_channels + 1
+        while high - low > 1:
+            c = (low + high) // 2
+            if (
+                c * largest <= capacity[0]
+                and _axons_of(p, y, x, c, table, alone) <= capacity[1]
+                and _bits_of(p, y, x, c, c * largest, table) <= capacity[3]
+            ):
+                low = c
+            else:
+                high = c
+        table.widest[at] = low
+    return table.widest[at]
+
+
+@njit(cache=True, nogil=True)
 def _is(group, a, b, width, step):  # type: ignore[no-untyped-def]
     return group[0] == a and group[1] == b and group[2] == width and group[3] == step
 
@@ -388,7 +430,8 @@ def _cut_one(p, state, table, cut, old, sums, known):  # type: ignore[no-untyped
     p
         Which population.
     state
-        ``(n_populations, 3)``: index of row and column cuts, channels of a block.
+        ``(n_populations, 4)``: index of row and column cuts, channels of a block, whether those
+        of a cell are to be equal.
     table, cut
         What the latter says of the population is overwritten.
     old
@@ -403,7 +446,7 @@ def _cut_one(p, state, table, cut, old, sums, known):  # type: ignore[no-untyped
     """
     size, capacity = table.size, table.capacity
     n_channels = size[p, 0]
-    j, k, wanted = state[p, 0], state[p, 1], state[p, 2]
+    j, k, wanted, equal = state[p, 0], state[p, 1], state[p, 2], state[p, 3] == 1
     row, column = table.part_start[0][size[p, 3] + j], table.part_start[1][size[p, 4] + k]
     n_rows = table.part_start[0][size[p, 3] + j + 1] - row
     n_columns = table.part_start[1][size[p, 4] + k + 1] - column
@@ -424,7 +467,10 @@ def _cut_one(p, state, table, cut, old, sums, known):  # type: ignore[no-untyped
         for s in range(n_columns):
             b = table.part_kind[1][column + s]
             x0, x1 = table.part_first[1][column + s], table.part_end[1][column + s]
-            width = min(wanted, table.fit[at + b])
+            width = table.fit[at + b]
+            if width > 0 and width < wanted and not equal:
+                width = _widest(p, j, k, a, b, width, table)
+            width = min(wanted, width)
             if width < 1:
                 beyond += 1.0
                 width = 1
@@ -436,6 +482,8 @@ def _cut_one(p, state, table, cut, old, sums, known):  # type: ignore[no-untyped
                     if width < 1:
                         beyond += sent / capacity[2]
                         width = 1
+            if equal:
+                width = -(-n_channels // -(-n_channels // width))
             above = above or width != old.width[cell]
             cut.width[cell] = width
             step = int(sent * width / capacity[2] * _STEPS)
@@ -555,7 +603,7 @@ def _copy_one(p, table, cut, onto):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _value(cut, table, needs, counts, by_sent, at_most):  # type: ignore[no-untyped-def]
+def _value(cut, table, needs, counts, by_sent, by_block, at_most):  # type: ignore[no-untyped-def]
     """Cores that a cut takes, and a finer measure of it; above `at_most`, only sure to be above.
 
     Parameters
@@ -564,8 +612,8 @@ def _value(cut, table, needs, counts, by_sent, at_most):  # type: ignore[no-unty
         All of it.
     needs, counts
         Room for those of all blocks.
-    by_sent
-        Weight of output axons.
+    by_sent, by_block
+        Weights of output axons, and of a block and source.
     at_most
         Measure beyond which the caller does not care.
 
@@ -586,7 +634,7 @@ def _value(cut, table, needs, counts, by_sent, at_most):  # type: ignore[no-unty
             n_blocks += cut.counts[p, t] * n_wires
             n += 1
     fluid = max(total.max(), 1e-12)
-    value = _FLUID * fluid + _EACH_BLOCK * n_blocks
+    value = _FLUID * fluid + by_block * n_blocks
     value += _EACH_OF_MANY * max(n_blocks - _MANY - _MANY_OF_CORE * fluid, 0.0) + by_sent * total[2]
     beyond = cut.beyond.sum()
     if beyond > 0.0:
@@ -607,13 +655,13 @@ def _room(table):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def cores_of_cut(state, table):  # type: ignore[no-untyped-def]
-    """Cores that a cut takes, and a finer measure of it."""
+def cores_of_cut(state, table, by_sent, by_block):  # type: ignore[no-untyped-def]
+    """Cores that a cut takes, and a finer measure of it (`_value`)."""
     cut = _empty_cut(table)
     sums, known, needs, counts = _room(table)
     for p in range(len(state) - 1, -1, -1):
         _cut_one(p, state, table, cut, cut, sums, known)
-    return _value(cut, table, needs, counts, 0.0, 1e18)
+    return _value(cut, table, needs, counts, by_sent, by_block, 1e18)
 
 
 @njit(cache=True, nogil=True)
@@ -634,7 +682,7 @@ def _change(p, state, table, short_start, short):  # type: ignore[no-untyped-def
     """Change a population's cut at random."""
     j, k, w = state[p, 0], state[p, 1], state[p, 2]
     c, n_rows, n_columns = table.size[p, 0], table.size[p, 5], table.size[p, 6]
-    kind = np.random.randint(6)  # noqa: NPY002
+    kind = np.random.randint(7)  # noqa: NPY002
     if kind == 0 and short_start[p + 1] > short_start[p]:
         pick = np.random.randint(short_start[p], short_start[p + 1])  # noqa: NPY002
         state[p] = short[pick]
@@ -653,6 +701,8 @@ def _change(p, state, table, short_start, short):  # type: ignore[no-untyped-def
     elif kind == 4:  # a fraction, or all channels
         n = 1 + np.random.randint(8)  # noqa: NPY002
         state[p, 2] = max(-(-w // n), 1) if np.random.random() < 0.7 else -(-c // n)  # noqa: NPY002
+    elif kind == 5:
+        state[p, 3] = 1 - state[p, 3]
     else:  # half as many cells one way, twice as many channels less the other
         state[p, 0] = min(max(j + np.random.randint(3) - 1, 0), n_rows - 1)  # noqa: NPY002
         state[p, 1] = min(max(k + np.random.randint(3) - 1, 0), n_columns - 1)  # noqa: NPY002
@@ -674,7 +724,7 @@ def _neighbour(p, table):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def anneal_cuts(  # type: ignore[no-untyped-def]
-    start, table, short_start, short, often, n_moves, hot, cold, by_sent, seed
+    start, table, short_start, short, often, n_moves, hot, cold, by_sent, by_block, enough, seed
 ):
     """Best state found from `start`, and its measure (`_value`).
 
@@ -683,15 +733,15 @@ def anneal_cuts(  # type: ignore[no-untyped-def]
     Parameters
     ----------
     start, table
-        ``(n_populations, 3)`` state to start from.
+        ``(n_populations, 4)`` state to start from.
     short_start, short
         States of a population to try, one population after the other.
     often
         ``(n_populations,)`` float64, ascending to 1: how often those up to each are changed.
     n_moves, hot, cold
         Changes to try; first and last temperature, as shares of the measure.
-    by_sent, seed
-        Weight of output axons.
+    by_sent, by_block, enough, seed
+        Weights of output axons, and of a block and source; cores with which the search ends.
     """
     np.random.seed(seed)  # noqa: NPY002
     n_populations = len(start)
@@ -702,9 +752,11 @@ def anneal_cuts(  # type: ignore[no-untyped-def]
     for p in range(n_populations - 1, -1, -1):
         _cut_one(p, state, table, new, now, sums, known)
         _copy_one(p, table, new, now)
-    value = _value(now, table, needs, counts, by_sent, 1e18)[1]
+    n_cores, value = _value(now, table, needs, counts, by_sent, by_block, 1e18)
     least = value
     for move in range(n_moves):
+        if n_cores <= enough and value < _IMPOSSIBLE:
+            break
         temperature = least * hot * (cold / hot) ** (move / n_moves)
         before[:] = state
         first = 0
@@ -733,10 +785,10 @@ def anneal_cuts(  # type: ignore[no-untyped-def]
         accept = not changed
         if changed:
             at_most = value - temperature * math.log(1.0 - np.random.random())  # noqa: NPY002
-            found = _value(new, table, needs, counts, by_sent, at_most)[1]
-            accept = found <= at_most
+            found, found_value = _value(new, table, needs, counts, by_sent, by_block, at_most)
+            accept = found_value <= at_most
             if accept:
-                value = found
+                n_cores, value = found, found_value
         for p in range(last, first + 1):
             if stale[p]:
                 if accept:

@@ -30,10 +30,17 @@ _MOVES = (35_000, 140_000)
 matter;"""
 _LEAST_MOVES, _MOST_MOVES = (300, 1_200), (2_500, 10_000)
 """at least and at most so many."""
-_HOT, _COLD = (0.006, 0.003), 0.0003
+_HOT, _COLD = (0.012, 0.006), (0.0006, 0.0003)
 """Temperatures by round at first, and in the end, as shares of a cut's cores."""
-_SENT = 0.06
-"""Weight of output axons, by which messages are few."""
+_WEIGHTS = (0.02, 0.003)
+"""Weights of output axons, by which messages are few, and of a block and source: of few large
+blocks messages go less far, and they are mapped faster;"""
+_NEARNESS = (0.02, 0.02)
+"""of cuts whose messages are to go less far,"""
+_WEIGHTS_IN_TURN = (_WEIGHTS, _NEARNESS, (0.2, 0.01))
+"""and of searches that are to differ."""
+
+_SEED_OF_OTHERS = 1_000_003
 
 
 class Search:
@@ -63,7 +70,7 @@ class Search:
                 size[p, 5 + axis] = len(found.choices[1 + axis])
                 n_kinds[p, axis] = found.classes[axis].size.shape[1]
                 kind_start[p, axis] = axes[axis].add(shape[1 + axis], found, axis)
-            # widest blocks of each kind of cell, output axons aside
+            # blocks of each kind of cell that are as few as fit, and equal; output axons aside
             widths = np.append(-(-shape[0] // found.choices[0]), 0)[found.cell_parts]
             fit.append(widths.reshape(-1))
         size[1:, 7] = np.cumsum(size[:-1, 1] * size[:-1, 2])
@@ -92,6 +99,7 @@ class Search:
         self._table = Table(
             size=size,
             fit=_joined(fit),
+            widest=np.zeros(sum(map(len, fit)), np.int64),
             part_start=tuple(np.array(a.start, np.int64) for a in axes),
             part_first=tuple(_joined(a.first) for a in axes),
             part_end=tuple(_joined(a.end) for a in axes),
@@ -138,39 +146,52 @@ class Search:
             index_bits=int(limits.index_bits.value),
         )
 
-    def state(self, cut: MappingType[str, tuple[int, int, int]]) -> NDArray[np.int64]:
-        """State of a cut: by population, numbers of rows and columns, channels of a block."""
+    def state(self, cut: MappingType[str, tuple[int, int, int, bool]]) -> NDArray[np.int64]:
+        """State of a cut: by population, what is wanted (`tiling.Target`)."""
         return np.array(
             [
                 (
                     np.searchsorted(self.counts[name].choices[1], rows),
                     np.searchsorted(self.counts[name].choices[2], columns),
                     width,
+                    equal,
                 )
-                for name, (rows, columns, width) in ((name, cut[name]) for name in self.names)
+                for name, (rows, columns, width, equal) in (
+                    (name, cut[name]) for name in self.names
+                )
             ],
             np.int64,
-        ).reshape(-1, 3)
+        ).reshape(-1, 4)
 
-    def cut(self, state: NDArray[np.int64]) -> dict[str, tuple[int, int, int]]:
-        """Numbers of rows and columns, and channels of a block, by population."""
+    def cut(self, state: NDArray[np.int64]) -> dict[str, tuple[int, int, int, bool]]:
+        """What is wanted of each population (`tiling.Target`)."""
         return {
-            name: (int(self.counts[name].choices[1][j]), int(self.counts[name].choices[2][k]), w)
-            for name, (j, k, w) in zip(self.names, state.tolist(), strict=True)
+            name: (
+                int(self.counts[name].choices[1][j]),
+                int(self.counts[name].choices[2][k]),
+                w,
+                bool(equal),
+            )
+            for name, (j, k, w, equal) in zip(self.names, state.tolist(), strict=True)
         }
 
-    def value(self, state: NDArray[np.int64]) -> tuple[int, float]:
-        """Cores, and a finer measure of them."""
+    def value(self, state: NDArray[np.int64], *, nearness: bool = False) -> tuple[int, float]:
+        """Cores, and a finer measure of them; with `nearness` also of messages and blocks."""
         from pmsm_hw.mapping.cut_kernels import cores_of_cut
 
-        cores, value = cores_of_cut(state, self._table)
+        weights = _NEARNESS if nearness else (0.0, 0.0)
+        cores, value = cores_of_cut(state, self._table, *weights)
         return int(cores), float(value)
 
     def improve(
         self,
         starts: Sequence[NDArray[np.int64]],
-        options: MappingType[str, Sequence[tuple[int, int, int]]],
+        options: MappingType[str, Sequence[tuple[int, ...]]],
         n_searches: tuple[int, int],
+        *,
+        longer: int = 1,
+        enough: int = 0,
+        others: bool = False,
     ) -> list[NDArray[np.int64]]:
         """Better states, the best first, by annealing searches in two rounds, two at a time.
 
@@ -183,12 +204,18 @@ class Search:
         n_searches
             How many searches by round; those of the second start from the best of the first. The
             result does not depend on how many run at the same time.
+        longer
+            Factor to the changes that each search tries, which starts hotter then.
+        enough
+            Cores with which a search ends.
+        others
+            Whether states are wanted that differ from those found otherwise.
         """
         from pmsm_hw.mapping.cut_kernels import anneal_cuts, shares_of_cut
 
         short = [options[name] for name in self.names]
         short_start = np.cumsum([0, *map(len, short)], dtype=np.int64)
-        flat = np.array([o for each in short for o in each], np.int64).reshape(-1, 3)
+        flat = np.array([o for each in short for o in each], np.int64).reshape(-1, 4)
 
         # large populations are changed more often than small ones
         shares = np.sqrt(shares_of_cut(starts[0], self._table))
@@ -197,21 +224,36 @@ class Search:
         often = np.cumsum(often / max(often.sum(), 1e-9))
 
         def run(
-            start: NDArray[np.int64], moves: int, hot: float, seed: int
+            start: NDArray[np.int64], moves: int, hot: float, cold: float, i: int
         ) -> tuple[float, int, NDArray[np.int64]]:
-            state, value = anneal_cuts(
-                start, self._table, short_start, flat, often, moves, hot, _COLD, _SENT, seed
+            weights = _WEIGHTS_IN_TURN[i % len(_WEIGHTS_IN_TURN)] if others else _WEIGHTS
+            seed = i + _SEED_OF_OTHERS * others
+            state, _ = anneal_cuts(
+                start,
+                self._table,
+                short_start,
+                flat,
+                often,
+                moves,
+                hot,
+                cold,
+                *weights,
+                enough,
+                seed,
             )
-            return float(value), seed, np.asarray(state)
+            return self.value(state)[1], i, np.asarray(state)
 
         found = list(starts)
         every: list[tuple[float, int, NDArray[np.int64]]] = []
         with ThreadPoolExecutor(2) as pool:
-            for n, some, least, most, hot in zip(
-                n_searches, _MOVES, _LEAST_MOVES, _MOST_MOVES, _HOT, strict=True
+            for n, some, least, most, hot, cold in zip(
+                n_searches, _MOVES, _LEAST_MOVES, _MOST_MOVES, _HOT, _COLD, strict=True
             ):
-                moves = int(np.clip(some / max(n_matter, 1.0), least, most))
-                jobs = [pool.submit(run, found[i % len(found)], moves, hot, i) for i in range(n)]
+                moves = longer * int(np.clip(some / max(n_matter, 1.0), least, most))
+                hot *= longer**0.5
+                jobs = [
+                    pool.submit(run, found[i % len(found)], moves, hot, cold, i) for i in range(n)
+                ]
                 ranked = sorted((job.result() for job in jobs), key=lambda one: one[:2])
                 found = [state for _, _, state in ranked]
                 every += ranked

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Mapping as MappingType
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,6 +23,7 @@ from pmsm_hw.mapping.placement import (
     mean_distance,
     place,
     place_bundles,
+    total_hops,
 )
 from pmsm_hw.mapping.resources import Resources
 from pmsm_hw.mapping.routing import link_loads
@@ -32,14 +35,19 @@ if TYPE_CHECKING:
     from pmsm_hw.mapping.assignment import Objective
     from pmsm_hw.mapping.chip import Chip
     from pmsm_hw.mapping.placement import Links
+    from pmsm_hw.mapping.tiling import Cut
     from pmsm_hw.network import Network
 
 __all__ = ["OBJECTIVES", "check_mapping", "map_network"]
 
-_PLACED_ONE_BY_ONE, _SHARED_ONE_BY_ONE = 4096, 16_384
-_WORTH_EXCHANGING = 1.5
-"""Networks of more cores are placed tile by tile: neighbours in the network share tiles. Where
-cores hold so many populations in the mean, exchanging them gains much: then only larger ones."""
+_PLACED_ONE_BY_ONE = 16_384
+"""Networks of more cores are placed tile by tile: neighbours in the network share tiles."""
+_FAR = 0.5
+"""Where ways are longer than this share of chance, other cuts are tried until they are not."""
+_MORE_CORES, _NEAR_BOUND = 1.04, 1.15
+"""They may take so many more cores, unless that leaves the neighbourhood of the bound."""
+_MOST_TRIED, _CORES_TRIED, _ROUGHLY = 64, 12_288, 0.3
+"""How many, at most; cores of all of them; effort of the search for their places."""
 
 OBJECTIVES: tuple[Objective, ...] = ("latency", "energy", "cores")
 
@@ -117,59 +125,139 @@ def map_network(
             resources, starts, cut.bound, expected, objective=objective, seed=seed,
             progress=progress, deadline=deadline,
         )  # fmt: skip
-    per_tile = chip.mesh.cores_per_tile.value
-    if not _one_by_one(cores):  # groups have tiles: their cores fill them in order
-        from pmsm_hw.workers import workers_for
-
-        between = core_traffic(resources, cores, rates, group=per_tile)
-        if progress is not None:
-            progress("counting and checking every core")
-        n_groups = -(-len(cores) // per_tile)
-        links = links_of(between, n_groups)
-        tiles = np.zeros(n_groups, np.int64)
-        usage = np.zeros((len(cores), len(RESOURCES)), np.int64)
-
-        def find(what: str) -> None:
-            if what == "places":
-                tiles[:] = place(
-                    chip, links, per_tile=1, seed=seed, progress=progress, deadline=deadline
-                )
-            else:
-                usage[:] = count_usage(resources, cores)
-
-        workers_for(True).map(find, ["places", "usage"])  # at the same time
-        places = (tiles[:, None] * per_tile + np.arange(per_tile)).reshape(-1)[: len(cores)]
+    if len(cores) > _PLACED_ONE_BY_ONE:
+        placed = _placed_by_tiles(resources, cores, rates, seed, progress, deadline)
     else:
-        bundles = bundles_of(resources, cores)
-        apart = core_traffic(resources, bundles.blocks, rates)
-        places, home = place_bundles(
-            chip,
-            links_of(apart, len(bundles.blocks)),
-            bundles,
-            any_kind=objective == "cores",
-            seed=seed,
-            progress=progress,
-            deadline=deadline,
-        )
-        cores = bundles.cores(home, [p.name for p in resources.placed])
-        between = apart.gathered(home)
-        links = links_of(between, len(cores))
-        if progress is not None:
-            progress("counting and checking every core")
-        usage = np.zeros((len(cores), len(RESOURCES)), np.int64)
-        np.add.at(usage, home, bundles.need[:, : len(RESOURCES)])
+        placed = _placed(resources, cores, rates, objective, seed, 1.0, progress, deadline)
+        if objective == "cores" and cut.others is not None and _is_far(chip, placed):
+            most = _MORE_CORES * len(cores)
+            if len(cores) <= _NEAR_BOUND * cut.bound.cores:
+                most = min(most, _NEAR_BOUND * cut.bound.cores)
+            others = cut.others(int(most))
+            found = _nearest(resources, others, rates, len(cores), seed, progress, deadline)
+            if found is not None:
+                again = _placed(resources, found, rates, objective, seed, 1.0, progress, deadline)
+                placed = min(placed, again, key=lambda one: one.hops)
+    if progress is not None:
+        progress("checking every core")
     return build_mapping(
-        resources, cores, places, between, links=links, usage=usage, objective=objective,
-        seed=seed, bound=cut.bound.cores,
+        resources, placed.cores, placed.places, placed.between, links=placed.links,
+        usage=placed.usage, objective=objective, seed=seed, bound=cut.bound.cores,
     )  # fmt: skip
 
 
-def _one_by_one(cores: Sequence[Sequence[Block]]) -> bool:
-    """Whether cores are placed one by one, and bundles of their blocks exchanged."""
-    if len(cores) <= _PLACED_ONE_BY_ONE:
-        return True
-    held = sum(len({block.population for block in blocks}) for blocks in cores)
-    return len(cores) <= _SHARED_ONE_BY_ONE and held >= _WORTH_EXCHANGING * len(cores)
+class _Placed(NamedTuple):
+    """Cores, their places, and what is known of them; links are of cores, or tiles of them."""
+
+    cores: Sequence[Sequence[Block]]
+    places: NDArray[np.int64]
+    between: Traffic
+    links: Links
+    usage: NDArray[np.int64]
+    hops: float
+
+
+def _placed_by_tiles(
+    resources: Resources,
+    cores: Sequence[Sequence[Block]],
+    rates: MappingType[str, NDArray[np.float64]],
+    seed: int,
+    progress: Callable[[str], None] | None,
+    deadline: Callable[[], bool] | None,
+) -> _Placed:
+    """Place tiles that cores fill in their order."""
+    from pmsm_hw.workers import workers_for
+
+    chip = resources.chip
+    per_tile = chip.mesh.cores_per_tile.value
+    between = core_traffic(resources, cores, rates, group=per_tile)
+    if progress is not None:
+        progress("counting every core")
+    n_groups = -(-len(cores) // per_tile)
+    links = links_of(between, n_groups)
+    tiles = np.zeros(n_groups, np.int64)
+    usage = np.zeros((len(cores), len(RESOURCES)), np.int64)
+
+    def find(what: str) -> None:
+        if what == "places":
+            tiles[:] = place(
+                chip, links, per_tile=1, seed=seed, progress=progress, deadline=deadline
+            )
+        else:
+            usage[:] = count_usage(resources, cores)
+
+    workers_for(True).map(find, ["places", "usage"])  # at the same time
+    places = (tiles[:, None] * per_tile + np.arange(per_tile)).reshape(-1)[: len(cores)]
+    return _Placed(cores, places, between, links, usage, total_hops(chip, links, tiles, 1))
+
+
+def _placed(
+    resources: Resources,
+    cores: Sequence[Sequence[Block]],
+    rates: MappingType[str, NDArray[np.float64]],
+    objective: Objective,
+    seed: int,
+    effort: float,
+    progress: Callable[[str], None] | None,
+    deadline: Callable[[], bool] | None,
+) -> _Placed:
+    """Place cores one by one, and exchange bundles of their blocks."""
+    bundles = bundles_of(resources, cores)
+    apart = core_traffic(resources, bundles.blocks, rates)
+    places, home = place_bundles(
+        resources.chip,
+        links_of(apart, len(bundles.blocks)),
+        bundles,
+        any_kind=objective == "cores",
+        seed=seed,
+        effort=effort,
+        progress=progress,
+        deadline=deadline,
+    )
+    between = apart.gathered(home)
+    links = links_of(between, len(cores))
+    usage = np.zeros((len(cores), len(RESOURCES)), np.int64)
+    np.add.at(usage, home, bundles.need[:, : len(RESOURCES)])
+    cores = bundles.cores(home, [p.name for p in resources.placed])
+    hops = total_hops(resources.chip, links, places)
+    return _Placed(cores, places, between, links, usage, hops)
+
+
+def _is_far(chip: Chip, placed: _Placed) -> bool:
+    """Whether messages between cores go further than they might, against places at random."""
+    per_tile = chip.mesh.cores_per_tile.value
+    chance = mean_distance(chip, np.unique(placed.places // per_tile), per_tile)
+    inside = replace(placed.links, io=np.zeros_like(placed.links.io))
+    return total_hops(chip, inside, placed.places) > _FAR * chance * float(placed.links.sent.sum())
+
+
+def _nearest(
+    resources: Resources,
+    others: Iterator[Cut],
+    rates: MappingType[str, NDArray[np.float64]],
+    n_cores: int,
+    seed: int,
+    progress: Callable[[str], None] | None,
+    deadline: Callable[[], bool] | None,
+) -> Sequence[Sequence[Block]] | None:
+    """Find the first cut with short ways when placed roughly, or else that with the shortest.
+
+    ``None``: there is no other, or no time.
+    """
+    least, nearest = np.inf, None
+    most = int(np.clip(_CORES_TRIED // n_cores, 2, _MOST_TRIED))
+    for i, cut in enumerate(islice(others, most)):
+        if deadline is not None and deadline():
+            break
+        if progress is not None:
+            progress(f"placing: another cut, {i + 1} of at most {most}")
+        cores = pack(resources, cut.blocks, cut.entries)
+        placed = _placed(resources, cores, rates, "cores", seed, _ROUGHLY, None, deadline)
+        if placed.hops < least:
+            least, nearest = placed.hops, cores
+        if not _is_far(resources.chip, placed):
+            return cores
+    return nearest
 
 
 def _deadline(time_limit_s: float | None) -> Callable[[], bool] | None:

@@ -14,7 +14,7 @@ agree.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Mapping as MappingType
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -58,13 +58,17 @@ __all__ = [
 ]
 
 Range = tuple[int, int]
-Target = tuple[int, int, int]
+Target = tuple[int, int, int, bool]
+"""Rows, columns, channels that a block may have, and whether blocks of a cell are to be equal."""
 _MAX_ROUNDS = 12
 _MAX_BUILDS = 16
-_SEARCHES = (8, 2)
-"""Searches for cuts, by round (`Search.improve`)."""
-_BUILT, _BUILT_OF_FEW, _FEW = 2, 8, 64
-"""How many of the cuts found are made; of those with few cores, where one core is a large part."""
+_FEW, _SEARCHES_OF_FEW, _BUILT_OF_FEW = 64, (32, 8), 8
+"""Networks of so many cores are searched more often (`Search.improve`), and so many of the cuts
+found are made: one core is a large part of them."""
+_SEARCHES, _BUILT = (8, 2), 2
+"""All others."""
+_MANY, _WIDE, _LONGER = 2048, 1.12, 4
+"""Those of up to so many that take so many times the bound are searched again, and longer."""
 _NEAR = 1.1
 """Cuts that take more cores than the best one, by this factor, are out of the question."""
 _IMPOSSIBLE = 1e9
@@ -600,12 +604,16 @@ class Cut:
     frugal
         The cut with fewest deliveries among those that took at most a tenth more cores; ``None``:
         this one, or nobody asked.
+    others
+        Makes other cuts, given how many cores they may take, those with few large blocks first;
+        ``None``: there was no time to search.
     """
 
     blocks: dict[str, list[Block]]
     entries: dict[str, NDArray[np.int64]]
     bound: Bound
     frugal: Cut | None = None
+    others: Callable[[int], Iterator[Cut]] | None = None
 
 
 def cut_network(
@@ -670,22 +678,36 @@ def cut_network(
     def state_of(grids: MappingType[str, Grid]) -> NDArray[np.int64]:
         return search.state({name: _target_of(grid) for name, grid in grids.items()})
 
+    found: list[NDArray[np.int64]] = []
+    least = 0
     starts = [state_of(grids) for grids in cuts]
     starts.sort(key=lambda state: search.value(state)[1])
     backwards = Backwards(resources, counts)
     if deadline is None or not deadline():
         widest = {name: chw(resources.network[name].shape)[0] for name in search.names}
         frugal = [
-            np.array([(*found[name], widest[name]) for name in search.names], np.int64)
-            for found in backwards.frugal_cuts(min(search.value(state)[0] for state in starts))
+            np.array([(*axes[name], widest[name], 1) for name in search.names], np.int64)
+            for axes in backwards.frugal_cuts(min(search.value(state)[0] for state in starts))
         ]
         starts = [*frugal, starts[0]]
         options = {
             name: _options(resources, counts[name], tuple(starts[0][i].tolist()))
             for i, name in enumerate(search.names)
         }
-        found = search.improve(starts, options, _SEARCHES)
-        few = search.value(found[0])[0] <= _FEW
+        n_cores = search.value(starts[-1])[0]
+        few = n_cores <= _FEW
+        searches = _SEARCHES_OF_FEW if few else _SEARCHES
+        enough = backwards.least_cores(n_cores) if few else 0
+        if progress is not None:
+            progress("searching for better cuts")
+        found = search.improve(starts, options, searches, enough=enough)
+        if progress is not None:
+            progress("bounding the cores from below")
+        n_cores = search.value(found[0])[0]
+        least = backwards.least_cores(n_cores)
+        if not few and n_cores <= _MANY and n_cores > _WIDE * least:
+            found += search.improve(found, options, searches, longer=_LONGER)
+            found.sort(key=lambda state: search.value(state)[1])
         for state in found[: _BUILT_OF_FEW if few else _BUILT]:
             take((0.02, n, b, e), search.cut(state))
     estimates = [search.value(state_of(grids))[0] for grids in cuts]
@@ -696,24 +718,37 @@ def cut_network(
     ]
     best = min(ranked, key=lambda cut: cut[:2])
     near = [cut for cut in ranked if cut[0] <= _NEAR * best[0]]
-    if progress is not None:
-        progress("bounding the cores from below")
-    bound = Bound(cores=backwards.least_cores(best[0]), weights=scarce)
+    if not least:
+        least = backwards.least_cores(best[0])
+    bound = Bound(cores=min(least, best[0]), weights=scarce)
     fewest = min(near, key=lambda cut: (cut[1], cut[0]))
 
     def cut_by(
-        found: tuple[int, int, MappingType[str, Grid], dict[str, NDArray[np.int64]]],
+        counted: tuple[int, int, MappingType[str, Grid], dict[str, NDArray[np.int64]]],
         frugal: Cut | None = None,
+        others: Callable[[int], Iterator[Cut]] | None = None,
     ) -> Cut:
         return Cut(
-            blocks={p.name: grid_blocks(p, found[2][p.name]) for p in resources.placed},
-            entries=found[3],
+            blocks={p.name: grid_blocks(p, counted[2][p.name]) for p in resources.placed},
+            entries=counted[3],
             bound=bound,
             frugal=frugal,
+            others=others,
         )
 
+    def others(most: int) -> Iterator[Cut]:
+        more = search.improve(found, options, searches, others=True)
+        for state in sorted([*found, *more], key=lambda s: search.value(s, nearness=True)[1]):
+            n_before = len(cuts)
+            if search.value(state)[0] <= most:
+                take((0.02, n, b, e), search.cut(state))
+            if len(cuts) > n_before:
+                counted = _counted(resources, cuts[-1], entries)
+                if counted[0] <= most:
+                    yield cut_by(counted)
+
     differs = objective != "cores" and fewest[1] < best[1]
-    return cut_by(best, cut_by(fewest) if differs else None)
+    return cut_by(best, cut_by(fewest) if differs else None, others if found else None)
 
 
 def cut_within(resources: Resources, bound: Bound) -> list[dict[str, list[Block]]]:
@@ -754,14 +789,14 @@ def _counted(
 
 
 def _target_of(grid: Grid) -> Target:
-    """Rows, columns and channels of a block, of a grid that exists."""
+    """What was wanted of a grid that exists."""
     widest = max(grid.channels) if grid.runs else -(-grid.shape[0] // min(grid.channels))
-    return grid.rows, grid.columns, widest
+    return grid.rows, grid.columns, widest, not grid.runs
 
 
 def _options(
-    resources: Resources, counts: Candidates, now: tuple[int, int, int]
-) -> list[tuple[int, int, int]]:
+    resources: Resources, counts: Candidates, now: tuple[int, ...]
+) -> list[tuple[int, ...]]:
     """Cuts worth trying, as states of `Search`: the cheapest ones, and finer ones."""
     shares = _shares(resources, counts)
     shape = counts.n_blocks.shape
@@ -785,7 +820,7 @@ def _options(
             if counts.n_blocks[finer, j, k] > counts.n_blocks[finer - 1, j, k]:
                 found[finer, j, k] = None
     n_channels = int(counts.choices[0][-1])
-    states = [(j, k, -(-n_channels // int(counts.choices[0][i]))) for i, j, k in found]
+    states = [(j, k, -(-n_channels // int(counts.choices[0][i])), 1) for i, j, k in found]
     return list(dict.fromkeys([now, *states]))
 
 
@@ -1095,13 +1130,13 @@ def _build_runs(
     resources, population, counts
         Whose grid, and its candidates.
     target
-        Rows, columns, and channels that a block may have.
+        Rows, columns, channels that a block may have, and whether blocks are to be equal.
     entries
         Output-axon entries of each neuron.
     """
     limit = resources.chip.limits.output_axons.value
     shape = chw(population.shape)
-    n_rows, n_columns, at_most = target
+    n_rows, n_columns, at_most, equal = target
     j, k = (
         int(np.searchsorted(choice, n))
         for choice, n in zip(counts.choices[1:], (n_rows, n_columns), strict=True)
@@ -1123,9 +1158,16 @@ def _build_runs(
                 known[key] = _widest(
                     resources, population, rows[r], columns[c], width, -(-shape[0] // parts)
                 )
-            if known[key] == 0:
+            found = known[key]
+            if found == 0:
                 return None
-            widths.append(known[key])
+            if equal:
+                same = -(-shape[0] // -(-shape[0] // found))
+                if _sends_at_most(before[r * n_columns + c], same, limit) and _fits(
+                    resources, population, rows[r], columns[c], same, runs=True
+                ):
+                    found = same
+            widths.append(found)
     return Grid(
         population=population.name,
         shape=shape,
@@ -1143,12 +1185,14 @@ def _widest_by_entries(prefix: NDArray[np.int64], at_most: int, limit: int) -> i
         return at_most
     # at least one of the runs sends the mean or more
     width = min(at_most, max(limit * n // total + 1, 1))
-    while width > 1:
-        edges = np.append(prefix[:-1:width], total)
-        if int(np.diff(edges).max()) <= limit:
-            break
+    while width > 1 and not _sends_at_most(prefix, width, limit):
         width -= 1
     return width
+
+
+def _sends_at_most(prefix: NDArray[np.int64], width: int, limit: int) -> bool:
+    """Whether no run of a width has more entries than so many; `prefix`: those before each."""
+    return int(np.diff(np.append(prefix[:-1:width], prefix[-1])).max()) <= limit
 
 
 def _widest(

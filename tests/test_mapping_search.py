@@ -13,7 +13,7 @@ from pmsm_hw.mapping import cut_kernels, load_chip, map_network, mapper, measure
 from pmsm_hw.mapping.bundles import Bundles
 from pmsm_hw.mapping.cut_search import Search
 from pmsm_hw.mapping.mapper import measure
-from pmsm_hw.mapping.packing import block_needs
+from pmsm_hw.mapping.packing import block_needs, pack
 from pmsm_hw.mapping.placement import (
     _Search,
     curve_order,
@@ -189,11 +189,9 @@ def test_placement_fills_as_few_tiles_as_can_be(network):
 
 
 @pytest.mark.parametrize("most", [0, 1000])
-def test_large_networks_are_placed_tile_by_tile_unless_cores_are_shared(network, monkeypatch, most):
+def test_large_networks_are_placed_tile_by_tile(network, monkeypatch, most):
     placed = []
-    monkeypatch.setattr(mapper, "_PLACED_ONE_BY_ONE", 0)
-    monkeypatch.setattr(mapper, "_SHARED_ONE_BY_ONE", most)
-    monkeypatch.setattr(mapper, "_WORTH_EXCHANGING", 1.0)
+    monkeypatch.setattr(mapper, "_PLACED_ONE_BY_ONE", most)
     monkeypatch.setattr(mapper, "place", lambda *a, **k: placed.append(a) or place(*a, **k))
     mapping = map_network(network, load_chip("loihi1"), objective="cores")
     mapping.check(network)
@@ -435,7 +433,10 @@ def test_search_counts_blocks_as_they_are_made(network):
         resources = Resources(network, load_chip(chip))
         counts = {p.name: candidates(resources, p) for p in resources.placed}
         search = Search(resources, counts)
-        targets = {"c1": (2, 3, 5), "c2": (3, 2, 7), "f": (1, 1, 9), "out": (1, 1, 4)}
+        targets = {
+            "c1": (2, 3, 5, False), "c2": (3, 2, 7, True), "f": (1, 1, 9, True),
+            "out": (1, 1, 4, False),
+        }  # fmt: skip
         grids = _cut_once(resources, counts, _Entries(resources), (1.0, 0, 0, 0), targets)
         table = search._table
         cut = cut_kernels._empty_cut(table)
@@ -449,3 +450,40 @@ def test_search_counts_blocks_as_they_are_made(network):
             entries = {q: grid_entries(resources, q, grids) for q in grids}
             exact = block_needs(resources, blocks, entries).sum(axis=0) / table.capacity
             assert np.allclose(need, exact, rtol=0.03, atol=0.01)
+
+
+def test_edges_within_groups():
+    """Parts of grouped channels that a group of them reaches, against a count one by one."""
+    for n, group in product((1, 6, 12, 30), (1, 2, 3, 4, 6)):
+        if n % group:
+            continue
+        for width in range(1, n + 1):
+            edges = [at for at in range(width, n, width) if at % group]
+            assert cut_kernels._cuts_in_groups(n, width, group) == len(edges)
+
+
+def test_other_cuts_shorten_ways_within_limits(network, monkeypatch):
+    """Where ways are called far, other cuts are tried, and what is taken is no longer."""
+    chip = load_chip("loihi1")
+    cut = cut_network(Resources(network, chip))
+    n_neurons = {p.name: p.n_neurons for p in network if p.name in cut.blocks}
+    n_cores = len(pack(Resources(network, chip), cut.blocks, cut.entries))
+    assert cut.others is not None
+    others = list(cut.others(n_cores + 1))
+    assert others
+    for other in others:
+        cores = pack(Resources(network, chip), other.blocks, other.entries)
+        assert len(cores) <= n_cores + 1
+        assert other.blocks != cut.blocks
+        for name, blocks in other.blocks.items():
+            assert sum(b.n_neurons for b in blocks) == n_neurons[name]
+    hops = []
+    for far in (1e9, 0.0):  # never, and always
+        monkeypatch.setattr(mapper, "_FAR", far)
+        lines: list[str] = []
+        mapping = map_network(network, chip, objective="cores", progress=lines.append)
+        mapping.check(network)
+        assert any("another cut" in line for line in lines) == (far == 0.0)
+        assert len(mapping.cores) <= 1.04 * n_cores
+        hops.append(mapping.metrics["total_hops"])
+    assert hops[1] <= hops[0]
