@@ -14,7 +14,7 @@ _EXACT = 60_000_000
 exactly: their widths are taken for fractions of one."""
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def cell_tables(  # type: ignore[no-untyped-def]
     n_channels, row_size, row_n, column_size, column_n, row_hit, column_hit, row_single,
     column_single, row_taps, column_taps, shapes, eachs, capacity, rule, index_bits, channels,
@@ -198,7 +198,7 @@ def cell_tables(  # type: ignore[no-untyped-def]
     return start, widest, costs, sending, plain
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def sums_below(values, sums):  # type: ignore[no-untyped-def]
     """Sums of values above and to the left of each corner, into ``sums``."""
     for y in range(values.shape[0]):
@@ -208,7 +208,7 @@ def sums_below(values, sums):  # type: ignore[no-untyped-def]
             sums[y + 1, x + 1] = sums[y, x + 1] + line
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def grid_costs(  # type: ignore[no-untyped-def]
     entries, spent, at_most, limit, axes, start, widest, costs, sending
 ):
@@ -307,7 +307,7 @@ def grid_costs(  # type: ignore[no-untyped-def]
     return found[:n], cost_of[:n], fits
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def group_alike(costs, order, scale, at_most):  # type: ignore[no-untyped-def]
     """Groups of candidates, none of which costs much less than its group's first.
 
@@ -359,7 +359,7 @@ def group_alike(costs, order, scale, at_most):  # type: ignore[no-untyped-def]
         near *= 1.5
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def spans_of(meets):  # type: ignore[no-untyped-def]
     """First source row that meets each part, and the one after the last."""
     n_wires, n_parts, n_rows = meets.shape
@@ -374,7 +374,7 @@ def spans_of(meets):  # type: ignore[no-untyped-def]
     return spans
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def least_entries(  # type: ignore[no-untyped-def]
     entries, base, found, group_start, n_channels, limit, axes, widest, plain, meets, singles,
     shapes,

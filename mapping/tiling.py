@@ -482,6 +482,51 @@ def _shares(resources: Resources, counts: Candidates) -> NDArray[np.float64]:
     return np.stack([neurons, counts.bits / limits.synapse_memory_bits.value, entries])
 
 
+class _Steps:
+    """What `_Costs` needs of all cuts, whatever the weights.
+
+    Parameters
+    ----------
+    resources, counts
+        Of the network and the chip.
+
+    Attributes
+    ----------
+    order
+        Names of the populations.
+    shares
+        By population, `_shares`.
+    by_size
+        By population, its cuts by the number of their blocks, and these numbers, ascending.
+    sources
+        By population, sources that are cut before it: for each of its cuts, the first one of the
+        source (by size) that has enough blocks, and what it costs if none has.
+    """
+
+    def __init__(self, resources: Resources, counts: MappingType[str, Candidates]) -> None:
+        self.counts = counts
+        self.order = [p.name for p in resources.placed]
+        self.shares = {name: _shares(resources, counts[name]) for name in self.order}
+        self.by_size: dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
+        self.sources: dict[str, list[tuple[str, NDArray[np.int64], NDArray[np.float64]]]] = {}
+        limit = resources.chip.limits.output_axons.value
+        for name in self.order:
+            found = counts[name]
+            self.sources[name] = []
+            for wire_name, needed in found.entries.items():
+                source = resources.wires[wire_name].projection.source
+                if source in self.by_size:  # not an input, or a recurrent source
+                    sizes = self.by_size[source][1]
+                    at_least = np.ceil(needed / limit - 1e-9)
+                    # more than one core's worth for a neuron: impossible, the fewer the better
+                    impossible = _IMPOSSIBLE * (1 + at_least / sizes[-1])
+                    self.sources[name].append(
+                        (source, np.searchsorted(sizes, at_least), impossible)
+                    )
+            order = np.argsort(found.n_blocks, axis=None, kind="stable")
+            self.by_size[name] = (order, found.n_blocks.reshape(-1)[order])
+
+
 class _Costs:
     """Least cost of a population, and of all that feeds it, for each of its cuts.
 
@@ -491,7 +536,7 @@ class _Costs:
 
     Parameters
     ----------
-    resources, counts
+    steps
         Of the network and the chip.
     weights
         Of blocks, neurons, synapse memory and output axons.
@@ -500,47 +545,32 @@ class _Costs:
         bound from below).
     """
 
-    def __init__(
-        self,
-        resources: Resources,
-        counts: MappingType[str, Candidates],
-        weights: Sequence[float],
-        *,
-        shared: bool,
-    ) -> None:
+    def __init__(self, steps: _Steps, weights: Sequence[float], *, shared: bool) -> None:
         self.total: dict[str, NDArray[np.float64]] = {}
-        limit = resources.chip.limits.output_axons.value
         by_blocks, *by_share = weights
-        order = [p.name for p in resources.placed]
-        steps: dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]] = {}
+        least: dict[str, NDArray[np.float64]] = {}  # with at least so many blocks
         spent: set[str] = set()
-        for name in order:
-            found = counts[name]
-            shares = np.tensordot(np.array(by_share), _shares(resources, found), 1)
+        for name in steps.order:
+            found = steps.counts[name]
+            shares = np.tensordot(np.array(by_share), steps.shares[name], 1)
             cost = np.asarray(by_blocks * found.n_blocks + shares, np.float64)
-            for wire_name, needed in found.entries.items():
-                source = resources.wires[wire_name].projection.source
-                if source not in steps or (source in spent and not shared):
-                    continue  # an input, a recurrent source, or one that counts already
+            for source, at, impossible in steps.sources[name]:
+                if source in spent and not shared:
+                    continue  # counts already
                 spent.add(source)
-                at_least = np.ceil(needed / limit - 1e-9)
-                sizes, least = steps[source]
-                at = np.searchsorted(sizes, at_least)
-                extra = least[np.minimum(at, len(least) - 1)]
-                # more than one core's worth for a single neuron: impossible, the fewer the better
-                impossible = _IMPOSSIBLE * (1 + at_least / sizes[-1])
-                cost = cost + np.where(at == len(least), impossible, extra)
+                some = least[source]
+                extra = some[np.minimum(at, len(some) - 1)]
+                cost = cost + np.where(at == len(some), impossible, extra)
                 if shared:
-                    cost -= least[0]
+                    cost -= some[0]
             cost[~found.fits] = np.inf
             if not np.isfinite(cost).any():
                 # no cut seems to fit: the finest one will tell
                 cost[-1, -1, -1] = by_blocks * found.n_neurons
             self.total[name] = cost
-            by_size = np.argsort(found.n_blocks, axis=None, kind="stable")
-            suffix = np.minimum.accumulate(cost.reshape(-1)[by_size][::-1])[::-1]
-            steps[name] = (found.n_blocks.reshape(-1)[by_size], suffix)
-        self.bound = sum(float(steps[name][1][0]) for name in order if name not in spent)
+            by_size = steps.by_size[name][0]
+            least[name] = np.minimum.accumulate(cost.reshape(-1)[by_size][::-1])[::-1]
+        self.bound = sum(float(least[name][0]) for name in steps.order if name not in spent)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -559,9 +589,7 @@ class Bound:
     weights: tuple[float, float, float]
 
 
-def _scarcity(
-    resources: Resources, counts: MappingType[str, Candidates]
-) -> tuple[float, float, float]:
+def _scarcity(steps: _Steps) -> tuple[float, float, float]:
     """Weights of neurons, synapse memory and output axons, adding up to 1, by how scarce they are.
 
     Those by which the cheapest cut costs most (`_Costs`).
@@ -576,7 +604,7 @@ def _scarcity(
             if min(point) < 0 or point in tried:
                 continue
             tried.add(point)
-            value = _Costs(resources, counts, (0.0, *point), shared=False).bound
+            value = _Costs(steps, (0.0, *point), shared=False).bound
             if value > best:
                 best, at = value, point
         step /= 2
@@ -648,7 +676,8 @@ def cut_network(
         if progress is not None:
             progress(f"counting {population.name}")
         counts[population.name] = candidates(resources, population)
-    n, b, e = scarce = _scarcity(resources, counts)
+    steps = _Steps(resources, counts)
+    n, b, e = scarce = _scarcity(steps)
     entries = _Entries(resources)
     cuts: list[dict[str, Grid]] = []
     failure: CapacityError | None = None
@@ -660,7 +689,7 @@ def cut_network(
         if progress is not None:
             progress("cutting" if targets is None else "cutting, improved")
         try:
-            grids = _cut_once(resources, counts, entries, weights, targets)
+            grids = _cut_once(resources, steps, entries, weights, targets)
         except CapacityError as error:
             failure = error
         else:
@@ -766,12 +795,12 @@ def cut_within(resources: Resources, bound: Bound) -> list[dict[str, list[Block]
     list
         Blocks by population, in topological order, for several weights; different ones only.
     """
-    counts = {p.name: candidates(resources, p) for p in resources.placed}
+    steps = _Steps(resources, {p.name: candidates(resources, p) for p in resources.placed})
     entries = _Entries(resources)
     found: list[dict[str, Grid]] = []
     for weights in ((0.02, *bound.weights), (0.1, 0.2, 0.2, 0.6), (1.0, 0.0, 0.0, 0.0)):
         try:
-            grids = _cut_once(resources, counts, entries, weights)
+            grids = _cut_once(resources, steps, entries, weights)
         except CapacityError:  # finer blocks of targets can need too many output axons
             continue
         if grids not in found:
@@ -826,12 +855,12 @@ def _options(
 
 def _cut_once(
     resources: Resources,
-    counts: dict[str, Candidates],
+    steps: _Steps,
     entries: _Entries,
     weights: Sequence[float],
     targets: MappingType[str, Target] | None = None,
 ) -> dict[str, Grid]:
-    order = [p.name for p in resources.placed]
+    counts, order = steps.counts, steps.order
     position = {name: i for i, name in enumerate(order)}
     # targets that are cut after their source: the recurrent ones
     backward = {
@@ -842,7 +871,7 @@ def _cut_once(
         }
         for name in order
     }
-    costs = _Costs(resources, counts, weights, shared=True)
+    costs = _Costs(steps, weights, shared=True)
     limit = resources.chip.limits.output_axons.value
     guess: dict[str, Grid] = {}
     for _ in range(_MAX_ROUNDS):
@@ -1087,7 +1116,7 @@ def _build(
     left = np.arange(len(start))  # cells some part of which may send too much
     while left.size:
         over = np.zeros(len(left), bool)
-        for first in np.unique(start[left]).tolist():
+        for first in set(start[left].tolist()):
             mine = start[left] == first
             sent = np.diff(before[left[mine]][:, edges_of(shape[0], int(choices[first]))], axis=1)
             over[mine] = sent.max(axis=1) > limit
@@ -1288,6 +1317,8 @@ def _count_fits(
         sum(axons for axons, _ in at_most) <= limits.input_axons.value
         and sum(bits for _, bits in at_most) <= limits.synapse_memory_bits.value
     )
+    if sure and resources.has_one_threshold(population.name):
+        return True
     for part in [parts[len(parts) // 2], *parts]:
         block = Block(
             population=population.name, channels=part, rows=rows, columns=columns, core=UNPLACED

@@ -32,6 +32,7 @@ from pmsm_hw.mapping.routing import link_loads, tree_links
 from pmsm_hw.mapping.tiling import (
     _cut_once,
     _Entries,
+    _Steps,
     candidates,
     cut_network,
     grid_blocks,
@@ -437,7 +438,8 @@ def test_search_counts_blocks_as_they_are_made(network):
             "c1": (2, 3, 5, False), "c2": (3, 2, 7, True), "f": (1, 1, 9, True),
             "out": (1, 1, 4, False),
         }  # fmt: skip
-        grids = _cut_once(resources, counts, _Entries(resources), (1.0, 0, 0, 0), targets)
+        steps = _Steps(resources, counts)
+        grids = _cut_once(resources, steps, _Entries(resources), (1.0, 0, 0, 0), targets)
         table = search._table
         cut = cut_kernels._empty_cut(table)
         sums, known, _, _ = cut_kernels._room(table)
