@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping as MappingType
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,24 +23,25 @@ if TYPE_CHECKING:
     from pmsm_hw.mapping.resources import Resources, Wire
     from pmsm_hw.mapping.tiling import Candidates
 
-__all__ = ["Search", "each_of", "shape_of"]
+__all__ = ["FEWEST", "MANY", "NEAR", "USUAL", "Search", "each_of", "shape_of"]
 
-_MOVES = (35_000, 140_000)
+_MOVES = (17_500, 70_000)
 """Changes that a search of the first and of the second round tries, times the populations that
 matter;"""
-_LEAST_MOVES, _MOST_MOVES = (300, 1_200), (2_500, 10_000)
+_LEAST_MOVES, _MOST_MOVES = (300, 1_200), (1_250, 5_000)
 """at least and at most so many."""
 _HOT, _COLD = (0.012, 0.006), (0.0006, 0.0003)
 """Temperatures by round at first, and in the end, as shares of a cut's cores."""
-_WEIGHTS = (0.02, 0.003)
+MANY = 8192
+"""Networks of more cores are searched for few cores above all, and not for long."""
+Weights: TypeAlias = tuple[float, float]
+FEWEST: Weights = (0.02, 2e-4)
 """Weights of output axons, by which messages are few, and of a block and source: of few large
-blocks messages go less far, and they are mapped faster;"""
-_NEARNESS = (0.02, 0.02)
-"""of cuts whose messages are to go less far,"""
-_WEIGHTS_IN_TURN = (_WEIGHTS, _NEARNESS, (0.2, 0.01))
-"""and of searches that are to differ."""
-
-_SEED_OF_OTHERS = 1_000_003
+blocks messages go less far, and they are mapped faster; those for few cores above all,"""
+USUAL: Weights = (0.02, 0.003)
+"""usually,"""
+NEAR: tuple[Weights, ...] = ((0.02, 0.02), (0.3, 0.003), (0.2, 0.01))
+"""and, in turn, for messages that are few and go less far."""
 
 
 class Search:
@@ -175,11 +176,10 @@ class Search:
             for name, (j, k, w, equal) in zip(self.names, state.tolist(), strict=True)
         }
 
-    def value(self, state: NDArray[np.int64], *, nearness: bool = False) -> tuple[int, float]:
-        """Cores, and a finer measure of them; with `nearness` also of messages and blocks."""
+    def value(self, state: NDArray[np.int64], weights: Weights = (0.0, 0.0)) -> tuple[int, float]:
+        """Cores, and a finer measure of them, output axons and blocks weighing as they say."""
         from pmsm_hw.mapping.cut_kernels import cores_of_cut
 
-        weights = _NEARNESS if nearness else (0.0, 0.0)
         cores, value = cores_of_cut(state, self._table, *weights)
         return int(cores), float(value)
 
@@ -189,9 +189,10 @@ class Search:
         options: MappingType[str, Sequence[tuple[int, ...]]],
         n_searches: tuple[int, int],
         *,
+        weights: Sequence[Weights] = (USUAL,),
         longer: int = 1,
         enough: int = 0,
-        others: bool = False,
+        seed: int = 0,
     ) -> list[NDArray[np.int64]]:
         """Better states, the best first, by annealing searches in two rounds, two at a time.
 
@@ -204,12 +205,14 @@ class Search:
         n_searches
             How many searches by round; those of the second start from the best of the first. The
             result does not depend on how many run at the same time.
+        weights
+            Of the searches, in turn.
         longer
             Factor to the changes that each search tries, which starts hotter then.
         enough
             Cores with which a search ends.
-        others
-            Whether states are wanted that differ from those found otherwise.
+        seed
+            The same seed gives the same result.
         """
         from pmsm_hw.mapping.cut_kernels import anneal_cuts, shares_of_cut
 
@@ -226,21 +229,10 @@ class Search:
         def run(
             start: NDArray[np.int64], moves: int, hot: float, cold: float, i: int
         ) -> tuple[float, int, NDArray[np.int64]]:
-            weights = _WEIGHTS_IN_TURN[i % len(_WEIGHTS_IN_TURN)] if others else _WEIGHTS
-            seed = i + _SEED_OF_OTHERS * others
             state, _ = anneal_cuts(
-                start,
-                self._table,
-                short_start,
-                flat,
-                often,
-                moves,
-                hot,
-                cold,
-                *weights,
-                enough,
-                seed,
-            )
+                start, self._table, short_start, flat, often, moves, hot, cold,
+                *weights[i % len(weights)], enough, seed + i,
+            )  # fmt: skip
             return self.value(state)[1], i, np.asarray(state)
 
         found = list(starts)
@@ -250,7 +242,7 @@ class Search:
                 n_searches, _MOVES, _LEAST_MOVES, _MOST_MOVES, _HOT, _COLD, strict=True
             ):
                 moves = longer * int(np.clip(some / max(n_matter, 1.0), least, most))
-                hot *= longer**0.5
+                hot *= longer ** (1 / 3)
                 jobs = [
                     pool.submit(run, found[i % len(found)], moves, hot, cold, i) for i in range(n)
                 ]

@@ -46,8 +46,10 @@ _FAR = 0.5
 """Where ways are longer than this share of chance, other cuts are tried until they are not."""
 _MORE_CORES, _NEAR_BOUND = 1.04, 1.15
 """They may take so many more cores, unless that leaves the neighbourhood of the bound."""
-_MOST_TRIED, _CORES_TRIED, _ROUGHLY = 64, 12_288, 0.3
-"""How many, at most; cores of all of them; effort of the search for their places."""
+_MOST_TRIED, _CORES_TRIED = 64, 12_288
+"""How many, at most; cores of all of them."""
+_ROUGHLY, _THOROUGHLY = 0.3, 3.0
+"""Effort of the search for their places, and for those of the one that is taken."""
 
 OBJECTIVES: tuple[Objective, ...] = ("latency", "energy", "cores")
 
@@ -136,7 +138,9 @@ def map_network(
             others = cut.others(int(most))
             found = _nearest(resources, others, rates, len(cores), seed, progress, deadline)
             if found is not None:
-                again = _placed(resources, found, rates, objective, seed, 1.0, progress, deadline)
+                again = _placed(
+                    resources, found, rates, objective, seed, _THOROUGHLY, progress, deadline
+                )
                 placed = min(placed, again, key=lambda one: one.hops)
     if progress is not None:
         progress("checking every core")

@@ -26,7 +26,7 @@ from pmsm_hw.errors import CapacityError
 from pmsm_hw.mapping.assignment import Block
 from pmsm_hw.mapping.bounding import Backwards
 from pmsm_hw.mapping.connectivity import source_range
-from pmsm_hw.mapping.cut_search import Search
+from pmsm_hw.mapping.cut_search import FEWEST, MANY, NEAR, USUAL, Search
 from pmsm_hw.mapping.grids import (
     UNPLACED,
     Grid,
@@ -67,8 +67,8 @@ _FEW, _SEARCHES_OF_FEW, _BUILT_OF_FEW = 64, (32, 8), 8
 found are made: one core is a large part of them."""
 _SEARCHES, _BUILT = (8, 2), 2
 """All others."""
-_MANY, _WIDE, _LONGER = 2048, 1.12, 4
-"""Those of up to so many that take so many times the bound are searched again, and longer."""
+_WIDE, _LONGER = 1.135, 8
+"""Those that take so many times the bound are searched again, and longer (up to `MANY` cores)."""
 _NEAR = 1.1
 """Cuts that take more cores than the best one, by this factor, are out of the question."""
 _IMPOSSIBLE = 1e9
@@ -729,13 +729,24 @@ def cut_network(
         enough = backwards.least_cores(n_cores) if few else 0
         if progress is not None:
             progress("searching for better cuts")
-        found = search.improve(starts, options, searches, enough=enough)
+        longer = 1 + few
+        found = search.improve(
+            starts,
+            options,
+            searches,
+            weights=(USUAL if n_cores <= MANY else FEWEST,),
+            longer=longer,
+            enough=enough,
+        )
         if progress is not None:
             progress("bounding the cores from below")
         n_cores = search.value(found[0])[0]
         least = backwards.least_cores(n_cores)
-        if not few and n_cores <= _MANY and n_cores > _WIDE * least:
-            found += search.improve(found, options, searches, longer=_LONGER)
+        if not few and _WIDE * least < n_cores <= MANY:
+            longer = _LONGER
+            found += search.improve(
+                found, options, searches, weights=(FEWEST, USUAL), longer=longer
+            )
             found.sort(key=lambda state: search.value(state)[1])
         for state in found[: _BUILT_OF_FEW if few else _BUILT]:
             take((0.02, n, b, e), search.cut(state))
@@ -766,8 +777,8 @@ def cut_network(
         )
 
     def others(most: int) -> Iterator[Cut]:
-        more = search.improve(found, options, searches, others=True)
-        for state in sorted([*found, *more], key=lambda s: search.value(s, nearness=True)[1]):
+        more = search.improve(found, options, searches, weights=NEAR, longer=4, seed=1_000_003)
+        for state in sorted([*found, *more], key=lambda s: search.value(s, NEAR[0])[1]):
             n_before = len(cuts)
             if search.value(state)[0] <= most:
                 take((0.02, n, b, e), search.cut(state))
