@@ -12,6 +12,36 @@ __all__ = ["cell_tables", "grid_costs", "group_alike", "least_entries"]
 _EXACT = 60_000_000
 """Blocks of larger populations, by entries of the table times channels, need not fill a cell
 exactly: their widths are taken for fractions of one."""
+_WIDE = 16
+"""Channels that are worth a loop of their own."""
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def add_blocks(least, width, need):  # type: ignore[no-untyped-def]
+    """Lower what blocks of so many channels in all need, by blocks of one more width.
+
+    Widths ascend: of what later ones cannot reach, only the last entry is kept up to date.
+
+    Parameters
+    ----------
+    least
+        ``(ways, channels + 1)`` float64.
+    width, need
+        Of the blocks; ``(ways,)`` float64.
+    """
+    last = least.shape[1] - 1
+    end = last - width + 1  # of what matters, apart from the last one
+    for f in range(len(need)):
+        row, more = least[f], need[f]
+        if width < _WIDE:
+            for n in range(width, end):
+                row[n] = min(row[n], row[n - width] + more)
+        else:
+            for first in range(width, end, width):  # none of so many depends on another
+                some, before = row[first : min(first + width, end)], row[first - width :]
+                for i in range(len(some)):
+                    some[i] = min(some[i], before[i] + more)
+        row[last] = min(row[last], row[last - width] + more)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -72,7 +102,7 @@ def cell_tables(  # type: ignore[no-untyped-def]
     # of the cell, and of each of its blocks whatever its width
     once, each = np.empty(n_ways), np.empty(n_ways)
     once_sent, each_sent = np.empty(n_sources), np.empty(n_sources)
-    least = np.empty((n_channels + 1, n_ways))  # of blocks of so many channels in all
+    least = np.empty((n_ways, n_channels + 1))  # of blocks of so many channels in all
     need = np.empty(n_ways)
     each_channel, bare = np.empty(n_ways), np.empty(n_ways)
     exact = total * n_channels <= _EXACT
@@ -135,8 +165,8 @@ def cell_tables(  # type: ignore[no-untyped-def]
                         each[f] = weights[f, 2] * each_sent.sum()
                         each[f] += weights[f, 1] * units / capacity[1]
                     at = start[j, a, k, b]
-                    least[1:] = np.inf
-                    least[0] = 0.0
+                    least[:, 1:] = np.inf
+                    least[:, 0] = 0.0
                     each_channel[:] = np.inf
                     bare[:] = np.inf
                     for c in range(1, n_channels + 1):
@@ -180,19 +210,17 @@ def cell_tables(  # type: ignore[no-untyped-def]
                             need[f] += weights[f, 3] * memory + each[f]
                         parts = -(-n_channels // c)
                         if exact:
-                            for n in range(c, n_channels + 1):
-                                for f in range(n_ways):
-                                    least[n, f] = min(least[n, f], least[n - c, f] + need[f])
+                            add_blocks(least, c, need)
                         else:
                             for f in range(n_ways):
                                 each_channel[f] = min(each_channel[f], need[f] / c)
                                 bare[f] = min(bare[f], (need[f] - each[f]) / c)
-                                least[n_channels, f] = max(
+                                least[f, n_channels] = max(
                                     n_channels * each_channel[f],
                                     n_channels * bare[f] + each[f] * parts,
                                 )
                         for f in range(n_ways):
-                            costs[at + c, f] = once[f] + least[n_channels, f]
+                            costs[at + c, f] = once[f] + least[f, n_channels]
                         for s in range(n_sources):
                             sending[at + c, s] = once_sent[s] + each_sent[s] * parts
     return start, widest, costs, sending, plain

@@ -53,6 +53,8 @@ if TYPE_CHECKING:
 __all__ = ["Box", "Plain", "Reach", "Resources", "Wire", "list_bits", "list_kind", "spike_mode"]
 
 Range = tuple[int, int]
+_SHORT = 64
+"""Numbers in a row: rows of fewer are summed faster by numpy than one by one."""
 
 
 def spike_mode(population: Population, chip: Chip) -> Mode:
@@ -489,8 +491,11 @@ class Resources:
             weight = wire.form.weight
             prefix = np.zeros((len(weight) + 1, *weight.shape[1:]), np.int32)
             np.not_equal(weight, 0, out=prefix[1:], casting="unsafe")
-            for below, here in pairwise(prefix):  # faster than cumsum, whose inner loop is short
-                here += below
+            if prefix[0].size < _SHORT:
+                np.cumsum(prefix, axis=0, out=prefix)
+            else:
+                for below, here in pairwise(prefix):
+                    here += below
             self._prefix[name] = prefix
         return self._prefix[name]
 
