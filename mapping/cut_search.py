@@ -40,7 +40,7 @@ FEWEST: Weights = (0.02, 2e-4)
 blocks messages go less far, and they are mapped faster; those for few cores above all,"""
 USUAL: Weights = (0.02, 0.003)
 """usually,"""
-NEAR: tuple[Weights, ...] = ((0.02, 0.02), (0.3, 0.003), (0.2, 0.01))
+NEAR: tuple[Weights, ...] = ((0.02, 0.02), (0.3, 0.003), (0.2, 0.01), (0.4, 0.003))
 """and, in turn, for messages that are few and go less far."""
 
 

@@ -131,7 +131,7 @@ def map_network(
         placed = _placed_by_tiles(resources, cores, rates, seed, progress, deadline)
     else:
         placed = _placed(resources, cores, rates, objective, seed, 1.0, progress, deadline)
-        if objective == "cores" and cut.others is not None and _is_far(chip, placed):
+        if objective == "cores" and cut.others is not None and _over_random(chip, placed) > _FAR:
             most = _MORE_CORES * len(cores)
             if len(cores) <= _NEAR_BOUND * cut.bound.cores:
                 most = min(most, _NEAR_BOUND * cut.bound.cores)
@@ -139,9 +139,9 @@ def map_network(
             found = _nearest(resources, others, rates, len(cores), seed, progress, deadline)
             if found is not None:
                 again = _placed(
-                    resources, found, rates, objective, seed, _THOROUGHLY, progress, deadline
+                    resources, found.cores, rates, objective, seed, _THOROUGHLY, progress, deadline
                 )
-                placed = min(placed, again, key=lambda one: one.hops)
+                placed = min(placed, found, again, key=lambda one: _over_random(chip, one))
     if progress is not None:
         progress("checking every core")
     return build_mapping(
@@ -158,7 +158,6 @@ class _Placed(NamedTuple):
     between: Traffic
     links: Links
     usage: NDArray[np.int64]
-    hops: float
 
 
 def _placed_by_tiles(
@@ -192,7 +191,7 @@ def _placed_by_tiles(
 
     workers_for(True).map(find, ["places", "usage"])  # at the same time
     places = (tiles[:, None] * per_tile + np.arange(per_tile)).reshape(-1)[: len(cores)]
-    return _Placed(cores, places, between, links, usage, total_hops(chip, links, tiles, 1))
+    return _Placed(cores, places, between, links, usage)
 
 
 def _placed(
@@ -223,16 +222,17 @@ def _placed(
     usage = np.zeros((len(cores), len(RESOURCES)), np.int64)
     np.add.at(usage, home, bundles.need[:, : len(RESOURCES)])
     cores = bundles.cores(home, [p.name for p in resources.placed])
-    hops = total_hops(resources.chip, links, places)
-    return _Placed(cores, places, between, links, usage, hops)
+    return _Placed(cores, places, between, links, usage)
 
 
-def _is_far(chip: Chip, placed: _Placed) -> bool:
-    """Whether messages between cores go further than they might, against places at random."""
+def _over_random(chip: Chip, placed: _Placed) -> float:
+    """How far messages between cores go, against places at random on the same tiles."""
     per_tile = chip.mesh.cores_per_tile.value
     chance = mean_distance(chip, np.unique(placed.places // per_tile), per_tile)
     inside = replace(placed.links, io=np.zeros_like(placed.links.io))
-    return total_hops(chip, inside, placed.places) > _FAR * chance * float(placed.links.sent.sum())
+    return total_hops(chip, inside, placed.places) / max(
+        chance * float(placed.links.sent.sum()), 1e-300
+    )
 
 
 def _nearest(
@@ -243,8 +243,8 @@ def _nearest(
     seed: int,
     progress: Callable[[str], None] | None,
     deadline: Callable[[], bool] | None,
-) -> Sequence[Sequence[Block]] | None:
-    """Find the first cut with short ways when placed roughly, or else that with the shortest.
+) -> _Placed | None:
+    """Find the first cut with short ways (`_over_random`) when placed roughly, or the shortest.
 
     ``None``: there is no other, or no time.
     """
@@ -257,10 +257,11 @@ def _nearest(
             progress(f"placing: another cut, {i + 1} of at most {most}")
         cores = pack(resources, cut.blocks, cut.entries)
         placed = _placed(resources, cores, rates, "cores", seed, _ROUGHLY, None, deadline)
-        if placed.hops < least:
-            least, nearest = placed.hops, cores
-        if not _is_far(resources.chip, placed):
-            return cores
+        far = _over_random(resources.chip, placed)
+        if far < least:
+            least, nearest = far, placed
+        if far <= _FAR:
+            break
     return nearest
 
 

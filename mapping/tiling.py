@@ -708,7 +708,7 @@ def cut_network(
         return search.state({name: _target_of(grid) for name, grid in grids.items()})
 
     found: list[NDArray[np.int64]] = []
-    least = 0
+    least, few = 0, False
     starts = [state_of(grids) for grids in cuts]
     starts.sort(key=lambda state: search.value(state)[1])
     backwards = Backwards(resources, counts)
@@ -777,15 +777,20 @@ def cut_network(
         )
 
     def others(most: int) -> Iterator[Cut]:
-        more = search.improve(found, options, searches, weights=NEAR, longer=4, seed=1_000_003)
+        more = search.improve(
+            found, options, searches, weights=NEAR, longer=6 if few else 4, seed=1_000_003
+        )
+        for cut in ranked:
+            if cut is not best and cut[0] <= most:
+                yield cut_by(cut)
         for state in sorted([*found, *more], key=lambda s: search.value(s, NEAR[0])[1]):
             n_before = len(cuts)
             if search.value(state)[0] <= most:
                 take((0.02, n, b, e), search.cut(state))
             if len(cuts) > n_before:
-                counted = _counted(resources, cuts[-1], entries)
-                if counted[0] <= most:
-                    yield cut_by(counted)
+                cut = _counted(resources, cuts[-1], entries)
+                if cut[0] <= most:
+                    yield cut_by(cut)
 
     differs = objective != "cores" and fewest[1] < best[1]
     return cut_by(best, cut_by(fewest) if differs else None, others if found else None)

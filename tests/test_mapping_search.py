@@ -487,5 +487,5 @@ def test_other_cuts_shorten_ways_within_limits(network, monkeypatch):
         mapping.check(network)
         assert any("another cut" in line for line in lines) == (far == 0.0)
         assert len(mapping.cores) <= 1.04 * n_cores
-        hops.append(mapping.metrics["total_hops"])
+        hops.append(mapping.metrics["mean_hops"] / mapping.metrics["mean_hops_at_random"])
     assert hops[1] <= hops[0]
