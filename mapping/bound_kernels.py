@@ -470,20 +470,29 @@ def least_entries(  # type: ignore[no-untyped-def]
                         else:
                             top, bottom = row_spans[w, r, 0], row_spans[w, r, 1]
                             first, end = column_spans[w, s, 0], column_spans[w, s, 1]
+                        more = parts * signs * each
                         for y in range(top, bottom):
                             if not dense and not row_meets[w, r, y]:
+                                continue
+                            line = one[y]
+                            if left == 0 or not (dense or row_singles[w, r, y]):
+                                for x in range(first, end):
+                                    if dense or column_meets[w, s, x]:
+                                        line[x] += more
                                 continue
                             for x in range(first, end):
                                 if not dense and not column_meets[w, s, x]:
                                     continue
-                                alone = left > 0 and (
-                                    dense or (row_singles[w, r, y] and column_singles[w, s, x])
-                                )
-                                if alone:
+                                if left > 0 and (dense or column_singles[w, s, x]):
                                     left -= 1
-                                one[y, x] += parts * signs * (1 if alone else each)
+                                    line[x] += parts * signs
+                                else:
+                                    line[x] += more
             if i == group_start[g]:
                 out[g] = one
             else:
-                out[g] = np.minimum(out[g], one)
+                for y in range(height):
+                    least, line = out[g, y], one[y]
+                    for x in range(width):
+                        least[x] = min(least[x], line[x])
     return out

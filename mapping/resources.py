@@ -290,6 +290,7 @@ class Resources:
         self._alike: dict[str, bool] = {}
         self._one_threshold: dict[str, bool] = {}
         self._thresholds: dict[tuple[object, ...], tuple[int, ...]] = {}
+        self._last_fan_out: tuple[Wire, Block, FanOut] | None = None
 
     def most_neurons(self, population: str) -> int:
         """Neurons that a block of a population may have: a core's limit, or `block_limits`."""
@@ -549,6 +550,14 @@ class Resources:
         return units * signs, min(sparse, dense)
 
     def _fan_out(self, wire: Wire, block: Block) -> FanOut:
+        """`fan_out_box`; the last one is kept, as axons and lists are counted from the same."""
+        last_wire, last_block, found = self._last_fan_out or (None, None, None)
+        if found is None or last_wire is not wire or last_block is not block:
+            found = self._count_fan_out(wire, block)
+            self._last_fan_out = (wire, block, found)
+        return found
+
+    def _count_fan_out(self, wire: Wire, block: Block) -> FanOut:
         if wire.is_full and isinstance(wire.form, DenseForm):
             c, h, w = chw(self.network[wire.projection.source].shape)
             count = np.broadcast_to(np.int64(block.n_neurons), (c, h, w))
@@ -776,6 +785,25 @@ class Resources:
         box = self._fan_out(wire, block)
         return Box(box.channels, box.rows, box.columns, box.count > 0)
 
+    def apart(self, found: Sequence[tuple[Wire, Block]]) -> bool:
+        """Whether no neuron of a source reaches two of these blocks, by the windows of its wires.
+
+        It may say no where they only share rows and columns of the box around them.
+        """
+        boxes: list[tuple[Range, Range, Range]] = []
+        for wire, block in found if len(found) > 1 else ():
+            form = wire.form
+            assert isinstance(form, WindowForm)
+            box = (
+                group_channels(form, block.channels),
+                source_range(form, 0, block.rows),
+                source_range(form, 1, block.columns),
+            )
+            if any(all(map(_overlap, box, other)) for other in boxes):
+                return False
+            boxes.append(box)
+        return True
+
     def reach(self, wire: Wire, parts: Sequence[Range]) -> Reach:
         """Source channels that reach some parts of the target's channels, of windows.
 
@@ -966,11 +994,11 @@ class Resources:
             found = [
                 (wire, block) for block in blocks for wire in by_target.get(block.population, ())
             ]
-            if len(found) == 1 and isinstance(found[0][0].form, WindowForm):
-                wire, block = found[0]
-                key = (wire.projection.name, block.rows, block.columns)
-                alone.setdefault(key, []).append(block)
-            elif found:
+            if all(isinstance(wire.form, WindowForm) for wire, _ in found) and self.apart(found):
+                for wire, block in found:
+                    key = (wire.projection.name, block.rows, block.columns)
+                    alone.setdefault(key, []).append(block)
+            else:
                 box, need = self._entries(found)
                 total[slice(*box.channels), slice(*box.rows), slice(*box.columns)] += need
         for (name, rows, columns), mine in alone.items():

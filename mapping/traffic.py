@@ -205,8 +205,8 @@ def core_traffic(
         depth = network.depths[name]
         is_input = isinstance(network[name], Input)
         rate = rates[name]
-        if len(found) == 1 and not is_input and rate.strides == (0, 0, 0):
-            split = homes.split_alike(*found[0], float(rate.flat[0]))
+        if not is_input and rate.strides == (0, 0, 0):
+            split = homes.split_alike(found, float(rate.flat[0]))
             if split is not None:
                 home, amounts = split
                 return _Sent(
@@ -366,21 +366,33 @@ class _Homes:
         return self._overlaps[key]
 
     def split_alike(
-        self, wire: Wire, block: Block, rate: float
+        self, found: Sequence[tuple[Wire, Block]], rate: float
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
-        """As `split`, of what one wire brings a block, all neurons having the same rate.
+        """As `split`, of what wires from one source bring blocks, its neurons having the same rate.
 
-        ``None``: which neurons reach the block is no product of channels, rows and columns.
+        ``None``: which neurons reach a block is no product of channels, rows and columns, or some
+        reach two of them.
         """
-        form = wire.form
-        if not isinstance(form, WindowForm) or not self.resources.has_all(wire, block.channels):
+        if not all(
+            isinstance(w.form, WindowForm) and self.resources.has_all(w, b.channels)
+            for w, b in found
+        ):
             return None
-        name = wire.projection.source
-        channels = self._overlap(name, 0, group_channels(form, block.channels))
-        rows, y = self._met(wire, 0, block.rows)
-        columns, x = self._met(wire, 1, block.columns)
-        amounts = (rate * channels.sizes)[:, None, None] * (y[:, None] * x)
-        return self.grids[name][3][channels.at, rows, columns].reshape(-1), amounts.reshape(-1)
+        if len(found) > 1 and not (rate.is_integer() and self.resources.apart(found)):
+            return None  # sums of whole numbers are the same in any order
+        homes, sent = [], []
+        for wire, block in found:
+            name = wire.projection.source
+            span = group_channels(wire.form, block.channels)  # type: ignore[arg-type]
+            channels = self._overlap(name, 0, span)
+            rows, y = self._met(wire, 0, block.rows)
+            columns, x = self._met(wire, 1, block.columns)
+            amounts = (rate * channels.sizes)[:, None, None] * (y[:, None] * x)
+            homes.append(self.grids[name][3][channels.at, rows, columns].reshape(-1))
+            sent.append(amounts.reshape(-1))
+        if len(found) == 1:
+            return homes[0], sent[0]
+        return np.concatenate(homes), np.concatenate(sent)
 
     def _met(self, wire: Wire, axis: int, part: Range) -> tuple[slice, NDArray[np.float64]]:
         """Parts of the source that some rows or columns meet, and how many of theirs do."""
