@@ -627,12 +627,21 @@ def _value(cut, table, needs, counts, by_sent, by_block, at_most):  # type: igno
     for p in range(len(cut.n_kinds)):
         n_wires = max(table.wire_start[p + 1] - table.wire_start[p], 1)
         for t in range(cut.n_kinds[p]):
+            need, count = cut.needs[p, t], cut.counts[p, t]
             for r in range(4):
-                needs[r, n] = cut.needs[p, t, r]
-                total[r] += cut.needs[p, t, r] * cut.counts[p, t]
-            counts[n] = cut.counts[p, t]
-            n_blocks += cut.counts[p, t] * n_wires
-            n += 1
+                total[r] += need[r] * count
+            n_blocks += count * n_wires
+            at = n  # slices of a layer need the same, one after the other
+            for k in range(max(n - 2, 0), n):
+                same = needs[0, k] == need[0] and needs[1, k] == need[1]
+                if same and needs[2, k] == need[2] and needs[3, k] == need[3]:
+                    at = k
+            if at == n:
+                for r in range(4):
+                    needs[r, n] = need[r]
+                counts[n] = 0
+                n += 1
+            counts[at] += count
     fluid = max(total.max(), 1e-12)
     value = _FLUID * fluid + by_block * n_blocks
     value += _EACH_OF_MANY * max(n_blocks - _MANY - _MANY_OF_CORE * fluid, 0.0) + by_sent * total[2]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping as MappingType
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,25 +23,72 @@ if TYPE_CHECKING:
     from pmsm_hw.mapping.resources import Resources, Wire
     from pmsm_hw.mapping.tiling import Candidates
 
-__all__ = ["FEWEST", "MANY", "NEAR", "USUAL", "Search", "each_of", "shape_of"]
+__all__ = ["FEW", "MANY", "MIXED", "NEAR", "Plan", "Search", "each_of", "plan_for", "shape_of"]
 
-_MOVES = (17_500, 70_000)
-"""Changes that a search of the first and of the second round tries, times the populations that
-matter;"""
-_LEAST_MOVES, _MOST_MOVES = (300, 1_200), (1_250, 5_000)
-"""at least and at most so many."""
-_HOT, _COLD = (0.012, 0.006), (0.0006, 0.0003)
-"""Temperatures by round at first, and in the end, as shares of a cut's cores."""
-MANY = 8192
-"""Networks of more cores are searched for few cores above all, and not for long."""
 Weights: TypeAlias = tuple[float, float]
-FEWEST: Weights = (0.02, 2e-4)
-"""Weights of output axons, by which messages are few, and of a block and source: of few large
-blocks messages go less far, and they are mapped faster; those for few cores above all,"""
-USUAL: Weights = (0.02, 0.003)
-"""usually,"""
+"""Of output axons, by which messages are few, and of a block and source: of few large blocks
+messages go less far, and they are mapped faster."""
+FEWEST: Weights = (0.06, 2e-4)
+BALANCED: tuple[Weights, ...] = ((0.02, 0.003),)
+MIXED: tuple[Weights, ...] = ((0.02, 2e-4), (0.02, 0.003))
 NEAR: tuple[Weights, ...] = ((0.02, 0.02), (0.3, 0.003), (0.2, 0.01), (0.4, 0.003))
-"""and, in turn, for messages that are few and go less far."""
+"""For few cores above all, usually, for both in turn, and for messages that are few and near."""
+_LEAST_MOVES = (300, 1_200)
+"""Changes that a search of the first and of the second round tries at least."""
+_COLD = (0.0006, 0.0003)
+"""Temperatures in the end, by round, as shares of a cut's cores."""
+
+
+class Plan(NamedTuple):
+    """How to search.
+
+    Attributes
+    ----------
+    searches
+        Numbers of searches, by round.
+    moves
+        Changes that each tries, by round, times the populations that matter;
+    most_moves
+        at most so many.
+    hot
+        Temperatures that they start with in turn, by round, as shares of a cut's cores.
+    power, evenly
+        Populations are changed as often as the power of their share says; share of changes that
+        fall on all alike, as a factor to that.
+    weights
+        Of the searches, in turn.
+    n_made
+        How many of the cuts found are made.
+    """
+
+    searches: tuple[int, int] = (8, 2)
+    moves: tuple[int, int] = (17_500, 70_000)
+    most_moves: tuple[int, int] = (1_250, 5_000)
+    hot: tuple[tuple[float, ...], tuple[float, ...]] = ((0.012,), (0.006,))
+    power: float = 0.5
+    evenly: float = 1.0
+    weights: tuple[Weights, ...] = BALANCED
+    n_made: int = 2
+
+
+FEW, MANY, HUGE = 64, 8192, 16_384
+
+
+def plan_for(n_cores: int) -> Plan:
+    """Plan for a network of about so many cores.
+
+    Of few, one is a large part, and there is time; of many, counting takes long.
+    """
+    if n_cores <= FEW:
+        return Plan(searches=(32, 8), moves=(35_000, 140_000), most_moves=(2_500, 10_000), n_made=8)
+    if n_cores <= MANY:
+        return Plan()
+    if n_cores <= HUGE:
+        return Plan(weights=(FEWEST,))
+    return Plan(
+        searches=(6, 2), moves=(10_500, 32_000), hot=((0.05, 0.012), (0.006, 0.025)), power=1.0,
+        evenly=0.2, weights=(FEWEST,),
+    )  # fmt: skip
 
 
 class Search:
@@ -187,9 +234,8 @@ class Search:
         self,
         starts: Sequence[NDArray[np.int64]],
         options: MappingType[str, Sequence[tuple[int, ...]]],
-        n_searches: tuple[int, int],
+        plan: Plan,
         *,
-        weights: Sequence[Weights] = (USUAL,),
         longer: int = 1,
         enough: int = 0,
         seed: int = 0,
@@ -202,11 +248,9 @@ class Search:
             States, the best first; searches of the first round start from them in turn.
         options
             Entries of states to try, by population.
-        n_searches
-            How many searches by round; those of the second start from the best of the first. The
-            result does not depend on how many run at the same time.
-        weights
-            Of the searches, in turn.
+        plan
+            How to search; searches of the second round start from the best of the first. The result
+            does not depend on how many run at the same time.
         longer
             Factor to the changes that each search tries, which starts hotter then.
         enough
@@ -221,8 +265,8 @@ class Search:
         flat = np.array([o for each in short for o in each], np.int64).reshape(-1, 4)
 
         # large populations are changed more often than small ones
-        shares = np.sqrt(shares_of_cut(starts[0], self._table))
-        often = shares / max(shares.sum(), 1e-9) + 1 / max(len(shares), 1)
+        shares = shares_of_cut(starts[0], self._table) ** plan.power
+        often = shares / max(shares.sum(), 1e-9) + plan.evenly / max(len(shares), 1)
         n_matter = often.sum() ** 2 / max((often**2).sum(), 1e-9)
         often = np.cumsum(often / max(often.sum(), 1e-9))
 
@@ -231,7 +275,7 @@ class Search:
         ) -> tuple[float, int, NDArray[np.int64]]:
             state, _ = anneal_cuts(
                 start, self._table, short_start, flat, often, moves, hot, cold,
-                *weights[i % len(weights)], enough, seed + i,
+                *plan.weights[i % len(plan.weights)], enough, seed + i,
             )  # fmt: skip
             return self.value(state)[1], i, np.asarray(state)
 
@@ -239,12 +283,25 @@ class Search:
         every: list[tuple[float, int, NDArray[np.int64]]] = []
         with ThreadPoolExecutor(2) as pool:
             for n, some, least, most, hot, cold in zip(
-                n_searches, _MOVES, _LEAST_MOVES, _MOST_MOVES, _HOT, _COLD, strict=True
+                plan.searches,
+                plan.moves,
+                _LEAST_MOVES,
+                plan.most_moves,
+                plan.hot,
+                _COLD,
+                strict=True,
             ):
                 moves = longer * int(np.clip(some / max(n_matter, 1.0), least, most))
-                hot *= longer ** (1 / 3)
                 jobs = [
-                    pool.submit(run, found[i % len(found)], moves, hot, cold, i) for i in range(n)
+                    pool.submit(
+                        run,
+                        found[i % len(found)],
+                        moves,
+                        hot[i % len(hot)] * longer ** (1 / 3),
+                        cold,
+                        i,
+                    )
+                    for i in range(n)
                 ]
                 ranked = sorted((job.result() for job in jobs), key=lambda one: one[:2])
                 found = [state for _, _, state in ranked]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pmsm_hw.mapping.assignment import Block
-from pmsm_hw.mapping.grids import UNPLACED, Grid, edges_of, entries_before, grid_blocks
+from pmsm_hw.mapping.grids import UNPLACED, Grid, edges_of, entries_before, grid_blocks, sums_in
 
 if TYPE_CHECKING:
     from pmsm_hw.mapping.chip import Quantity
@@ -32,36 +32,19 @@ def block_needs(
 ) -> NDArray[np.int64]:
     """What each block needs of each of `RESOURCES`, ``(n, 4)`` int64; no entries count as 0."""
     needs = []
-    sums: dict[str, NDArray[np.int64]] = {}
-    for block in blocks:
+    by_population: dict[str, tuple[list[int], list[Block]]] = {}
+    for i, block in enumerate(blocks):
         axons, bits = resources.needs_alone(block)
-        sent = 0
-        all_entries = entries[block.population]
-        if all_entries is not None:
-            if block.population not in sums:
-                sums[block.population] = _summed(all_entries)
-            sent = _sum_in(sums[block.population], block)
-        needs.append((block.n_neurons, axons, sent, bits))
-    return np.array(needs, np.int64).reshape(-1, 4)
-
-
-def _summed(values: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Sums over all that lies before each corner of a cell, one larger along each axis."""
-    padded = np.zeros(tuple(n + 1 for n in values.shape), np.int64)
-    inner = padded[1:, 1:, 1:]
-    np.cumsum(values, axis=0, out=inner)
-    np.cumsum(inner, axis=1, out=inner)
-    np.cumsum(inner, axis=2, out=inner)
-    return padded
-
-
-def _sum_in(sums: NDArray[np.int64], block: Block) -> int:
-    (c0, c1), (y0, y1), (x0, x1) = block.channels, block.rows, block.columns
-    total = 0
-    for c, sign in ((c1, 1), (c0, -1)):
-        plane = sums[c]
-        total += sign * int(plane[y1, x1] - plane[y0, x1] - plane[y1, x0] + plane[y0, x0])
-    return total
+        needs.append((block.n_neurons, axons, 0, bits))
+        at, mine = by_population.setdefault(block.population, ([], []))
+        at.append(i)
+        mine.append(block)
+    table = np.array(needs, np.int64).reshape(-1, 4)
+    for name, (at, mine) in by_population.items():
+        values = entries[name]
+        if values is not None:
+            table[at, 2] = sums_in(values, mine)
+    return table
 
 
 def pack(

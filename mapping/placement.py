@@ -80,23 +80,15 @@ class Links:
 
 def links_of(traffic: Traffic, n_cores: int) -> Links:
     """Join both directions of each pair of cores (or groups of them)."""
+    from pmsm_hw.mapping.traffic_kernels import join_pairs
+
     inside = (traffic.source != IO) & (traffic.source != traffic.target)
-    a, b, m = traffic.source[inside], traffic.target[inside], traffic.messages[inside]
-    core, partner = np.concatenate([a, b]), np.concatenate([b, a])
-    first, inverse = pairs_of(core, partner)
-    messages = np.bincount(inverse, np.concatenate([m, m]), minlength=len(first))
-    sent = np.bincount(inverse[: len(m)], m, minlength=len(first))
-    start = np.zeros(n_cores + 1, np.int64)
-    np.cumsum(np.bincount(core[first], minlength=n_cores), out=start[1:])
+    start, other, messages, sent = join_pairs(
+        traffic.source[inside], traffic.target[inside], traffic.messages[inside], n_cores
+    )
     outside = traffic.source == IO
     io = np.bincount(traffic.target[outside], traffic.messages[outside], minlength=n_cores)
-    return Links(
-        start=start,
-        other=partner[first],
-        messages=messages.astype(np.float64),
-        sent=sent.astype(np.float64),
-        io=io.astype(np.float64),
-    )
+    return Links(start=start, other=other, messages=messages, sent=sent, io=io.astype(np.float64))
 
 
 def gathered(links: Links, home: NDArray[np.int64], n_cores: int) -> Links:

@@ -26,7 +26,7 @@ from pmsm_hw.errors import CapacityError
 from pmsm_hw.mapping.assignment import Block
 from pmsm_hw.mapping.bounding import Backwards
 from pmsm_hw.mapping.connectivity import source_range
-from pmsm_hw.mapping.cut_search import FEWEST, MANY, NEAR, USUAL, Search
+from pmsm_hw.mapping.cut_search import FEW, MANY, MIXED, NEAR, Plan, Search, plan_for
 from pmsm_hw.mapping.grids import (
     UNPLACED,
     Grid,
@@ -62,13 +62,8 @@ Target = tuple[int, int, int, bool]
 """Rows, columns, channels that a block may have, and whether blocks of a cell are to be equal."""
 _MAX_ROUNDS = 12
 _MAX_BUILDS = 16
-_FEW, _SEARCHES_OF_FEW, _BUILT_OF_FEW = 64, (32, 8), 8
-"""Networks of so many cores are searched more often (`Search.improve`), and so many of the cuts
-found are made: one core is a large part of them."""
-_SEARCHES, _BUILT = (8, 2), 2
-"""All others."""
 _WIDE, _LONGER = 1.135, 8
-"""Those that take so many times the bound are searched again, and longer (up to `MANY` cores)."""
+"""Cuts of up to `MANY` cores, so many times the bound, are searched again, and longer."""
 _NEAR = 1.1
 """Cuts that take more cores than the best one, by this factor, are out of the question."""
 _IMPOSSIBLE = 1e9
@@ -708,7 +703,7 @@ def cut_network(
         return search.state({name: _target_of(grid) for name, grid in grids.items()})
 
     found: list[NDArray[np.int64]] = []
-    least, few = 0, False
+    least, plan = 0, Plan()
     starts = [state_of(grids) for grids in cuts]
     starts.sort(key=lambda state: search.value(state)[1])
     backwards = Backwards(resources, counts)
@@ -724,31 +719,19 @@ def cut_network(
             for i, name in enumerate(search.names)
         }
         n_cores = search.value(starts[-1])[0]
-        few = n_cores <= _FEW
-        searches = _SEARCHES_OF_FEW if few else _SEARCHES
-        enough = backwards.least_cores(n_cores) if few else 0
+        plan = plan_for(n_cores)
+        enough = backwards.least_cores(n_cores) if n_cores <= FEW else 0
         if progress is not None:
             progress("searching for better cuts")
-        longer = 1 + few
-        found = search.improve(
-            starts,
-            options,
-            searches,
-            weights=(USUAL if n_cores <= MANY else FEWEST,),
-            longer=longer,
-            enough=enough,
-        )
+        found = search.improve(starts, options, plan, enough=enough)
         if progress is not None:
             progress("bounding the cores from below")
         n_cores = search.value(found[0])[0]
         least = backwards.least_cores(n_cores)
-        if not few and _WIDE * least < n_cores <= MANY:
-            longer = _LONGER
-            found += search.improve(
-                found, options, searches, weights=(FEWEST, USUAL), longer=longer
-            )
+        if FEW < n_cores <= MANY and n_cores > _WIDE * least:
+            found += search.improve(found, options, plan._replace(weights=MIXED), longer=_LONGER)
             found.sort(key=lambda state: search.value(state)[1])
-        for state in found[: _BUILT_OF_FEW if few else _BUILT]:
+        for state in found[: plan.n_made]:
             take((0.02, n, b, e), search.cut(state))
     estimates = [search.value(state_of(grids))[0] for grids in cuts]
     ranked = [
@@ -777,9 +760,7 @@ def cut_network(
         )
 
     def others(most: int) -> Iterator[Cut]:
-        more = search.improve(
-            found, options, searches, weights=NEAR, longer=6 if few else 4, seed=1_000_003
-        )
+        more = search.improve(found, options, plan._replace(weights=NEAR), longer=4, seed=1_000_003)
         for cut in ranked:
             if cut is not best and cut[0] <= most:
                 yield cut_by(cut)

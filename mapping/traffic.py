@@ -333,6 +333,8 @@ class _Homes:
     """Looks up which cores hold the neurons of a box."""
 
     def __init__(self, resources: Resources, cores: Sequence[Sequence[Block]]) -> None:
+        from pmsm_hw.mapping.traffic_kernels import fill_boxes
+
         self.resources = resources
         self.grids: dict[str, tuple[NDArray[np.int64], ...]] = {}
         self._overlaps: dict[tuple[int, int, int], _Overlap] = {}
@@ -347,10 +349,9 @@ class _Homes:
             spans = np.array([(b.channels, b.rows, b.columns) for b, _ in items], np.int64)
             edges = [np.unique(spans[:, axis]) for axis in range(3)]
             edges = [known.setdefault(edge.tobytes(), edge) for edge in edges]  # share overlaps
-            at = [e.searchsorted(spans[:, axis]).tolist() for axis, e in enumerate(edges)]
+            at = [e.searchsorted(spans[:, axis]) for axis, e in enumerate(edges)]
             home = np.full(tuple(len(e) - 1 for e in edges), -2, np.int64)
-            for (_, index), (c0, c1), (y0, y1), (x0, x1) in zip(items, *at, strict=True):
-                home[c0:c1, y0:y1, x0:x1] = index
+            fill_boxes(home, np.stack(at, axis=1), np.array([index for _, index in items]))
             self.grids[name] = (*edges, home)
 
     def _overlap(self, name: str, axis: int, span: Range) -> _Overlap:

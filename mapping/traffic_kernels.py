@@ -1,11 +1,11 @@
-"""Summing messages by who sends them, compiled by numba."""
+"""Summing messages by who sends them, and who holds what; compiled by numba."""
 
 from __future__ import annotations
 
 import numpy as np
 from numba import njit
 
-__all__ = ["sum_by_key"]
+__all__ = ["fill_boxes", "join_pairs", "sum_by_key"]
 
 
 @njit(cache=True, nogil=True)
@@ -51,3 +51,74 @@ def sum_by_key(keys, amounts, ends, n_keys):  # type: ignore[no-untyped-def]
             sums[k] = 0.0
             seen[k] = False
     return group[:n].copy(), key[:n].copy(), total[:n].copy()
+
+
+@njit(cache=True, nogil=True)
+def join_pairs(source, target, messages, n):  # type: ignore[no-untyped-def]
+    """Partners of each of ``n`` cores that send to or hear from each other, in compressed rows.
+
+    Parameters
+    ----------
+    source, target, messages
+        ``(m,)`` int64, int64 and float64; a pair may come several times.
+    n
+        How many cores there are.
+
+    Returns
+    -------
+    start, other, both, sent
+        Partners of core ``i`` are ``other[start[i]:start[i + 1]]``, ascending; messages in both
+        directions, and those that core ``i`` sends.
+    """
+    first = np.zeros(n + 1, np.int64)
+    for i in range(len(source)):
+        first[source[i] + 1] += 1
+        first[target[i] + 1] += 1
+    first = np.cumsum(first)
+    end = first[:-1].copy()
+    partner = np.empty(2 * len(source), np.int64)
+    amount = np.empty(len(partner))
+    for i in range(len(source)):
+        at = end[source[i]]
+        partner[at], amount[at] = target[i], messages[i]
+        end[source[i]] = at + 1
+    sent_end = end.copy()  # what comes first is sent
+    for i in range(len(source)):
+        at = end[target[i]]
+        partner[at], amount[at] = source[i], messages[i]
+        end[target[i]] = at + 1
+    start = np.zeros(n + 1, np.int64)
+    both, sent = np.empty(len(partner)), np.empty(len(partner))
+    sums, sums_sent, seen = np.zeros(n), np.zeros(n), np.zeros(n, np.bool_)
+    found = np.empty(n, np.int64)
+    at = 0
+    for core in range(n):
+        n_found = 0
+        for i in range(first[core], end[core]):
+            k = partner[i]
+            if not seen[k]:
+                seen[k] = True
+                found[n_found] = k
+                n_found += 1
+            sums[k] += amount[i]
+            if i < sent_end[core]:
+                sums_sent[k] += amount[i]
+        found[:n_found].sort()
+        for k in found[:n_found]:
+            # no later than where it was read: rows only get shorter
+            partner[at], both[at], sent[at] = k, sums[k], sums_sent[k]
+            at += 1
+            sums[k] = sums_sent[k] = 0.0
+            seen[k] = False
+        start[core + 1] = at
+    return start, partner[:at].copy(), both[:at].copy(), sent[:at].copy()
+
+
+@njit(cache=True, nogil=True)
+def fill_boxes(table, boxes, values):  # type: ignore[no-untyped-def]
+    """Write values into boxes of a table, ``(n, 3, 2)`` int64 ranges along its axes."""
+    for i in range(len(boxes)):
+        for c in range(boxes[i, 0, 0], boxes[i, 0, 1]):
+            for y in range(boxes[i, 1, 0], boxes[i, 1, 1]):
+                for x in range(boxes[i, 2, 0], boxes[i, 2, 1]):
+                    table[c, y, x] = values[i]
