@@ -176,15 +176,13 @@ def total_hops(
     chip: Chip, links: Links, places: NDArray[np.int64], per_tile: int | None = None
 ) -> float:
     """Messages times hops of placed cores, I/O included; places count ``per_tile`` to a tile."""
+    from pmsm_hw.mapping.traffic_kernels import times_hops
+
     tile = places // (per_tile or chip.mesh.cores_per_tile.value)
     x, y = tile % chip.columns, tile // chip.columns
-    a = np.repeat(np.arange(len(places)), np.diff(links.start))
-    b = links.other
-    hops = np.abs(x[a] - x[b]) + np.abs(y[a] - y[b])
+    moved = times_hops(links.start, links.other, links.messages, x, y)
     io_x, io_y = chip.mesh.io_position.value
-    return float(
-        (links.messages * hops).sum() / 2 + (links.io * (np.abs(x - io_x) + np.abs(y - io_y))).sum()
-    )
+    return float(moved.sum() / 2 + (links.io * (np.abs(x - io_x) + np.abs(y - io_y))).sum())
 
 
 def least_hops(links: Links, per_tile: int) -> float:
@@ -200,6 +198,8 @@ def least_hops(links: Links, per_tile: int) -> float:
     per_tile
         How many of them a tile takes.
     """
+    from pmsm_hw.mapping.traffic_kernels import times_rank
+
     most = int(np.diff(links.start).max(initial=0))
     hops = np.zeros(most)
     taken, distance = per_tile - 1, 0
@@ -207,10 +207,7 @@ def least_hops(links: Links, per_tile: int) -> float:
         distance += 1
         hops[taken : taken + 4 * distance * per_tile] = distance
         taken += 4 * distance * per_tile
-    core = np.repeat(np.arange(len(links.io)), np.diff(links.start))
-    order = np.lexsort((-links.messages, core))
-    rank = np.arange(len(core)) - links.start[core]
-    return float((links.messages[order] * hops[rank]).sum() / 2)
+    return float(times_rank(links.start, links.messages, hops).sum() / 2)
 
 
 def mean_distance(chip: Chip, tiles: NDArray[np.int64], per_tile: int) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-__all__ = ["fill_boxes", "join_pairs", "sum_by_key"]
+__all__ = ["fill_boxes", "join_pairs", "sum_by_key", "times_hops", "times_rank"]
 
 
 @njit(cache=True, nogil=True)
@@ -122,3 +122,24 @@ def fill_boxes(table, boxes, values):  # type: ignore[no-untyped-def]
             for y in range(boxes[i, 1, 0], boxes[i, 1, 1]):
                 for x in range(boxes[i, 2, 0], boxes[i, 2, 1]):
                     table[c, y, x] = values[i]
+
+
+@njit(cache=True, nogil=True)
+def times_rank(start, messages, factors):  # type: ignore[no-untyped-def]
+    """Messages of each row, the most first, times factors for the first, the second, ..."""
+    out = np.empty(len(messages))
+    for core in range(len(start) - 1):
+        row = np.sort(messages[start[core] : start[core + 1]])
+        for i in range(len(row)):
+            out[start[core] + i] = row[len(row) - 1 - i] * factors[i]
+    return out
+
+
+@njit(cache=True, nogil=True)
+def times_hops(start, other, messages, x, y):  # type: ignore[no-untyped-def]
+    """Messages of each core to and from its partners, times the hops between them."""
+    out = np.empty(len(messages))
+    for core in range(len(start) - 1):
+        for i in range(start[core], start[core + 1]):
+            out[i] = messages[i] * (abs(x[core] - x[other[i]]) + abs(y[core] - y[other[i]]))
+    return out
