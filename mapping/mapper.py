@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from pmsm_hw.errors import CapacityError, MappingError
 from pmsm_hw.mapping.assignment import RESOURCES, Block, Mapping
 from pmsm_hw.mapping.bundles import bundles_of
+from pmsm_hw.mapping.grids import sums_in
 from pmsm_hw.mapping.objectives import expected_rates, spread
 from pmsm_hw.mapping.packing import pack
 from pmsm_hw.mapping.placement import (
@@ -372,7 +373,7 @@ def count_usage(resources: Resources, cores: Sequence[Sequence[Block]]) -> NDArr
     sent: dict[int, int] = {}  # by block
     for p in resources.placed:
         mine = [b for blocks in holding.get(p.name, ()) for b in blocks if b.population == p.name]
-        sent.update(zip(map(id, mine), _sums_in(entries[p.name], mine).tolist(), strict=True))
+        sent.update(zip(map(id, mine), sums_in(entries[p.name], mine).tolist(), strict=True))
 
     def axons_and_bits(blocks: Sequence[Block]) -> tuple[int, int]:
         each = [resources.needs_alone(b) for b in blocks]
@@ -387,23 +388,6 @@ def count_usage(resources: Resources, cores: Sequence[Sequence[Block]]) -> NDArr
         axons, bits = axons_and_bits(blocks)
         usage[i] = (sum(b.n_neurons for b in blocks), axons, sum(sent[id(b)] for b in blocks), bits)
     return usage
-
-
-def _sums_in(values: NDArray[np.int64], blocks: Sequence[Block]) -> NDArray[np.int64]:
-    """Sum of the values of each block's neurons, ``(n_blocks,)`` int64."""
-    below = np.zeros(tuple(n + 1 for n in values.shape), np.int64)  # up to each corner
-    inner = below[1:, 1:, 1:]
-    np.cumsum(values, axis=0, out=inner)
-    for axis in (1, 2):
-        np.cumsum(inner, axis=axis, out=inner)
-    at = np.array([(*b.channels, *b.rows, *b.columns) for b in blocks], np.int64).reshape(-1, 6)
-    total = np.zeros(len(at), np.int64)
-    for c in (0, 1):
-        for y in (0, 1):
-            for x in (0, 1):
-                sign = (-1) ** (c + y + x + 1)
-                total += sign * below[at[:, c], at[:, 2 + y], at[:, 4 + x]]
-    return total
 
 
 def measure(

@@ -71,7 +71,7 @@ def pack(
     Returns
     -------
     list of lists
-        Blocks of each core, cores in the order of their first block.
+        Blocks of each core, cores in the order of the blocks that hear and send most.
     """
     ordered = [block for found in blocks.values() for block in found]
     if not share or not ordered:
@@ -79,26 +79,24 @@ def pack(
     kind_of, needs, holds, most = _kinds(resources, ordered, entries)
     counts = np.bincount(kind_of)
     each, start, kinds, puts = _filled(needs, counts, holds, most)
-    # blocks of a kind go onto cores in their order
-    by_kind = np.argsort(kind_of, kind="stable")
-    next_of = (np.cumsum(counts) - counts).tolist()
-    cores = []
+    # blocks of a kind go in their order onto the cores that want one: those of each pattern from
+    # the first to the last block, so that a core's blocks come from about the same part of an image
+    n_cores = np.cumsum(each)
+    wanting, kind, part = [], [], []
     for i, times in enumerate(each.tolist()):
-        content = list(
-            zip(
-                kinds[start[i] : start[i + 1]].tolist(),
-                puts[start[i] : start[i + 1]].tolist(),
-                strict=True,
-            )
-        )
-        for _ in range(times):
-            core: list[int] = []
-            for kind, put in content:
-                first = next_of[kind]
-                core += by_kind[first : first + put].tolist()
-                next_of[kind] = first + put
-            cores.append(sorted(core))
-    return [_joined(resources, [ordered[at] for at in found]) for found in sorted(cores)]
+        core = np.arange(n_cores[i] - times, n_cores[i])
+        for e in range(start[i], start[i + 1]):
+            wanting.append(np.repeat(core, puts[e]))
+            kind.append(np.full(len(wanting[-1]), kinds[e]))
+            part.append(np.repeat((np.arange(times) + 0.5) / times, puts[e]))
+    order = np.lexsort((np.concatenate(part), np.concatenate(kind)))
+    home = np.empty(len(ordered), np.int64)
+    home[np.argsort(kind_of, kind="stable")] = np.concatenate(wanting)[order]
+    cores = np.split(np.argsort(home, kind="stable"), np.cumsum(np.bincount(home))[:-1])
+    # the block that hears and sends most says where its core belongs
+    most_traffic = (needs[:, 1] + needs[:, 2])[kind_of]
+    cores.sort(key=lambda found: int(found[most_traffic[found].argmax()]))
+    return [_joined(resources, [ordered[at] for at in found.tolist()]) for found in cores]
 
 
 def _joined(resources: Resources, blocks: list[Block]) -> list[Block]:
