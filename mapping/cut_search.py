@@ -29,10 +29,9 @@ Weights: TypeAlias = tuple[float, float]
 """Of output axons, by which messages are few, and of a block and source: of few large blocks
 messages go less far, and they are mapped faster."""
 FEWEST: Weights = (0.06, 2e-4)
-BALANCED: tuple[Weights, ...] = ((0.02, 0.003),)
 MIXED: tuple[Weights, ...] = ((0.02, 2e-4), (0.02, 0.003))
 NEAR: tuple[Weights, ...] = ((0.02, 0.02), (0.3, 0.003), (0.2, 0.01), (0.4, 0.003))
-"""For few cores above all, usually, for both in turn, and for messages that are few and near."""
+"""For few cores above all, with fewer blocks in turn, and for messages that are few and near."""
 _LEAST_MOVES = (300, 1_200)
 """Changes that a search of the first and of the second round tries at least."""
 _COLD = (0.0006, 0.0003)
@@ -67,7 +66,7 @@ class Plan(NamedTuple):
     hot: tuple[tuple[float, ...], tuple[float, ...]] = ((0.012,), (0.006,))
     power: float = 0.5
     evenly: float = 1.0
-    weights: tuple[Weights, ...] = BALANCED
+    weights: tuple[Weights, ...] = ((0.06, 0.003),)
     n_made: int = 2
 
 
@@ -80,7 +79,10 @@ def plan_for(n_cores: int) -> Plan:
     Of few, one is a large part, and there is time; of many, counting takes long.
     """
     if n_cores <= FEW:
-        return Plan(searches=(32, 8), moves=(35_000, 140_000), most_moves=(2_500, 10_000), n_made=8)
+        return Plan(
+            searches=(32, 8), moves=(35_000, 140_000), most_moves=(2_500, 10_000),
+            weights=((0.02, 0.003),), n_made=8,
+        )  # fmt: skip
     if n_cores <= MANY:
         return Plan()
     if n_cores <= HUGE:

@@ -138,11 +138,12 @@ def map_network(
                 most = min(most, _NEAR_BOUND * cut.bound.cores)
             others = cut.others(int(most))
             found = _nearest(resources, others, rates, len(cores), seed, progress, deadline)
-            if found is not None:
-                again = _placed(
-                    resources, found.cores, rates, objective, seed, _THOROUGHLY, progress, deadline
-                )
-                placed = min(placed, found, again, key=lambda one: _over_random(chip, one))
+            tried = [placed] if found is None else [placed, found]
+            nearest = min(tried, key=lambda one: _over_random(chip, one))
+            again = _placed(
+                resources, nearest.cores, rates, objective, seed, _THOROUGHLY, progress, deadline
+            )
+            placed = min(nearest, again, key=lambda one: _over_random(chip, one))
     if progress is not None:
         progress("checking every core")
     return build_mapping(

@@ -760,7 +760,7 @@ def cut_network(
         )
 
     def others(most: int) -> Iterator[Cut]:
-        more = search.improve(found, options, plan._replace(weights=NEAR), longer=4, seed=1_000_003)
+        more = search.improve(found, options, plan._replace(weights=NEAR), longer=2, seed=1_000_003)
         for cut in ranked:
             if cut is not best and cut[0] <= most:
                 yield cut_by(cut)
