@@ -64,6 +64,8 @@ _MAX_ROUNDS = 12
 _MAX_BUILDS = 16
 _WIDE, _LONGER = 1.135, 8
 """Cuts of up to `MANY` cores, so many times the bound, are searched again, and longer."""
+_FEW_BLOCKS = (0.02, 0.1)
+"""Weights (`cut_search.Weights`) by which cuts are tried for short ways."""
 _NEAR = 1.1
 """Cuts that take more cores than the best one, by this factor, are out of the question."""
 _IMPOSSIBLE = 1e9
@@ -764,7 +766,7 @@ def cut_network(
         for cut in ranked:
             if cut is not best and cut[0] <= most:
                 yield cut_by(cut)
-        for state in sorted([*found, *more], key=lambda s: search.value(s, NEAR[0])[1]):
+        for state in sorted([*found, *more], key=lambda s: search.value(s, _FEW_BLOCKS)[1]):
             n_before = len(cuts)
             if search.value(state)[0] <= most:
                 take((0.02, n, b, e), search.cut(state))
