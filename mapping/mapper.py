@@ -46,7 +46,7 @@ _PLACED_ONE_BY_ONE = 16_384
 _FAR = 0.5
 """Where ways are longer than this share of chance, other cuts are tried until they are not."""
 _MORE_CORES, _NEAR_BOUND = 1.04, 1.15
-"""They may take so many more cores, unless that leaves the neighbourhood of the bound."""
+"""They may take so many more cores, and chips, if that does not leave the bound's neighbourhood."""
 _MOST_TRIED, _CORES_TRIED = 64, 12_288
 """How many, at most; cores of all of them."""
 _ROUGHLY, _THOROUGHLY = 0.3, 3.0
@@ -133,11 +133,9 @@ def map_network(
         placed = _placed_by_tiles(resources, cores, rates, seed, progress, deadline)
     else:
         placed = _placed(resources, cores, rates, objective, seed, 1.0, progress, deadline)
-        if objective == "cores" and cut.others is not None and _over_random(chip, placed) > _FAR:
-            most = _MORE_CORES * len(cores)
-            if len(cores) <= _NEAR_BOUND * cut.bound.cores:
-                most = min(most, _NEAR_BOUND * cut.bound.cores)
-            others = cut.others(int(most))
+        late = deadline is not None and deadline()
+        if objective == "cores" and cut.others and not late and _over_random(chip, placed) > _FAR:
+            others = cut.others(_most_cores(chip, len(cores), cut.bound.cores))
             found = _nearest(resources, others, rates, len(cores), seed, progress, deadline)
             tried = [placed] if found is None else [placed, found]
             nearest = min(tried, key=lambda one: _over_random(chip, one))
@@ -226,6 +224,16 @@ def _placed(
     np.add.at(usage, home, bundles.need[:, : len(RESOURCES)])
     cores = bundles.cores(home, [p.name for p in resources.placed])
     return _Placed(cores, places, between, links, usage)
+
+
+def _most_cores(chip: Chip, n_cores: int, bound: int) -> int:
+    """Cores that a cut may take for short ways, where another one takes so many."""
+    most = _MORE_CORES * n_cores
+    if n_cores <= _NEAR_BOUND * bound:
+        most = min(most, _NEAR_BOUND * bound)
+    per_chip = chip.n_cores // chip.n_chips
+    n_chips = int(_MORE_CORES * -(-n_cores // per_chip))  # no second chip where one does
+    return min(int(most), n_chips * per_chip, chip.n_cores)
 
 
 def _over_random(chip: Chip, placed: _Placed) -> float:

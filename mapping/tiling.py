@@ -730,7 +730,8 @@ def cut_network(
             progress("bounding the cores from below")
         n_cores = search.value(found[0])[0]
         least = backwards.least_cores(n_cores)
-        if FEW < n_cores <= MANY and n_cores > _WIDE * least:
+        late = deadline is not None and deadline()
+        if not late and FEW < n_cores <= MANY and n_cores > _WIDE * least:
             found += search.improve(found, options, plan._replace(weights=MIXED), longer=_LONGER)
             found.sort(key=lambda state: search.value(state)[1])
         for state in found[: plan.n_made]:

@@ -489,3 +489,15 @@ def test_other_cuts_shorten_ways_within_limits(network, monkeypatch):
         assert len(mapping.cores) <= 1.04 * n_cores
         hops.append(mapping.metrics["mean_hops"] / mapping.metrics["mean_hops_at_random"])
     assert hops[1] <= hops[0]
+
+
+def test_other_cuts_take_no_further_chip():
+    """Cores that another cut may take, by hand: 4 % more, near the bound, on chips there are."""
+    one, many = load_chip("loihi1"), load_chip("loihi1").on_board(100)
+    assert mapper._most_cores(one, 100, 100) == 104
+    assert mapper._most_cores(one, 126, 126) == 128  # of 131
+    assert mapper._most_cores(many, 126, 126) == 128  # no second chip
+    assert mapper._most_cores(many, 1000, 900) == 1024  # of 1035; of 1040, eight chips
+    assert mapper._most_cores(many, 10_000, 9000) == 10_350  # 1.15 times the bound
+    assert mapper._most_cores(many, 10_000, 8000) == 10_400
+    assert mapper._most_cores(many, 20, 20) == 20
