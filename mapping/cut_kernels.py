@@ -17,7 +17,6 @@ __all__ = [
     "cores_of_cut",
     "list_bits_of",
     "part_ranges",
-    "shares_of_cut",
 ]
 
 _FLUID = 0.3
@@ -665,25 +664,19 @@ def _room(table):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def cores_of_cut(state, table, by_sent, by_block):  # type: ignore[no-untyped-def]
-    """Cores that a cut takes, and a finer measure of it (`_value`)."""
+    """Cores that a cut takes, and a finer measure of it (`_value`).
+
+    Last, ``(n_populations,)`` cores' worth of what each population's blocks need most of.
+    """
     cut = _empty_cut(table)
     sums, known, needs, counts = _room(table)
-    for p in range(len(state) - 1, -1, -1):
-        _cut_one(p, state, table, cut, cut, sums, known)
-    return _value(cut, table, needs, counts, by_sent, by_block, 1e18)
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def shares_of_cut(state, table):  # type: ignore[no-untyped-def]
-    """Cores' worth of what each population's blocks need most of, ``(n_populations,)``."""
-    cut = _empty_cut(table)
-    sums, known, _, _ = _room(table)
     shares = np.zeros(len(state))
     for p in range(len(state) - 1, -1, -1):
         _cut_one(p, state, table, cut, cut, sums, known)
         for t in range(cut.n_kinds[p]):
             shares[p] += cut.needs[p, t].max() * cut.counts[p, t]
-    return shares
+    cores, value = _value(cut, table, needs, counts, by_sent, by_block, 1e18)
+    return cores, value, shares
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -229,7 +229,7 @@ class Search:
         """Cores, and a finer measure of them, output axons and blocks weighing as they say."""
         from pmsm_hw.mapping.cut_kernels import cores_of_cut
 
-        cores, value = cores_of_cut(state, self._table, *weights)
+        cores, value, _ = cores_of_cut(state, self._table, *weights)
         return int(cores), float(value)
 
     def improve(
@@ -260,14 +260,14 @@ class Search:
         seed
             The same seed gives the same result.
         """
-        from pmsm_hw.mapping.cut_kernels import anneal_cuts, shares_of_cut
+        from pmsm_hw.mapping.cut_kernels import anneal_cuts, cores_of_cut
 
         short = [options[name] for name in self.names]
         short_start = np.cumsum([0, *map(len, short)], dtype=np.int64)
         flat = np.array([o for each in short for o in each], np.int64).reshape(-1, 4)
 
         # large populations are changed more often than small ones
-        shares = shares_of_cut(starts[0], self._table) ** plan.power
+        shares = cores_of_cut(starts[0], self._table, 0.0, 0.0)[2] ** plan.power
         often = shares / max(shares.sum(), 1e-9) + plan.evenly / max(len(shares), 1)
         n_matter = often.sum() ** 2 / max((often**2).sum(), 1e-9)
         often = np.cumsum(often / max(often.sum(), 1e-9))
