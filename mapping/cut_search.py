@@ -71,6 +71,7 @@ class Plan(NamedTuple):
 
 
 FEW, MANY, HUGE = 64, 8192, 16_384
+"""Cores up to which, or (the last) from which on, networks are searched in another way."""
 
 
 def plan_for(n_cores: int) -> Plan:
