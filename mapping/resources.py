@@ -43,7 +43,7 @@ from pmsm_hw.mapping.connectivity import (
     source_range,
 )
 from pmsm_hw.network import Input, PolarityMultiSpike, Readout
-from pmsm_hw.operators import DenseForm, Form, WindowForm, chw, lowered
+from pmsm_hw.operators import DenseForm, Form, WindowForm, chw, exact_product, lowered
 
 if TYPE_CHECKING:
     from pmsm_hw.mapping.assignment import Block, Mode
@@ -1107,7 +1107,7 @@ def reach_mask(
         met: NDArray[np.bool_] = ((some @ bits)[:, None] & (pairs @ bits)) != 0
         return met.reshape(c, len(y), len(x))
     # counts below 2**24 are exact in float32
-    hits: NDArray[np.bool_] = (some.astype(np.float32) @ pairs.T.astype(np.float32)) > 0
+    hits = exact_product(some.astype(np.float32), pairs.T.astype(np.float32)) > 0
     return hits.reshape(c, len(y), len(x))
 
 

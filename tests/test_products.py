@@ -167,3 +167,17 @@ def test_sums_at_the_edge_of_float32():
     for most_spikes in (0, payload[0].size):
         compiled._tiles._most_spikes = most_spikes
         assert compiled(payload).min() == -128 * 112 * 129 * 9
+
+
+@pytest.mark.parametrize("groups", [None, 1, 2])
+def test_the_invalid_flag_of_a_product_is_not_passed_on(groups):
+    # integers never set it, OpenBLAS does for some shapes; infinities set it everywhere
+    if groups is None:
+        form = DenseForm(np.ones((3, 4), np.int8))
+    else:
+        weight = np.ones((4, 4 // groups, 1, 1), np.int8)
+        form = WindowForm(weight, (1, 1), ((0, 0), (0, 0)), (1, 1), groups, (4, 1, 1), (4, 1, 1))
+    payload = np.array([np.inf, -np.inf, np.inf, -np.inf]).reshape(1, 1, 1, 4)
+    with np.errstate(invalid="raise"):
+        sums = Operator(form, (4, 1, 1), (len(form.weight), 1, 1), 3)(payload)
+    assert np.isnan(sums).all()

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pmsm_hw.network import STATE_MAX, STATE_MIN, Rule
-from pmsm_hw.operators import DenseForm, Form, WindowForm, exact_dtype, magnitude
+from pmsm_hw.operators import DenseForm, Form, WindowForm, exact_dtype, exact_product, magnitude
 
 __all__ = ["Kernel", "fire", "kernel", "payload_of", "saturate"]
 
@@ -50,7 +50,7 @@ def kernel(
         matrix = form.weight.astype(inner)
 
         def dense(payload: NDArray[Any]) -> NDArray[Any]:
-            total = matrix @ payload.reshape(-1).astype(inner)
+            total = exact_product(matrix, payload.reshape(-1).astype(inner))
             sums: NDArray[Any] = total.astype(dtype) * factor
             return sums.reshape(target)
 
@@ -88,7 +88,7 @@ def _window(
         inside[...] = payload.reshape(form.source)
         columns = windows.reshape(form.groups, c_group * kh * kw, h_out * w_out)
         # one synapse each (identity, pointwise depthwise) needs no matrix product
-        total = weight * columns if columns.shape[1] == 1 else weight @ columns
+        total = weight * columns if columns.shape[1] == 1 else exact_product(weight, columns)
         sums: NDArray[Any] = total.astype(dtype) * factor
         return sums.reshape(target)
 
