@@ -336,19 +336,24 @@ def grid_costs(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def group_alike(costs, order, scale, at_most):  # type: ignore[no-untyped-def]
-    """Groups of candidates, none of which costs much less than its group's first.
+def group_alike(costs, sent, starts, order, scale, at_most):  # type: ignore[no-untyped-def]
+    """Groups of candidates, none of which costs or sends much less than its group's first.
 
     Parameters
     ----------
     costs
         ``(n, ways)`` float64.
+    sent
+        ``(n, lines)`` float64 output axons of undecided populations by row and by column.
+    starts
+        ``(axes + 1,)`` int64 where the lines of each axis start: what is less than the first's is
+        summed along it.
     order
         ``(n,)`` int64: who is looked at first.
     scale
-        ``(ways,)`` float64: a step of each way to cost.
+        ``(ways,)`` float64: a step of each way to cost; lines count as the first way.
     at_most
-        So many groups; costs are the less alike, the fewer.
+        So many groups; they are the less alike, the fewer.
 
     Returns
     -------
@@ -371,6 +376,13 @@ def group_alike(costs, order, scale, at_most):  # type: ignore[no-untyped-def]
                     if costs[p, f] < costs[first[g], f] - near * scale[f]:
                         alike = False
                         break
+                for s in range(len(starts) - 1):
+                    if not alike:
+                        break
+                    less = 0.0
+                    for at in range(starts[s], starts[s + 1]):
+                        less += max(sent[first[g], at] - sent[p, at], 0.0)
+                    alike = less <= near * scale[0]
                 if alike:
                     found = g
                     break

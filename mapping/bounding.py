@@ -57,6 +57,11 @@ _LABELS = (4, 48)
 """Labels that are kept: at least and at most, and as many as keep"""
 _WORK = 500_000_000
 """labels times grids times pixels below this."""
+_FAR, _CLOSER, _GAIN = 1.135, 1.02, 1.002
+"""Bounds that are exceeded by the first factor are looked at again, among cuts that cost at most the
+second one times the bound, as long as that raises it by the third."""
+_AT_A_TIME = 1024
+"""Grids whose output axons are held at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,11 +153,20 @@ class Backwards:
         n_cores
             Cores that some cut takes: those that cost more need no look.
         """
-        found = self._sweep(self._n_labels, float(n_cores))
-        if found is None:
-            return n_cores
-        least = float(found[0].max(axis=1).min())
+        least = self._least(float(n_cores))
+        while _FAR * least < n_cores:
+            # cuts that cost a little more need no look: of the fewer labels, less is joined
+            more = self._least(min(_CLOSER * least, float(n_cores)))
+            if more < _GAIN * least:
+                least = max(least, more)
+                break
+            least = more
         return int(np.clip(math.ceil(least - 1e-6), 1, n_cores))
+
+    def _least(self, at_most: float) -> float:
+        """Cores that any cut needs at least, or `at_most` if that is less."""
+        found = self._sweep(self._n_labels, at_most)
+        return at_most if found is None else min(float(found[0].max(axis=1).min()), at_most)
 
     def frugal_cuts(self, n_cores: int) -> list[dict[str, tuple[int, int]]]:
         """Cuts that need few cores: indices of row and column cuts by population.
@@ -229,7 +243,7 @@ class Backwards:
                 return None if fits else (np.zeros((1, n_ways)), steps)
             if costs is not None:
                 costs[name] = cost_of[:, :n_ways].min(axis=0) - labels.costs[0]
-            group, first = self._groups(table, labels, found, cost_of, n_labels)
+            group, first = self._groups(i, entries, labels, found, cost_of, n_labels)
             by_group = np.argsort(group, kind="stable") if merge else first
             found, cost_of, group = found[by_group], cost_of[by_group], group[by_group]
             edges = np.searchsorted(group, np.arange(len(first) + 1))
@@ -246,7 +260,7 @@ class Backwards:
         return labels.costs, steps
 
     def _groups(
-        self, table: _Table, labels: _Labels, found: Ints, cost_of: Floats, at_most: int
+        self, i: int, entries: Ints, labels: _Labels, found: Ints, cost_of: Floats, at_most: int
     ) -> tuple[Ints, Ints]:
         """Group of each grid that was found, and the first of each group."""
         from pmsm_hw.mapping.bound_kernels import group_alike
@@ -255,25 +269,41 @@ class Backwards:
         dearest = cost_of[:, :n_ways].max(axis=1)
         if at_most == 1:
             return np.zeros(len(found), np.int64), np.array([int(dearest.argmin())])
-        # what the undecided populations send is part of the costs, but limits their blocks, too
-        also = []
-        for name, entries in labels.entries.items():
-            if name in table.sources or len(entries) > 1:
-                sent = entries.sum(axis=(1, 2)) * self._n_sending(name) / self._limit
-                sent = sent[found[:, 0]] if len(sent) > 1 else np.repeat(sent, len(found))
-                if name in table.sources:
-                    sent = sent + cost_of[:, n_ways + table.sources.index(name)]
-                also.append(sent)
-        also += [
-            cost_of[:, n_ways + s]
-            for s, name in enumerate(table.sources)
-            if name not in labels.entries
-        ]
-        costs = np.column_stack([cost_of[:, :n_ways], *also])
-        scale = np.full(costs.shape[1], max(float(dearest.min()), 1.0))
-        scale[_FINE:n_ways] *= _COARSE
-        group, first = group_alike(costs, np.argsort(dearest, kind="stable"), scale, at_most)
+        costs = np.ascontiguousarray(cost_of[:, :n_ways])
+        scale = np.full(n_ways, max(float(dearest.min()), 1.0))
+        scale[_FINE:] *= _COARSE
+        sent, starts = self._lines(i, entries, labels.entries, found)
+        order = np.argsort(dearest, kind="stable")
+        group, first = group_alike(costs, sent, starts, order, scale, at_most)
         return np.asarray(group), np.asarray(first)
+
+    def _lines(
+        self, i: int, entries: Ints, before: MappingType[str, Ints], found: Ints
+    ) -> tuple[Floats, Ints]:
+        """Output axons of undecided populations after each grid of population ``i``.
+
+        Returns
+        -------
+        tuple
+            ``(grids, lines)`` float64, in cores, by row and by column of each population; where
+            the lines of each of their axes start.
+        """
+        parts: list[list[Floats]] = []
+        for a in range(0, len(found), _AT_A_TIME):
+            some = found[a : a + _AT_A_TIME]
+            each = np.arange(len(some) + 1)
+            kept = self._entries(i, entries, before, some, each[:-1], each)
+            parts.append(
+                [
+                    one.sum(axis=axis) * (self._n_sending(name) / self._limit)
+                    for name, one in kept.items()
+                    if len(one) == len(some)
+                    for axis in (2, 1)
+                ]
+            )
+        lines = [np.concatenate(same) for same in zip(*parts, strict=True)]
+        starts = np.cumsum([0, *(line.shape[1] for line in lines)], dtype=np.int64)
+        return np.concatenate([np.zeros((len(found), 0)), *lines], axis=1), starts
 
     def _n_sending(self, source: str) -> int:
         """Channels of a population whose pixels send their entries one by one."""
