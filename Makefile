@@ -5,6 +5,8 @@
 #   .venv-lava  Python 3.10: lava-nc, no torch
 
 SHELL := /bin/bash
+# Some machines set it; every command then compiles what it imports anew, which doubles its start.
+unexport PYTHONDONTWRITEBYTECODE
 UV := .tools/bin/uv
 PYTHON ?= 3.11
 # uv reads its own names of pip's settings

@@ -58,8 +58,8 @@ _LABELS = (4, 48)
 _WORK = 500_000_000
 """labels times grids times pixels below this."""
 _FAR, _CLOSER, _GAIN = 1.135, 1.02, 1.002
-"""Bounds that are exceeded by the first factor are looked at again, among cuts that cost at most the
-second one times the bound, as long as that raises it by the third."""
+"""Bounds exceeded by the first factor are looked for again, among cuts that cost at most the second
+one times the bound, as long as that raises it by the third."""
 _AT_A_TIME = 1024
 """Grids whose output axons are held at a time."""
 
@@ -122,9 +122,17 @@ class Backwards:
     ----------
     resources, counts
         Of the network and the chip; all cuts of its populations.
+    n_labels
+        Partial cuts that are kept side by side; by default, fewer for larger networks.
     """
 
-    def __init__(self, resources: Resources, counts: MappingType[str, Candidates]) -> None:
+    def __init__(
+        self,
+        resources: Resources,
+        counts: MappingType[str, Candidates],
+        *,
+        n_labels: int | None = None,
+    ) -> None:
         self._resources = resources
         self._counts = counts
         self._names = [p.name for p in resources.placed]
@@ -136,7 +144,7 @@ class Backwards:
             c.n_blocks[0].size * math.prod(chw(resources.network[name].shape)[1:])
             for name, c in counts.items()
         )
-        self._n_labels = int(np.clip(_WORK // max(work, 1), *_LABELS))
+        self._n_labels = n_labels or int(np.clip(_WORK // max(work, 1), *_LABELS))
         # one label for all: what every population costs at least, after those that follow
         costs: dict[str, Floats] = {}
         self._sweep(1, np.inf, costs)
@@ -153,14 +161,13 @@ class Backwards:
         n_cores
             Cores that some cut takes: those that cost more need no look.
         """
-        least = self._least(float(n_cores))
-        while _FAR * least < n_cores:
-            # cuts that cost a little more need no look: of the fewer labels, less is joined
+        least = max(self._least(float(n_cores)), 1.0)
+        gain = np.inf
+        while _FAR * least < n_cores and gain >= _GAIN:
+            # cuts that cost much more need no look: of fewer labels, less is joined
             more = self._least(min(_CLOSER * least, float(n_cores)))
-            if more < _GAIN * least:
-                least = max(least, more)
-                break
-            least = more
+            gain = more / least
+            least = max(least, more)
         return int(np.clip(math.ceil(least - 1e-6), 1, n_cores))
 
     def _least(self, at_most: float) -> float:

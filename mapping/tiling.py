@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Mapping as MappingType
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -699,6 +699,10 @@ def cut_network(
     if not cuts:
         assert failure is not None
         raise failure
+    if sum(counts[name].n_neurons for name in counts) <= resources.chip.limits.neurons.value:
+        fewest = min((_counted(resources, grids, entries) for grids in cuts), key=_cores_and_sent)
+        if fewest[0] == 1:  # there is nothing to search for
+            return _cut_of(resources, fewest, Bound(cores=1, weights=scarce))
     search = Search(resources, counts)
 
     def state_of(grids: MappingType[str, Grid]) -> NDArray[np.int64]:
@@ -742,31 +746,18 @@ def cut_network(
         for grids, n_cores in zip(cuts, estimates, strict=True)
         if n_cores <= _NEAR * min(estimates)
     ]
-    best = min(ranked, key=lambda cut: cut[:2])
+    best = min(ranked, key=_cores_and_sent)
     near = [cut for cut in ranked if cut[0] <= _NEAR * best[0]]
     if not least:
         least = backwards.least_cores(best[0])
     bound = Bound(cores=min(least, best[0]), weights=scarce)
     fewest = min(near, key=lambda cut: (cut[1], cut[0]))
 
-    def cut_by(
-        counted: tuple[int, int, MappingType[str, Grid], dict[str, NDArray[np.int64]]],
-        frugal: Cut | None = None,
-        others: Callable[[int], Iterator[Cut]] | None = None,
-    ) -> Cut:
-        return Cut(
-            blocks={p.name: grid_blocks(p, counted[2][p.name]) for p in resources.placed},
-            entries=counted[3],
-            bound=bound,
-            frugal=frugal,
-            others=others,
-        )
-
     def others(most: int) -> Iterator[Cut]:
         more = search.improve(found, options, plan._replace(weights=NEAR), longer=2, seed=1_000_003)
         for cut in ranked:
             if cut is not best and cut[0] <= most:
-                yield cut_by(cut)
+                yield _cut_of(resources, cut, bound)
         for state in sorted([*found, *more], key=lambda s: search.value(s, _FEW_BLOCKS)[1]):
             n_before = len(cuts)
             if search.value(state)[0] <= most:
@@ -774,10 +765,16 @@ def cut_network(
             if len(cuts) > n_before:
                 cut = _counted(resources, cuts[-1], entries)
                 if cut[0] <= most:
-                    yield cut_by(cut)
+                    yield _cut_of(resources, cut, bound)
 
     differs = objective != "cores" and fewest[1] < best[1]
-    return cut_by(best, cut_by(fewest) if differs else None, others if found else None)
+    return _cut_of(
+        resources,
+        best,
+        bound,
+        frugal=_cut_of(resources, fewest, bound) if differs else None,
+        others=others if found else None,
+    )
 
 
 def cut_within(resources: Resources, bound: Bound) -> list[dict[str, list[Block]]]:
@@ -808,10 +805,33 @@ def cut_within(resources: Resources, bound: Bound) -> list[dict[str, list[Block]
     return [{p.name: grid_blocks(p, grids[p.name]) for p in resources.placed} for grids in found]
 
 
-def _counted(
-    resources: Resources, grids: MappingType[str, Grid], entries: _Entries
-) -> tuple[int, int, MappingType[str, Grid], dict[str, NDArray[np.int64]]]:
-    """Cores that a cut takes, its output axons, itself, and the entries of its neurons."""
+_Counted: TypeAlias = tuple[int, int, MappingType[str, Grid], dict[str, NDArray[np.int64]]]
+"""Cores that a cut takes, its output axons, itself, and the entries of its neurons."""
+
+
+def _cores_and_sent(cut: _Counted) -> tuple[int, int]:
+    return cut[:2]
+
+
+def _cut_of(
+    resources: Resources,
+    counted: _Counted,
+    bound: Bound,
+    *,
+    frugal: Cut | None = None,
+    others: Callable[[int], Iterator[Cut]] | None = None,
+) -> Cut:
+    return Cut(
+        blocks={p.name: grid_blocks(p, counted[2][p.name]) for p in resources.placed},
+        entries=counted[3],
+        bound=bound,
+        frugal=frugal,
+        others=others,
+    )
+
+
+def _counted(resources: Resources, grids: MappingType[str, Grid], entries: _Entries) -> _Counted:
+    """A cut, counted exactly."""
     found = {p.name: entries.of(p.name, grids) for p in resources.placed}
     sent = sum(int(e.sum()) for e in found.values())
     return count_cores(resources, grids, found), sent, grids, found
