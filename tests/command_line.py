@@ -28,12 +28,17 @@ def answer(*arguments, **options):
     return json.loads(done.stdout)
 
 
+def written(folder):
+    """Names of what is there, but for what Python keeps of imported modules."""
+    return sorted(p.name for p in Path(folder).iterdir() if p.name != "__pycache__")
+
+
 def refused(*arguments, cwd, **environment):
     """The one line of a refusal; nothing may have been written."""
-    before = sorted(p.name for p in Path(cwd).iterdir())
+    before = written(cwd)
     done = cli(*arguments, cwd=cwd, **environment)
     assert done.returncode == 2, (done.returncode, done.stderr)
     assert done.stdout == ""
     (line,) = [x for x in done.stderr.splitlines() if not x.endswith("...")]
-    assert sorted(p.name for p in Path(cwd).iterdir()) == before
+    assert written(cwd) == before
     return line
