@@ -344,7 +344,7 @@ def group_alike(costs, sent, starts, order, scale, at_most):  # type: ignore[no-
     costs
         ``(n, ways)`` float64.
     sent
-        ``(n, lines)`` float64 output axons of undecided populations by row and by column.
+        ``(n, lines)`` float64 output axons of undecided populations, in all or by row and column.
     starts
         ``(axes + 1,)`` int64 where the lines of each axis start: what is less than the first's is
         summed along it.

@@ -165,14 +165,14 @@ class Backwards:
         gain = np.inf
         while _FAR * least < n_cores and gain >= _GAIN:
             # cuts that cost much more need no look: of fewer labels, less is joined
-            more = self._least(min(_CLOSER * least, float(n_cores)))
+            more = self._least(min(_CLOSER * least, float(n_cores)), closely=True)
             gain = more / least
             least = max(least, more)
         return int(np.clip(math.ceil(least - 1e-6), 1, n_cores))
 
-    def _least(self, at_most: float) -> float:
+    def _least(self, at_most: float, *, closely: bool = False) -> float:
         """Cores that any cut needs at least, or `at_most` if that is less."""
-        found = self._sweep(self._n_labels, at_most)
+        found = self._sweep(self._n_labels, at_most, closely=closely)
         return at_most if found is None else min(float(found[0].max(axis=1).min()), at_most)
 
     def frugal_cuts(self, n_cores: int) -> list[dict[str, tuple[int, int]]]:
@@ -211,6 +211,7 @@ class Backwards:
         costs: dict[str, Floats] | None = None,
         *,
         merge: bool = True,
+        closely: bool = False,
     ) -> tuple[Floats, list[tuple[str, Ints]]] | None:
         """Decide one population after the other, the last one first.
 
@@ -224,6 +225,8 @@ class Backwards:
             Of each population, is filled if given.
         merge
             Whether labels that are too many are joined; if not, some of them are dropped.
+        closely
+            Tell labels apart by what they send to each row and column, too.
 
         Returns
         -------
@@ -250,7 +253,9 @@ class Backwards:
                 return None if fits else (np.zeros((1, n_ways)), steps)
             if costs is not None:
                 costs[name] = cost_of[:, :n_ways].min(axis=0) - labels.costs[0]
-            group, first = self._groups(i, entries, labels, found, cost_of, n_labels)
+            group, first = self._groups(
+                i, entries, labels, found, cost_of, n_labels, closely=closely
+            )
             by_group = np.argsort(group, kind="stable") if merge else first
             found, cost_of, group = found[by_group], cost_of[by_group], group[by_group]
             edges = np.searchsorted(group, np.arange(len(first) + 1))
@@ -267,7 +272,15 @@ class Backwards:
         return labels.costs, steps
 
     def _groups(
-        self, i: int, entries: Ints, labels: _Labels, found: Ints, cost_of: Floats, at_most: int
+        self,
+        i: int,
+        entries: Ints,
+        labels: _Labels,
+        found: Ints,
+        cost_of: Floats,
+        at_most: int,
+        *,
+        closely: bool,
     ) -> tuple[Ints, Ints]:
         """Group of each grid that was found, and the first of each group."""
         from pmsm_hw.mapping.bound_kernels import group_alike
@@ -279,21 +292,40 @@ class Backwards:
         costs = np.ascontiguousarray(cost_of[:, :n_ways])
         scale = np.full(n_ways, max(float(dearest.min()), 1.0))
         scale[_FINE:] *= _COARSE
-        sent, starts = self._lines(i, entries, labels.entries, found)
+        if closely:
+            sent, starts = self._lines(i, entries, labels.entries, found)
+        else:
+            sent = self._totals(i, labels.entries, found, cost_of[:, n_ways:])
+            starts = np.arange(sent.shape[1] + 1)
         order = np.argsort(dearest, kind="stable")
         group, first = group_alike(costs, sent, starts, order, scale, at_most)
         return np.asarray(group), np.asarray(first)
 
+    def _totals(
+        self, i: int, before: MappingType[str, Ints], found: Ints, sending: Floats
+    ) -> Floats:
+        """Output axons of undecided populations after each grid of population ``i``, in cores."""
+        table = self._tables[self._names[i]]
+        totals = []
+        for name, entries in before.items():
+            if name in table.sources or len(entries) > 1:
+                sent = entries.sum(axis=(1, 2)) * self._n_sending(name) / self._limit
+                sent = sent[found[:, 0]] if len(sent) > 1 else np.repeat(sent, len(found))
+                if name in table.sources:
+                    sent = sent + sending[:, table.sources.index(name)]
+                totals.append(sent)
+        totals += [sending[:, s] for s, name in enumerate(table.sources) if name not in before]
+        return np.column_stack([np.zeros((len(found), 0)), *totals])
+
     def _lines(
         self, i: int, entries: Ints, before: MappingType[str, Ints], found: Ints
     ) -> tuple[Floats, Ints]:
-        """Output axons of undecided populations after each grid of population ``i``.
+        """The same by row and by column.
 
         Returns
         -------
         tuple
-            ``(grids, lines)`` float64, in cores, by row and by column of each population; where
-            the lines of each of their axes start.
+            ``(grids, lines)`` float64; where the lines of each axis start.
         """
         parts: list[list[Floats]] = []
         for a in range(0, len(found), _AT_A_TIME):
