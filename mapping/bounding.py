@@ -19,6 +19,7 @@ start for `cut_search`.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from collections.abc import Mapping as MappingType
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -153,17 +154,21 @@ class Backwards:
             of_each = np.array([costs[name] for name in self._names])
             np.cumsum(of_each[:-1], axis=0, out=self._before[1:])
 
-    def least_cores(self, n_cores: int) -> int:
+    def least_cores(self, n_cores: int, deadline: Callable[[], bool] | None = None) -> int:
         """Fewest cores that any cut can do with.
 
         Parameters
         ----------
         n_cores
             Cores that some cut takes: those that cost more need no look.
+        deadline
+            Says whether time is up: it does not look again then.
         """
         least = max(self._least(float(n_cores)), 1.0)
         gain = np.inf
         while _FAR * least < n_cores and gain >= _GAIN:
+            if deadline is not None and deadline():
+                break
             # cuts that cost much more need no look: of fewer labels, less is joined
             more = self._least(min(_CLOSER * least, float(n_cores)), closely=True)
             gain = more / least
@@ -327,6 +332,7 @@ class Backwards:
         tuple
             ``(grids, lines)`` float64; where the lines of each axis start.
         """
+        sources = self._tables[self._names[i]].sources
         parts: list[list[Floats]] = []
         for a in range(0, len(found), _AT_A_TIME):
             some = found[a : a + _AT_A_TIME]
@@ -336,7 +342,7 @@ class Backwards:
                 [
                     one.sum(axis=axis) * (self._n_sending(name) / self._limit)
                     for name, one in kept.items()
-                    if len(one) == len(some)
+                    if name in sources or len(before[name]) > 1
                     for axis in (2, 1)
                 ]
             )

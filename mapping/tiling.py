@@ -726,14 +726,14 @@ def cut_network(
         }
         n_cores = search.value(starts[-1])[0]
         plan = plan_for(n_cores)
-        enough = backwards.least_cores(n_cores) if n_cores <= FEW else 0
+        enough = backwards.least_cores(n_cores, deadline) if n_cores <= FEW else 0
         if progress is not None:
             progress("searching for better cuts")
         found = search.improve(starts, options, plan, enough=enough)
         if progress is not None:
             progress("bounding the cores from below")
         n_cores = search.value(found[0])[0]
-        least = backwards.least_cores(n_cores)
+        least = backwards.least_cores(n_cores, deadline)
         late = deadline is not None and deadline()
         if not late and FEW < n_cores <= MANY and n_cores > _WIDE * least:
             found += search.improve(found, options, plan._replace(weights=MIXED), longer=_LONGER)
@@ -749,7 +749,7 @@ def cut_network(
     best = min(ranked, key=_cores_and_sent)
     near = [cut for cut in ranked if cut[0] <= _NEAR * best[0]]
     if not least:
-        least = backwards.least_cores(best[0])
+        least = backwards.least_cores(best[0], deadline)
     bound = Bound(cores=min(least, best[0]), weights=scarce)
     fewest = min(near, key=lambda cut: (cut[1], cut[0]))
 
