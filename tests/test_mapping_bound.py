@@ -21,7 +21,7 @@ from pmsm_hw import (
     SumPool,
 )
 from pmsm_hw.errors import CapacityError
-from pmsm_hw.mapping import Block, bounding, load_chip, map_network
+from pmsm_hw.mapping import Block, bounding, load_chip, map_network, tiling
 from pmsm_hw.mapping.bounding import Backwards
 from pmsm_hw.mapping.chip import parse_chip
 from pmsm_hw.mapping.grids import cut_choices, parts_of
@@ -202,6 +202,20 @@ def test_no_cut_of_a_tiny_network_goes_below_the_bound(network, chip):
     assert max(bounds) <= np.ceil(least_by_trial(network, chip) - 1e-6)
 
 
+def two_layers():
+    return Network(
+        populations=(
+            Input(name="in", shape=(4,), levels=(0, 1)),
+            PolarityMultiSpike(name="a", shape=(16,), theta=np.array(9), levels=(0, 1)),
+            Readout(name="out", shape=(2,)),
+        ),
+        projections=(
+            Dense(source="in", target="a", weight=np.full((16, 4), 100, np.int8)),
+            Dense(source="a", target="out", weight=np.full((2, 16), 100, np.int8)),
+        ),
+    )
+
+
 @pytest.mark.parametrize(
     ("limits", "least"),
     [
@@ -213,16 +227,66 @@ def test_bound_decided_by_one_resource(limits, least):
     data = load_chip("toy").model_dump(exclude_none=True)
     for key, value in limits.items():
         data["limits"][key]["value"] = value
+    mapping = map_network(two_layers(), parse_chip(data), objective="cores")
+    assert mapping.metrics["lower_bound"] == least <= len(mapping.cores)
+
+
+def test_a_network_that_one_core_holds_is_not_searched(monkeypatch):
+    monkeypatch.setattr(tiling, "Search", None)
+    cut = cut_network(Resources(two_layers(), load_chip("loihi1")))
+    assert cut.bound.cores == 1
+
+
+def test_no_second_look_when_time_is_up(monkeypatch):
+    resources = Resources(two_layers(), load_chip("toy"))
+    counts = {p.name: candidates(resources, p) for p in resources.placed}
+    backwards = Backwards(resources, counts)
+    looks = []
+
+    def sweep(n_labels, at_most, closely):
+        looks.append((at_most, closely))
+        return np.full((1, 1), 2.0), []
+
+    monkeypatch.setattr(backwards, "_sweep", sweep)
+    assert backwards.least_cores(8, lambda: True) == 2
+    assert looks == [(8, False)]
+    assert backwards.least_cores(8, lambda: False) == 2
+    assert looks[1:] == [(8, False), (2 * 1.02, True)]
+
+
+def test_the_last_batch_of_grids_may_be_any_size(monkeypatch):
+    chip = load_chip("loihi1")
+    shape, rng = (3, 6, 6), np.random.default_rng(0)
+    convolutions = [
+        Conv2d(source=a, target=b, weight=weights(rng, 3, 3, 3, 3), padding=1)
+        for a, b in (("in", "a"), ("a", "b"), ("b", "c"), ("c", "d"))
+    ]
     network = Network(
         populations=(
-            Input(name="in", shape=(4,), levels=(0, 1)),
-            PolarityMultiSpike(name="a", shape=(16,), theta=np.array(9), levels=(0, 1)),
-            Readout(name="out", shape=(2,)),
+            Input(name="in", shape=shape, levels=(0, 1)),
+            *(
+                PolarityMultiSpike(name=name, shape=shape, theta=np.array(9), levels=(0, 1))
+                for name in "abcd"
+            ),
+            Readout(name="out", shape=(2,), overflow="saturate"),
         ),
         projections=(
-            Dense(source="in", target="a", weight=np.full((16, 4), 100, np.int8)),
-            Dense(source="a", target="out", weight=np.full((2, 16), 100, np.int8)),
+            *convolutions,
+            Identity(source="a", target="d"),
+            Dense(source="d", target="out", weight=weights(rng, 2, 108)),
         ),
     )
-    mapping = map_network(network, parse_chip(data), objective="cores")
-    assert mapping.metrics["lower_bound"] == least <= len(mapping.cores)
+    resources = Resources(network, chip)
+    counts = {p.name: candidates(resources, p) for p in resources.placed}
+    backwards = Backwards(resources, counts)
+    c = [p.name for p in resources.placed].index("c")
+    nothing = np.zeros((1, 6, 6), np.int64)
+    found = np.array([(0, 0, 0), (0, 0, 1), (0, 1, 0)])
+    lines = []
+    for size in (1, 2, 1024):
+        monkeypatch.setattr(bounding, "_AT_A_TIME", size)
+        lines.append(backwards._lines(c, nothing, {"a": nothing}, found)[0])
+    assert lines[0].shape == (3, 12)  # rows and columns of b; those of a do not differ
+    assert lines[0].any()
+    np.testing.assert_array_equal(lines[0], lines[1])
+    np.testing.assert_array_equal(lines[0], lines[2])
