@@ -24,9 +24,9 @@ INTRODUCTION = """\
 # Command line
 
 Answers go to stdout, as a table or with `--json` as JSON; progress goes to stderr. Exit status: 0
-done, 2 bad input or usage (one line on stderr that says what is wrong and what to do), 130
-interrupted, 1 a bug of ours. `pmsm-hw --install-completion` sets up completion of commands,
-options and chip names in your shell.
+done, 2 bad input or usage (one line on stderr that says what is wrong and what to do), 3 spikes
+differ between backends, 130 interrupted, 1 a bug of ours. `pmsm-hw --install-completion` sets up
+completion of commands, options and chip names in your shell.
 
 <!-- written by docs/tools/cli_reference.py -->
 """

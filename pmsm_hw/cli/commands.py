@@ -33,7 +33,7 @@ from pmsm_hw.cli.options import (
     TraceFile,
     WeightBits,
 )
-from pmsm_hw.cli.terminal import answer, bar, command_line, say
+from pmsm_hw.cli.terminal import DIFFERENT, answer, bar, command_line, say
 from pmsm_hw.errors import InputError, require_extra
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ app = typer.Typer(
     name="pmsm-hw",
     help="Polarity multi-spike networks on Loihi-style chips: convert, map, emulate, count energy.",
     epilog="Exit status: 0 done, 1 a bug of ours, 2 bad input (one line says what), "
-    "130 interrupted.",
+    "3 spikes differ between backends, 130 interrupted.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -251,6 +251,8 @@ def demo(
         conversion=result.conversion,
     )  # fmt: skip
     answer(as_json, result.to_dict(), result.table())
+    if any(result.differing_spikes.values()):
+        raise typer.Exit(DIFFERENT)
 
 
 @app.command()
@@ -576,7 +578,9 @@ def lava(
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Run a network in Lava and compare every spike with the reference.
+    """Run a network in Lava and compare every spike and readout with the reference.
+
+    Ends with exit status 3 if any differs.
 
     \b
     Example:
@@ -598,6 +602,9 @@ def lava(
         "n_samples": samples.n_samples,
         "n_steps": n_steps,
         "differing_spikes": differing_spikes(result.spikes, expected.spikes),
+        "differing_readouts": sum(
+            int((result.readouts[name] != state).sum()) for name, state in expected.readouts.items()
+        ),
         "spikes": {name: int(abs(k).sum()) for name, k in result.spikes.items()},
     }
     if samples.labels is not None and len(network.readouts) == 1:
@@ -605,6 +612,8 @@ def lava(
     rows = [(k, v) for k, v in values.items() if k != "spikes"]
     rows += [(f"spikes of {name}", n) for name, n in values["spikes"].items()]
     answer(as_json, values, table(("", "value"), rows, title=f"Lava: {network.name}"))
+    if values["differing_spikes"] or values["differing_readouts"]:
+        raise typer.Exit(DIFFERENT)
 
 
 @app.command()

@@ -13,7 +13,10 @@ import typer
 
 from pmsm_hw.errors import FormatError, PmsmHwError
 
-__all__ = ["answer", "bar", "command_line", "main", "say"]
+__all__ = ["DIFFERENT", "answer", "bar", "command_line", "main", "say"]
+
+DIFFERENT = 3
+"""Exit status where backends disagree: the answer is printed, and it is not what it should be."""
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
