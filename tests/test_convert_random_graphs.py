@@ -300,8 +300,8 @@ def activations(model: Any, xs: Any) -> dict[str, Any]:
 def check_lowering(model: Any, integer: Any, xs: Any) -> None:
     """The plan's linear maps, applied to the model's own spikes, give its own activations."""
     from pmsm_hw.convert.integer import _drive
-    from pmsm_hw.convert.lowering import InputPlan, NeuronPlan, RelayPlan
     from pmsm_hw.convert.rounding import RoundedProjection, RoundedReadout
+    from pmsm_hw.nn.lowering import InputPlan, NeuronPlan, RelayPlan
     from pmsm_hw.nn.quantizer import payload
 
     wanted = activations(model, xs)

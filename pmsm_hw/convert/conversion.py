@@ -9,9 +9,9 @@ from typing import Any, Literal
 from torch import nn
 
 from pmsm_hw.convert.integer import IntegerModel, integer_model
-from pmsm_hw.convert.lowering import Pooling
 from pmsm_hw.convert.report import ConversionReport, report_on
 from pmsm_hw.network import Network
+from pmsm_hw.nn.lowering import Pooling
 from pmsm_hw.nn.quantization import Batch
 
 __all__ = ["Conversion", "convert"]

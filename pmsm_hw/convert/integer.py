@@ -13,19 +13,9 @@ from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pmsm_hw.convert.expressions import Channelwise, Flat, Pool, Window, _torch_pads
-from pmsm_hw.convert.lowering import (
-    InputPlan,
-    Lowering,
-    NeuronPlan,
-    Plan,
-    Pooling,
-    RelayPlan,
-)
 from pmsm_hw.convert.rounding import (
     RoundedNeurons,
     RoundedProjection,
@@ -48,7 +38,17 @@ from pmsm_hw.network import (
     StateBound,
     SumPool,
 )
+from pmsm_hw.nn.drives import applied
 from pmsm_hw.nn.evaluation import evaluating
+from pmsm_hw.nn.expressions import Channelwise, Flat, Pool, Window
+from pmsm_hw.nn.lowering import (
+    InputPlan,
+    Lowering,
+    NeuronPlan,
+    Plan,
+    Pooling,
+    RelayPlan,
+)
 from pmsm_hw.nn.neuron import Rule, State, check_rule
 from pmsm_hw.nn.quantization import Batch, as_tensors
 from pmsm_hw.nn.quantizer import InputQuant, payload
@@ -572,52 +572,14 @@ def _drive(population: RoundedNeurons | RoundedReadout, payloads: Mapping[str, T
     shape = population.plan.shape
     total: Tensor | None = None
     for projection in population.projections:
-        part = _applied(projection, payloads[projection.source], shape)
+        sent, factor = payloads[projection.source], float(1 << projection.exponent)
+        part = applied(projection.map, sent, shape, factor)
         total = part if total is None else total + part
     any_payload = next(iter(payloads.values()))
     bias = population.bias.to(any_payload.dtype)
     if total is None:
         return bias.expand(len(any_payload), *shape)
     return total + bias
-
-
-def _applied(projection: RoundedProjection, sent: Tensor, shape: tuple[int, ...]) -> Tensor:
-    map_, factor = projection.map, float(1 << projection.exponent)
-    dtype = sent.dtype
-    if isinstance(map_, Channelwise | Pool):
-        scale = map_.scale.to(dtype) * factor
-        out = sent
-        if isinstance(map_, Pool):
-            # windows summed as a depthwise convolution of ones: integers, hence exact
-            ones = torch.ones((sent.shape[1], 1, *map_.kernel), dtype=dtype, device=sent.device)
-            out = _conv(
-                sent, ones, map_.stride, map_.padding, (1,) * len(map_.kernel), sent.shape[1]
-            )
-        out = out * scale.reshape((-1,) + (1,) * (out.ndim - 2))
-        if not map_.is_plain:
-            after = map_.total - map_.offset - len(scale)
-            out = F.pad(out, [0, 0] * (out.ndim - 2) + [map_.offset, after])
-        return out
-    assert not isinstance(map_, Flat)
-    weight = map_.weight.to(dtype)
-    if isinstance(map_, Window):
-        return _conv(sent, weight, map_.stride, map_.padding, map_.dilation, map_.groups) * factor
-    return (F.linear(sent.flatten(1), weight) * factor).reshape(len(sent), *shape)
-
-
-def _conv(
-    x: Tensor, weight: Tensor, stride: Any, padding: Any, dilation: Any, groups: int
-) -> Tensor:
-    if all(a == b for a, b in padding):
-        pads = tuple(a for a, _ in padding)
-    else:
-        x, pads = F.pad(x, _torch_pads(padding)), (0,) * len(padding)
-    conv = F.conv1d if weight.ndim == 3 else F.conv2d
-    if x.is_cuda and not torch.is_grad_enabled():
-        # cuDNN may use TF32 or Winograd transforms, which round; the plain kernels do not
-        with torch.backends.cudnn.flags(enabled=False):
-            return conv(x, weight, None, stride, pads, dilation, groups)
-    return conv(x, weight, None, stride, pads, dilation, groups)
 
 
 def _real(v: Tensor, readout: RoundedReadout) -> Tensor:

@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pmsm_hw.convert.expressions import Channelwise, Map, Pool
 from pmsm_hw.convert.integer import IntegerModel
-from pmsm_hw.convert.lowering import NeuronPlan, ReadoutPlan
 from pmsm_hw.convert.rounding import RoundedNeurons, RoundedReadout
 from pmsm_hw.network import Input, Network, PolarityMultiSpike, Readout
 from pmsm_hw.nn.evaluation import evaluating
+from pmsm_hw.nn.expressions import Channelwise, Map, Pool
+from pmsm_hw.nn.lowering import NeuronPlan, ReadoutPlan
 from pmsm_hw.nn.quantization import recorded
 from pmsm_hw.reference import bytes_per_sample, simulate, units_of
 from pmsm_hw.tables import table

@@ -17,7 +17,8 @@ from typing import Any, TypeAlias, cast
 import torch
 from torch import Tensor
 
-from pmsm_hw.convert.expressions import (
+from pmsm_hw.network import Shape
+from pmsm_hw.nn.expressions import (
     Channelwise,
     Flat,
     Map,
@@ -25,8 +26,7 @@ from pmsm_hw.convert.expressions import (
     Pool,
     Window,
 )
-from pmsm_hw.convert.lowering import InputPlan, NeuronPlan, Plan, ReadoutPlan, RelayPlan
-from pmsm_hw.network import Shape
+from pmsm_hw.nn.lowering import InputPlan, NeuronPlan, Plan, ReadoutPlan, RelayPlan
 
 __all__ = ["RoundedNeurons", "RoundedProjection", "RoundedReadout", "round_plan"]
 

@@ -16,7 +16,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, fx, nn
 
-from pmsm_hw.convert.expressions import (
+from pmsm_hw.errors import ConversionError
+from pmsm_hw.network import Pads, Shape
+from pmsm_hw.nn.evaluation import evaluating
+from pmsm_hw.nn.expressions import (
     Channelwise,
     Expression,
     Flat,
@@ -30,9 +33,6 @@ from pmsm_hw.convert.expressions import (
     check_matrix,
     concatenated,
 )
-from pmsm_hw.errors import ConversionError
-from pmsm_hw.network import Pads, Shape
-from pmsm_hw.nn.evaluation import evaluating
 from pmsm_hw.nn.gain import LearnedGainQuant
 from pmsm_hw.nn.quantizer import InputQuant, PolarityQuant
 from pmsm_hw.nn.tracing import function_name, trace
