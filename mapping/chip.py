@@ -20,16 +20,42 @@ no clock), energies in pJ, static power in mW.
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, TypeVar, get_args
+from typing import Annotated, Any, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from pmsm_hw.errors import ChipFileError
+from pmsm_hw.mapping.profiles import Energies, Profile, SynapticKind, Times
+from pmsm_hw.mapping.quantities import (
+    Axons,
+    Chips,
+    Configurations,
+    CoresPerTile,
+    Entries,
+    Exponent,
+    Frozen,
+    MemoryBits,
+    Messages,
+    Modes,
+    Name,
+    Neurons,
+    Position,
+    Quantity,
+    SomeBits,
+    Steps,
+    Text,
+    Tiles,
+    Weights,
+    Widths,
+    WordBits,
+    YesNo,
+)
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -51,72 +77,11 @@ __all__ = [
     "load_chip",
 ]
 
-T = TypeVar("T")
-Kind = Literal["measured", "simulated", "assumed"]
-SynapticKind = Literal["dense", "sparse", "conv"]
+MOST_TILES, MOST_CORES = 2**20, 2**24
+"""Of a board: arrays over them must fit memory."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Quantity(_Frozen, Generic[T]):
-    """One number of a chip file, with its provenance.
-
-    Parameters
-    ----------
-    value
-        The number (a list, for positions, widths and tables).
-    unit
-        Its unit; each key has a fixed one.
-    source
-        Where it is from.
-    kind
-        ``"measured"``, ``"simulated"`` or ``"assumed"`` (module docstring).
-    """
-
-    value: T
-    unit: str
-    source: Annotated[str, Field(min_length=1)]
-    kind: Kind
-
-
-def _unit(expected: str) -> Callable[[Quantity[Any]], Quantity[Any]]:
-    def check(quantity: Quantity[Any]) -> Quantity[Any]:
-        if quantity.unit != expected:
-            raise ValueError(f"unit {quantity.unit!r} must be {expected!r}")
-        return quantity
-
-    return AfterValidator(check)  # type: ignore[return-value]
-
-
-_Positive = Annotated[int, Field(strict=True, ge=1)]
-_Natural = Annotated[int, Field(strict=True, ge=0)]
-_Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-Tiles = Annotated[Quantity[_Positive], _unit("tiles")]
-Chips = Annotated[Quantity[_Positive], _unit("chips")]
-CoresPerTile = Annotated[Quantity[_Positive], _unit("cores")]
-Messages = Annotated[Quantity[_Positive], _unit("messages")]
-Position = Annotated[Quantity[tuple[_Natural, _Natural]], _unit("tile")]
-Neurons = Annotated[Quantity[_Positive], _unit("neurons")]
-Axons = Annotated[Quantity[_Positive], _unit("axons")]
-Entries = Annotated[Quantity[_Positive], _unit("entries")]
-Bits = Annotated[Quantity[_Positive], _unit("bits")]
-SomeBits = Annotated[Quantity[_Natural], _unit("bits")]
-Widths = Annotated[Quantity[Annotated[tuple[_Positive, ...], Field(min_length=1)]], _unit("bits")]
-Weights = Annotated[Quantity[_Positive], _unit("weights")]
-Steps = Annotated[Quantity[_Positive], _unit("steps")]
-Configurations = Annotated[Quantity[_Positive], _unit("configurations")]
-EnergyPj = Annotated[Quantity[_Amount], _unit("pJ")]
-TimeNs = Annotated[Quantity[_Amount], _unit("ns")]
-PowerMw = Annotated[Quantity[_Amount], _unit("mW")]
-BarrierNs = Annotated[
-    Quantity[Annotated[tuple[tuple[_Positive, _Amount], ...], Field(min_length=1)]], _unit("ns")
-]
-
-
-class Mesh(_Frozen):
+class Mesh(Frozen):
     """Tiles of one chip and what joins them.
 
     Parameters
@@ -148,7 +113,7 @@ class Mesh(_Frozen):
         return self
 
 
-class Board(_Frozen):
+class Board(Frozen):
     """Chips in a grid; their meshes join at the edges.
 
     Parameters
@@ -161,7 +126,7 @@ class Board(_Frozen):
     rows: Chips
 
 
-class Limits(_Frozen):
+class Limits(Frozen):
     """What one core holds. An absent limit is not enforced.
 
     Parameters
@@ -198,23 +163,23 @@ class Limits(_Frozen):
     neurons: Neurons
     input_axons: Axons
     output_axons: Entries
-    synapse_memory_bits: Bits
+    synapse_memory_bits: MemoryBits
     synapse_block_weights: Weights
     synapse_block_header_bits: SomeBits
-    synapse_word_bits: Bits
+    synapse_word_bits: WordBits
     index_bits: SomeBits
     delay_bits: SomeBits
     weight_bits: Widths
-    max_weight_exponent: Annotated[Quantity[_Natural], _unit("bits")]
+    max_weight_exponent: Exponent
     max_delay_steps: Steps
-    population_axons: Annotated[Quantity[bool], _unit("yes/no")]
+    population_axons: YesNo
     population_axon_entries: Entries
     threshold_configurations: Configurations | None = None
     neuron_configurations: Configurations | None = None
     synapse_configurations: Configurations | None = None
 
 
-class Spikes(_Frozen):
+class Spikes(Frozen):
     """How spikes travel.
 
     Parameters
@@ -225,131 +190,11 @@ class Spikes(_Frozen):
         Whether a graded spike carries its sign. Unit spikes never do: each sign has its own axons.
     """
 
-    modes: Annotated[
-        Quantity[Annotated[tuple[Literal["graded", "unit"], ...], Field(min_length=1)]],
-        _unit("modes"),
-    ]
-    signed: Annotated[Quantity[bool], _unit("yes/no")]
+    modes: Modes
+    signed: YesNo
 
 
-class _Events(_Frozen):
-    def synaptic(self, kind: SynapticKind) -> Quantity[float] | None:
-        """Constant of a synaptic operation of one kind: its variant, else the general one."""
-        variant: Quantity[float] | None = getattr(self, f"synaptic_operation_{kind}")
-        general: Quantity[float] | None = getattr(self, "synaptic_operation")  # noqa: B009
-        return variant if variant is not None else general
-
-
-class Energies(_Events):
-    """Energy of each event, pJ; absent: unknown.
-
-    Parameters
-    ----------
-    synaptic_operation
-        One message meeting one synapse; ``_dense``, ``_sparse``, ``_conv`` where a source has them.
-    neuron_idle, neuron_active
-        One neuron update, in total, that is idle or active.
-    spike
-        Extra, when a neuron fires (once per neuron and step).
-    packet_out, packet_in
-        One message leaving and entering a core.
-    within_tile
-        One message delivered to a core of its tile, routers excluded.
-    hop_east, hop_west, hop_north, hop_south
-        One message over one link of the mesh (north: y grows).
-    chip_crossing
-        Extra, where the link joins two chips.
-    """
-
-    synaptic_operation: EnergyPj | None = None
-    synaptic_operation_dense: EnergyPj | None = None
-    synaptic_operation_sparse: EnergyPj | None = None
-    synaptic_operation_conv: EnergyPj | None = None
-    neuron_idle: EnergyPj | None = None
-    neuron_active: EnergyPj | None = None
-    spike: EnergyPj | None = None
-    packet_out: EnergyPj | None = None
-    packet_in: EnergyPj | None = None
-    within_tile: EnergyPj | None = None
-    hop_east: EnergyPj | None = None
-    hop_west: EnergyPj | None = None
-    hop_north: EnergyPj | None = None
-    hop_south: EnergyPj | None = None
-    chip_crossing: EnergyPj | None = None
-
-
-class Times(_Events):
-    """Time of each event, ns; absent: unknown. Names as in `Energies`, and a barrier.
-
-    Parameters
-    ----------
-    barrier
-        ``((n_tiles, ns), ...)``: end of a step by the number of tiles in use, ascending; between
-        two entries linear.
-    """
-
-    synaptic_operation: TimeNs | None = None
-    synaptic_operation_dense: TimeNs | None = None
-    synaptic_operation_sparse: TimeNs | None = None
-    synaptic_operation_conv: TimeNs | None = None
-    neuron_idle: TimeNs | None = None
-    neuron_active: TimeNs | None = None
-    spike: TimeNs | None = None
-    packet_out: TimeNs | None = None
-    packet_in: TimeNs | None = None
-    within_tile: TimeNs | None = None
-    hop_east: TimeNs | None = None
-    hop_west: TimeNs | None = None
-    hop_north: TimeNs | None = None
-    hop_south: TimeNs | None = None
-    chip_crossing: TimeNs | None = None
-    barrier: BarrierNs | None = None
-
-    @model_validator(mode="after")
-    def _ascending(self) -> Times:
-        if self.barrier is not None:
-            tiles = [n for n, _ in self.barrier.value]
-            if tiles != sorted(set(tiles)):
-                raise ValueError(f"barrier table is not ascending in tiles: {tiles}")
-        return self
-
-    def barrier_ns(self, n_tiles: int) -> float | None:
-        """Duration of the barrier of a step with ``n_tiles`` tiles in use; ``None``: unknown.
-
-        Linear between the entries of the table; the first and last entry hold beyond its ends
-        (published tables end at or near the size of the chip).
-        """
-        if self.barrier is None:
-            return None
-        points = self.barrier.value
-        if n_tiles <= points[0][0]:
-            return float(points[0][1])
-        for (n0, t0), (n1, t1) in pairwise(points):
-            if n_tiles <= n1:
-                return float(t0 + (t1 - t0) * (n_tiles - n0) / (n1 - n0))
-        return float(points[-1][1])
-
-
-class Profile(_Frozen):
-    """One set of event constants, from one source.
-
-    Parameters
-    ----------
-    description
-        What it is, in a sentence.
-    energy, time
-        Constants of events.
-    static_power_mw
-        Power of one chip that does nothing; absent: unknown.
-    """
-
-    description: Annotated[str, Field(min_length=1)]
-    energy: Energies = Energies()
-    time: Times = Times()
-    static_power_mw: PowerMw | None = None
-
-
-class Chip(_Frozen):
+class Chip(Frozen):
     """A chip, or a board of equal chips; one chip file.
 
     Attributes
@@ -364,13 +209,23 @@ class Chip(_Frozen):
         By name; the first one is the default.
     """
 
-    name: Annotated[str, Field(min_length=1)]
-    description: Annotated[str, Field(min_length=1)]
+    name: Name
+    description: Text
     mesh: Mesh
     board: Board
     limits: Limits
     spikes: Spikes
-    profiles: Annotated[dict[str, Profile], Field(min_length=1)]
+    profiles: Annotated[dict[Name, Profile], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _of_a_size(self) -> Chip:
+        for what, n, most in (
+            ("tiles", self.n_tiles, MOST_TILES),
+            ("cores", self.n_cores, MOST_CORES),
+        ):
+            if n > most:
+                raise ValueError(f"a board of {n:,} {what} exceeds {most:,}")
+        return self
 
     @property
     def n_chips(self) -> int:
@@ -410,13 +265,21 @@ class Chip(_Frozen):
         n_chips
             Chips that are needed.
         """
+        if not isinstance(n_chips, int) or isinstance(n_chips, bool) or n_chips < 1:
+            raise ChipFileError(
+                f"board of chip '{self.name}'",
+                f"{_shown(n_chips)} is not a number of chips",
+                remedy="give a whole number from 1",
+                actual=n_chips,
+                limit=">= 1",
+            )
         columns = max(1, round((n_chips * self.mesh.rows.value / self.mesh.columns.value) ** 0.5))
         rows = -(-n_chips // columns)
         source = f"asked for: a board of {n_chips} or more"
         size = {"unit": "chips", "source": source, "kind": "assumed"}
         data = self.to_dict()
         data["board"] = {"columns": {"value": columns, **size}, "rows": {"value": rows, **size}}
-        return Chip.model_validate(data)
+        return parse_chip(data, subject=f"board of {n_chips:,} chips '{self.name}'")
 
     def profile(self, name: str | None = None) -> Profile:
         """Profile by name; the default one without a name.
@@ -530,6 +393,8 @@ def _walk(prefix: str, node: Any) -> Iterator[tuple[str, Quantity[Any]]]:
 # ---------------------------------------------------------------------------------------------
 
 _FOLDER = Path(__file__).parent / "chips"
+_MOST_BYTES, _MOST_IN_LINE = 262_144, 4_096
+"""Of a chip file; those that ship have 10,000, and 250."""
 
 
 def chip_names() -> tuple[str, ...]:
@@ -537,7 +402,7 @@ def chip_names() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in _FOLDER.glob("*.toml")))
 
 
-def load_chip(name_or_path: str | Path) -> Chip:
+def load_chip(name_or_path: str | os.PathLike[str]) -> Chip:
     """Read a chip file.
 
     Parameters
@@ -557,60 +422,95 @@ def load_chip(name_or_path: str | Path) -> Chip:
         If there is no such chip, or its file is not readable, not TOML, or does not say what a chip
         file must say.
     """
-    text = str(name_or_path)
-    is_path = (
-        isinstance(name_or_path, Path) or text.endswith(".toml") or "/" in text or "\\" in text
-    )
-    path = Path(name_or_path) if is_path else _FOLDER / f"{text}.toml"
-    if not is_path and text not in chip_names():
+    if not isinstance(name_or_path, (str, os.PathLike)):
         raise ChipFileError(
-            f"chip {text!r}",
+            "chip",
+            f"{_shown(name_or_path)} is neither a name nor a path",
+            remedy=f"use one of {', '.join(chip_names())}, or the path of a .toml file",
+            actual=type(name_or_path).__name__,
+            limit="a name or a path",
+        )
+    text = os.fspath(name_or_path)
+    is_path = not isinstance(name_or_path, str) or text.endswith(".toml") or "/" in text
+    if not is_path and "\\" not in text and text not in chip_names():
+        raise ChipFileError(
+            f"chip {text[:100]!r}",
             "is unknown",
             remedy=f"use one of {', '.join(chip_names())}, or the path of a .toml file",
             actual=text,
             limit=chip_names(),
         )
-    subject = f"chip file '{path if is_path else path.name}'"
+    path = _FOLDER / f"{text}.toml" if text in chip_names() else Path(text)
+    subject = f"chip file '{path.name if text in chip_names() else path}'"
+    data = _read(path, subject)
+    return parse_chip(_extended(data, subject, path.stem), subject=subject)
+
+
+def _read(path: Path, subject: str) -> dict[str, Any]:
+    """Contents of a regular file of a bounded size: nothing waits for a pipe, or reads a disk."""
     try:
-        data = _read(path)
-    except OSError as error:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise _unreadable(subject, "it is not a regular file")
+        with path.open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)
+    except (OSError, ValueError) as error:  # a path with a null byte is a ValueError
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise _unreadable(subject, reason or type(error).__name__) from error
+    longest = max(map(len, content.splitlines()), default=0)
+    for what, n, most in (
+        ("bytes", len(content), _MOST_BYTES),
+        ("bytes in a line", longest, _MOST_IN_LINE),
+    ):
+        if n > most:  # keys of very many parts would take memory by the square of their number
+            raise ChipFileError(
+                subject,
+                f"has {n:,} {what} or more, a chip file has at most {most:,}",
+                remedy="give a chip file (pmsm_hw/mapping/chips has some)",
+                actual=n,
+                limit=most,
+            )
+    try:
+        return tomllib.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as error:  # a ValueError: numbers of too many digits
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise ChipFileError(
-            subject,
-            f"cannot be read ({error.strerror})",
-            remedy=f"check the path, or use one of {', '.join(chip_names())}",
-            actual=text,
-            limit="a readable file",
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ChipFileError(
-            subject,
-            f"is not TOML ({error})",
-            remedy="correct it there",
-            actual=str(error),
-            limit="TOML",
-        ) from error
-    return parse_chip(_extended(data, subject), subject=subject)
+            subject, f"is not TOML ({reason[:200]})", remedy="correct it there",
+            actual=reason, limit="TOML",
+        ) from error  # fmt: skip
 
 
-def _read(path: Path) -> dict[str, Any]:
-    return tomllib.loads(path.read_text(encoding="utf-8"))
+def _unreadable(subject: str, reason: str) -> ChipFileError:
+    return ChipFileError(
+        subject,
+        f"cannot be read ({reason})",
+        remedy=f"check the path, or use one of {', '.join(chip_names())}",
+        actual=reason,
+        limit="a readable file",
+    )
 
 
-def _extended(data: dict[str, Any], subject: str) -> dict[str, Any]:
-    """Lay a file over the shipped chip that its ``extends`` names."""
+def _extended(data: dict[str, Any], subject: str, stem: str) -> dict[str, Any]:
+    """Lay a file over the shipped chip that its ``extends`` names.
+
+    It is another chip than that one: without a name, or a description, of its own, it has the
+    file's name, and a description that says so.
+    """
     if "extends" not in data:
         return data
     base = data.pop("extends")
     if not isinstance(base, str) or base not in chip_names():
         raise ChipFileError(
             subject,
-            f"extends {base!r}, which is not a chip that ships",
+            f"extends {_shown(base)}, which is not a chip that ships",
             remedy=f"extend one of {', '.join(chip_names())}",
             actual=base,
             limit=chip_names(),
         )
-    below = _extended(_read(_FOLDER / f"{base}.toml"), f"chip file '{base}.toml'")
-    return _merged(below, data)
+    shipped = f"chip file '{base}.toml'"
+    below = _extended(_read(_FOLDER / f"{base}.toml", shipped), shipped, base)
+    changed = ", ".join(key for key in data if key not in ("name", "description")) or "nothing"
+    above = {"name": stem, "description": f"As {base}; changed: {changed}"[:300], **data}
+    return _merged(below, above)
 
 
 def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -648,7 +548,7 @@ def _chip_file_error(subject: str, error: ValidationError) -> ChipFileError:
     # a misspelt key shows as an unknown one and, often, a missing one: the former says more
     first = next((d for d in details if d["type"] == "extra_forbidden"), details[0])
     location = [str(part) for part in first["loc"]]
-    key = ".".join(location) or "(file)"
+    key = ".".join(part[:100] for part in location) or "(file)"
     allowed = _allowed_keys(location[:-1])
     listed = ", ".join(allowed)
     if first["type"] == "extra_forbidden":
@@ -663,10 +563,21 @@ def _chip_file_error(subject: str, error: ValidationError) -> ChipFileError:
         )  # fmt: skip
     message = first["msg"].removeprefix("Value error, ")
     return ChipFileError(
-        subject, f"key '{key}': {message}, got {first['input']!r:.80}",
+        subject, f"key '{key}': {message}, got {_shown(first['input'])}",
         remedy="every number is {value, unit, source, kind}; see docs/chips.md",
         actual=first["input"], limit=message,
     )  # fmt: skip
+
+
+def _shown(value: object) -> str:
+    """A value of any size and depth in a few words."""
+    if isinstance(value, dict):
+        return f"a table of {len(value):,}"
+    if isinstance(value, (list, tuple)):
+        return f"a list of {len(value):,}"
+    if isinstance(value, int) and value.bit_length() > 64:
+        return f"an integer of {value.bit_length():,} bits"
+    return repr(value[:100] if isinstance(value, str) else value)[:100]
 
 
 def _allowed_keys(location: list[str]) -> tuple[str, ...]:

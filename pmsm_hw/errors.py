@@ -1,7 +1,8 @@
 """The errors of this package: one root, one subclass per stage.
 
 Every message names the object, its actual value, the limit and a remedy, as in
-``population 'fc1': 1,312 neurons exceed 1,024 per core; split it or use chip 'loihi2'``.
+``population 'fc1': 1,312 neurons exceed 1,024 per core; split it or use chip 'loihi2'``. It is one
+line: names come from files, and what they hold must not steer a terminal.
 """
 
 from __future__ import annotations
@@ -50,12 +51,19 @@ class PmsmHwError(Exception):
         actual: object = None,
         limit: object = None,
     ) -> None:
-        super().__init__(f"{subject}: {problem}; {remedy}")
+        super().__init__(_one_line(f"{subject}: {problem}; {remedy}"))
         self.subject = subject
         self.problem = problem
         self.remedy = remedy
         self.actual = actual
         self.limit = limit
+
+
+def _one_line(text: str) -> str:
+    """Escape line ends, and characters that are not to be printed."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class NetworkError(PmsmHwError):

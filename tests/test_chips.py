@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -156,6 +161,43 @@ def test_misspelt_keys_name_file_key_and_allowed_keys(tmp_path, old, new, key, a
         ('unit = "pJ"', 'unit = "nJ"', "must be 'pJ'"),
         ('kind = "assumed"', 'kind = "guessed"', "mesh.columns.kind"),
         ('source = "invented"', 'source = ""', "mesh.columns.source"),
+        # nothing is converted
+        (
+            "value = 10.0",
+            "value = true",
+            "synaptic_operation.value': Input should be a valid number",
+        ),
+        (
+            "value = 10.0",
+            'value = "10"',
+            "synaptic_operation.value': Input should be a valid number",
+        ),
+        ("neurons = { value = 64", "neurons = { value = true", "limits.neurons.value"),
+        ("neurons = { value = 64", "neurons = { value = 64.0", "limits.neurons.value"),
+        ("[[1, 100.0], [8", "[[1, true], [8", "barrier.value.0.1"),
+        ("population_axons = { value = true", "population_axons = { value = 1", "population_axons"),
+        ('{ value = true, unit = "yes/no"', '{ value = "true", unit = "yes/no"', "valid boolean"),
+        # numbers that arithmetic, or memory, cannot take
+        ("value = 10.0", "value = 1e308", "less than or equal to 1000000000"),
+        ("value = 10.0", "value = inf", "synaptic_operation.value"),
+        ("value = 10.0", f"value = {'9' * 400}", "got an integer of 1,329 bits"),
+        (
+            "link_buffer_messages = { value = 4",
+            "link_buffer_messages = { value = 2147483648",
+            "65536",
+        ),
+        ("columns = { value = 4", "columns = { value = 2000000", "a board of 4,000,000 tiles"),
+        ("cores_per_tile = { value = 2", "cores_per_tile = { value = 9999999", "cores exceeds"),
+        ("value = 10.0", f"value = {'[' * 5000}{']' * 5000}", "bytes in a line or more"),
+        ("value = 10.0", "value = [\n" + "[\n" * 5000 + "]\n" * 5001, "nested too deeply"),
+        ("value = 10.0", f"value = {'9' * 100_000}", "bytes in a line or more"),
+        ("[mesh]", f"# {'x' * 300_000}\n[mesh]", "bytes or more, a chip file has at most 262,144"),
+        # texts that would reach a terminal
+        ('name = "toy"', 'name = "\\u001b[31mtoy"', "name': text must be one line of printable"),
+        ('source = "invented"', 'source = "a\\nb"', "mesh.columns.source"),
+        ("[profiles.toy]", '[profiles."\\u001b[2J"]', r"profiles.\x1b[2J"),
+        ("[spikes]", '["\\u001b[2J"]', r"unknown key '\x1b[2J'"),
+        ('name = "toy"', f'name = "{"x" * 101}"', "at most 100 characters"),
         ("value = [0, 0]", "value = [4, 0]", "outside the mesh"),
         ("[[1, 100.0], [8, 170.0]]", "[[8, 100.0], [1, 170.0]]", "not ascending"),
         ('["graded", "unit"]', '["burst"]', "spikes.modes.value"),
@@ -166,6 +208,44 @@ def test_misspelt_keys_name_file_key_and_allowed_keys(tmp_path, old, new, key, a
 def test_bad_values_are_refused(tmp_path, old, new, what):
     assert old in toy_text()
     assert what in refuse(tmp_path, toy_text().replace(old, new, 1))
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder", "/dev/zero", "/dev/null"])
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path, kind):
+    path = Path(kind) if kind.startswith("/") else tmp_path / "mine.toml"
+    if kind == "fifo":
+        os.mkfifo(path)  # without a writer, whoever opens it waits
+    elif kind == "folder":
+        path.mkdir()
+    with pytest.raises(ChipFileError, match=r"cannot be read \(it is not a regular file\)"):
+        load_chip(path)
+
+
+@pytest.mark.parametrize("name", [5, None, b"toy", load_chip, 1.5])
+def test_what_is_neither_name_nor_path_is_refused(name):
+    with pytest.raises(ChipFileError, match="is neither a name nor a path; use one of"):
+        load_chip(name)
+
+
+@pytest.mark.parametrize("name", ["a\0b.toml", "x" * 300 + ".toml", "\x1b[31m.toml", "\x1b", ""])
+def test_names_that_no_file_can_have_are_one_printable_line(name):
+    with pytest.raises(ChipFileError) as caught:
+        load_chip(name)
+    assert str(caught.value).isprintable()
+
+
+def test_1700_damaged_chip_files_by_hand_and_some_here():
+    """``python tests/fuzz_chips.py`` runs 2,000."""
+    script = Path(__file__).with_name("fuzz_chips.py")
+    done = subprocess.run(
+        [sys.executable, str(script), "--cases", "60"],
+        capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    outcome = json.loads(done.stdout)
+    assert outcome["refused"] + outcome["used"] + outcome.get("loaded, not used", 0) == 60
+    assert outcome["used"] > 3
+    assert outcome["peak_mb"] < 512
 
 
 def test_unknown_names_and_files():
@@ -187,6 +267,9 @@ def test_files_may_extend_a_chip_that_ships(tmp_path):
     assert mine.limits.synapse_memory_bits.value == 2 * loihi.limits.synapse_memory_bits.value
     assert mine.limits.neurons == loihi.limits.neurons
     assert mine.profiles == loihi.profiles
+    path.write_text(path.read_text().replace('name = "mine"\ndescription = "more memory"\n', ""))
+    bare = load_chip(path)  # another chip than loihi1, and called so
+    assert (bare.name, bare.description) == ("mine", "As loihi1; changed: limits")
     message = refuse(tmp_path, 'extends = "loihi9"\nname = "mine"\n')
     assert "extends 'loihi9', which is not a chip that ships; extend one of" in message
     message = refuse(tmp_path, 'extends = "loihi1"\n[limits]\nneuron = 3\n')
@@ -217,6 +300,22 @@ def test_a_board_of_any_size():
     chip = load_chip("loihi1").on_board(5)
     assert 5 <= chip.n_chips <= 8
     assert chip.limits == load_chip("loihi1").limits
+    for n in (0, -1, 2.5, True, None):
+        with pytest.raises(ChipFileError, match="is not a number of chips"):
+            chip.on_board(n)
+    with pytest.raises(ChipFileError, match=r"board of 1,000,000 chips 'loihi1'.*tiles exceeds"):
+        chip.on_board(1_000_000)
+
+
+def test_limits_that_nobody_confirmed_are_not_called_measured():
+    for name in chip_names():
+        for key, quantity in load_chip(name).quantities():
+            if quantity.kind == "measured":
+                doubts = ("unconfirmed", "confirmed", "assumed", "no primary source", "TODO")
+                assert not any(doubt in quantity.source for doubt in doubts), (name, key)
+    limits = load_chip("loihi1").limits
+    for what in ("threshold", "neuron", "synapse"):
+        assert getattr(limits, f"{what}_configurations").kind == "assumed"
 
 
 def test_loihi_2_energies_are_marked_as_assumed():
