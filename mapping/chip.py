@@ -21,7 +21,6 @@ no clock), energies in pJ, static power in mW.
 from __future__ import annotations
 
 import os
-import stat
 import sys
 from collections.abc import Iterator
 from functools import cached_property
@@ -56,6 +55,7 @@ from pmsm_hw.mapping.quantities import (
     WordBits,
     YesNo,
 )
+from pmsm_hw.reading import read_regular
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -447,28 +447,26 @@ def load_chip(name_or_path: str | os.PathLike[str]) -> Chip:
 
 
 def _read(path: Path, subject: str) -> dict[str, Any]:
-    """Contents of a regular file of a bounded size: nothing waits for a pipe, or reads a disk."""
+    """Contents of a regular file of a bounded size."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise _unreadable(subject, "it is not a regular file")
-        with path.open("rb") as file:
-            content = file.read(_MOST_BYTES + 1)
-    except (OSError, ValueError) as error:  # a path with a null byte is a ValueError
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise _unreadable(subject, reason or type(error).__name__) from error
+        content = read_regular(path, largest=_MOST_BYTES)
+    except OSError as error:
+        raise ChipFileError(
+            subject,
+            f"cannot be read ({error.strerror})",
+            remedy=f"check the path, or use one of {', '.join(chip_names())}",
+            actual=str(path),
+            limit="a readable file",
+        ) from error
     longest = max(map(len, content.splitlines()), default=0)
-    for what, n, most in (
-        ("bytes", len(content), _MOST_BYTES),
-        ("bytes in a line", longest, _MOST_IN_LINE),
-    ):
-        if n > most:  # keys of very many parts would take memory by the square of their number
-            raise ChipFileError(
-                subject,
-                f"has {n:,} {what} or more, a chip file has at most {most:,}",
-                remedy="give a chip file (pmsm_hw/mapping/chips has some)",
-                actual=n,
-                limit=most,
-            )
+    if longest > _MOST_IN_LINE:  # keys of very many parts take memory by the square of their number
+        raise ChipFileError(
+            subject,
+            f"has a line of {longest:,} bytes, a chip file has at most {_MOST_IN_LINE:,} in one",
+            remedy="break it, or give a chip file",
+            actual=longest,
+            limit=_MOST_IN_LINE,
+        )
     try:
         return tomllib.loads(content.decode("utf-8"))
     except (ValueError, RecursionError) as error:  # a ValueError: numbers of too many digits
@@ -477,16 +475,6 @@ def _read(path: Path, subject: str) -> dict[str, Any]:
             subject, f"is not TOML ({reason[:200]})", remedy="correct it there",
             actual=reason, limit="TOML",
         ) from error  # fmt: skip
-
-
-def _unreadable(subject: str, reason: str) -> ChipFileError:
-    return ChipFileError(
-        subject,
-        f"cannot be read ({reason})",
-        remedy=f"check the path, or use one of {', '.join(chip_names())}",
-        actual=reason,
-        limit="a readable file",
-    )
 
 
 def _extended(data: dict[str, Any], subject: str, stem: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ line: names come from files, and what they hold must not steer a terminal.
 from __future__ import annotations
 
 from importlib.util import find_spec
+from typing import ClassVar
 
 __all__ = [
     "CapacityError",
@@ -42,6 +43,8 @@ class PmsmHwError(Exception):
         The two numbers (or names) of the message, for programs.
     """
 
+    _keeps: ClassVar[str] = ""  # what is not escaped, though it is not printable
+
     def __init__(
         self,
         subject: str,
@@ -51,7 +54,7 @@ class PmsmHwError(Exception):
         actual: object = None,
         limit: object = None,
     ) -> None:
-        super().__init__(_one_line(f"{subject}: {problem}; {remedy}"))
+        super().__init__(_printable(f"{subject}: {problem}; {remedy}", self._keeps))
         self.subject = subject
         self.problem = problem
         self.remedy = remedy
@@ -59,11 +62,13 @@ class PmsmHwError(Exception):
         self.limit = limit
 
 
-def _one_line(text: str) -> str:
-    """Escape line ends, and characters that are not to be printed."""
+def _printable(text: str, keep: str) -> str:
+    """Escape line ends, and other characters that are not to be printed."""
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(
+        c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text
+    )
 
 
 class NetworkError(PmsmHwError):
@@ -107,7 +112,9 @@ class EmulationError(PmsmHwError):
 
 
 class LavaError(PmsmHwError):
-    """Lava is missing, failed or did not answer in time."""
+    """Lava is missing, failed or did not answer in time; may quote its lines."""
+
+    _keeps = "\n\t"
 
 
 class DatasetError(PmsmHwError):

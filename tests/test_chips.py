@@ -188,10 +188,10 @@ def test_misspelt_keys_name_file_key_and_allowed_keys(tmp_path, old, new, key, a
         ),
         ("columns = { value = 4", "columns = { value = 2000000", "a board of 4,000,000 tiles"),
         ("cores_per_tile = { value = 2", "cores_per_tile = { value = 9999999", "cores exceeds"),
-        ("value = 10.0", f"value = {'[' * 5000}{']' * 5000}", "bytes in a line or more"),
+        ("value = 10.0", f"value = {'[' * 5000}{']' * 5000}", "has a line of"),
         ("value = 10.0", "value = [\n" + "[\n" * 5000 + "]\n" * 5001, "nested too deeply"),
-        ("value = 10.0", f"value = {'9' * 100_000}", "bytes in a line or more"),
-        ("[mesh]", f"# {'x' * 300_000}\n[mesh]", "bytes or more, a chip file has at most 262,144"),
+        ("value = 10.0", f"value = {'9' * 100_000}", "has a line of"),
+        ("[mesh]", f"# {'x' * 300_000}\n[mesh]", "at most 262,144 are read"),
         # texts that would reach a terminal
         ('name = "toy"', 'name = "\\u001b[31mtoy"', "name': text must be one line of printable"),
         ('source = "invented"', 'source = "a\\nb"', "mesh.columns.source"),
@@ -217,7 +217,7 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path, kind):
         os.mkfifo(path)  # without a writer, whoever opens it waits
     elif kind == "folder":
         path.mkdir()
-    with pytest.raises(ChipFileError, match=r"cannot be read \(it is not a regular file\)"):
+    with pytest.raises(ChipFileError, match=r"cannot be read \(a (FIFO|device|folder), not"):
         load_chip(path)
 
 
