@@ -47,24 +47,24 @@ def common_step(
         value but 0, or one that is not finite.
     """
     parts = [_known_to(part, relative_error) for part in map(np.asarray, arrays)]
-    values = np.concatenate([part[0] for part in parts] or [np.empty(0)])
+    values, low, high, is_closed = (
+        np.concatenate([part[i] for part in parts] or [np.empty(0)]) for i in range(4)
+    )
     if values.size == 0 or not np.isfinite(values).all():
         return None
-    low = np.concatenate([part[1] for part in parts])
-    high = np.concatenate([part[2] for part in parts])
     if low.dtype == object:  # mixed with float32: all as fractions
         low, high = (np.array([Fraction(v) for v in ends]) for ends in (low, high))
-    error = float(max(part[3] for part in parts))
-    for found in (_within(values, error, largest), _exact(values, largest)):
+    for found in (_within(low, high, largest), _exact(values, largest)):
         if found is not None:
             k = np.rint(values / found).astype(np.int64)
+            if k.max() > largest:
+                continue
             if low.dtype == object:  # division of a fraction by a Python integer is exact
                 k = k.astype(object)
-            least, most = (low / k).max(), (high / k).min()
-            # the end of a float's range belongs to its neighbour; an integer is all of its own
-            holds = least < most or (least == most and bool((low == high).any()))
-            if holds and k.max() <= largest:
-                return float(min(max(found, least), most))
+            lowest, highest = (low / k).max(), (high / k).min()
+            at_end = (low / k == highest) | (high / k == lowest)
+            if lowest < highest or (lowest == highest and bool(is_closed[at_end].all())):
+                return float(min(max(found, lowest), highest))
     return None
 
 
@@ -81,44 +81,48 @@ def multiples(values: ArrayLike, step: ArrayLike) -> NDArray[np.int64]:
     return np.rint(np.asarray(values, np.float64) / np.asarray(step, np.float64)).astype(np.int64)
 
 
-def _known_to(
-    array: NDArray[Any], relative_error: float | None
-) -> tuple[NDArray[np.float64], NDArray[Any], NDArray[Any], float]:
-    """Distinct absolute values, the range of real numbers each may stand for, and its width."""
-    array = np.unique(np.abs(array[array != 0]))
-    values = array.astype(np.float64)
+def _known_to(array: NDArray[Any], relative_error: float | None) -> tuple[NDArray[Any], ...]:
+    """Distinct absolute values, the range of real numbers each may stand for, and its kind.
+
+    A range is closed or open: what lies half-way between two floats is rounded to the even one.
+    """
+    if array.dtype.kind == "f" and array.dtype not in (np.float16, np.float32):
+        array = array.astype(np.float64)
+    array = np.unique(np.abs(array[array != 0])).astype(array.dtype.newbyteorder("="))
+    values, every = array.astype(np.float64), np.ones(array.shape, np.bool_)
     if relative_error is not None:
-        return values, values * (1 - relative_error), values * (1 + relative_error), relative_error
-    if array.dtype.kind in "iu":
+        return values, values * (1 - relative_error), values * (1 + relative_error), every
+    if array.dtype.kind != "f":
         if array.size and int(array[-1]) >= 1 << 53:
-            values = np.full(1, np.inf)
+            values = np.full(values.shape, np.inf)
         whole = values.astype(object)
-        return values, whole, whole, 2.0**-53
+        return values, whole, whole, every
     below = np.nextafter(array, array.dtype.type(0))
     above = np.nextafter(array, array.dtype.type(np.inf))
-    error = float(np.finfo(array.dtype).eps) / 2
-    if array.dtype.itemsize < 8 or not np.isfinite(array).all():
-        low, high = (values + below) / 2, (values + above) / 2
-        return values, low, high, error
+    is_even = array.view(f"u{array.itemsize}") % 2 == 0
+    if array.itemsize < 8 or not np.isfinite(array).all():
+        return values, (values + below) / 2, (values + above) / 2, is_even
     low, high = (
         np.array([(Fraction(v) + Fraction(w)) / 2 for v, w in zip(values, ends, strict=True)])
         for ends in (below, above)
     )
-    return values, low, high, error
+    return values, low, high, is_even
 
 
-def _within(values: NDArray[np.float64], error: float, largest: int) -> float | None:
-    """Step by the smallest value over an integer, refined until all ratios are integers."""
-    smallest, biggest = float(values.min()), float(values.max())
-    slack = 2.5 * error + 2.0**-51  # both values of a ratio are off, and so is their quotient
+def _within(low: NDArray[Any], high: NDArray[Any], largest: int) -> float | None:
+    """Step by the smallest value over an integer, refined until all ratios may be integers."""
+    least = low.astype(np.float64) * (1 - 2.0**-51)  # wider by what float64 rounds in here
+    most = high.astype(np.float64) * (1 + 2.0**-51)
+    base = int(least.argmin())
     k = 1
-    while k * (biggest / smallest) <= largest + 0.5:
-        ratios = values * k / smallest
-        far = np.abs(ratios - np.rint(ratios)) > slack * ratios
+    while k * (least.max() / most[base]) <= largest:
+        from_, to = k * least / most[base], k * most / least[base]
+        far = np.ceil(from_) > to
+        far[base] = False
         if not far.any():
-            return smallest / k
-        ratio = float(ratios[far.argmax()])
-        k *= _simplest(Fraction(ratio * (1 - slack)), Fraction(ratio * (1 + slack))).denominator
+            return float((least[base] + most[base]) / (2 * k))
+        i = int(far.argmax())
+        k *= _simplest(Fraction(float(from_[i])), Fraction(float(to[i]))).denominator
     return None
 
 
