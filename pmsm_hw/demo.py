@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pmsm_hw import lava, reference
 from pmsm_hw.datasets import LabelledImages, load_digits
 from pmsm_hw.emulator import Report, emulate
-from pmsm_hw.errors import require_extra
+from pmsm_hw.errors import LavaError, require_extra
 from pmsm_hw.mapping import Mapping, load_chip, map_network
 from pmsm_hw.network import Network
 from pmsm_hw.reference import differing_spikes
@@ -97,6 +97,7 @@ class DemoResult:
             "energy_pj": {"total": self.report.energy.total, **self.report.energy.parts},
             "assumed": list(self.report.assumed),
             "seconds": {k: round(v, 3) for k, v in self.seconds.items()},
+            "notes": list(self.notes),
         }
 
     def table(self) -> str:
@@ -167,6 +168,7 @@ def run_demo(
     save_dir: Path | None = None,
     chip: str = "loihi1",
     lava_images: int | None = None,
+    lava_required: bool = True,
     trace: bool = False,
     say: Callable[[str], None] = lambda text: None,
     bar: Callable[[str], AbstractContextManager[_Bar]] = _no_bar,
@@ -186,6 +188,9 @@ def run_demo(
         Chip name or file.
     lava_images
         How many held-out images run in Lava: all by default, 0 leaves Lava out.
+    lava_required
+        Whether it is an error if Lava cannot be run; if not, its row is missing and ``notes`` say
+        why.
     trace
         Whether the emulator keeps what every core did in every step.
     say
@@ -203,8 +208,15 @@ def run_demo(
     # what is missing is said before a minute of training, not after
     if network is None:
         require_extra("torch", "torch", "training (other than demo --network FILE)")
+    lava_missing: LavaError | None = None
     if lava_images != 0:
-        lava.find_python()
+        try:
+            lava.find_python()
+        except LavaError as error:
+            if lava_required:
+                raise
+            lava_missing = error
+            say(f"Lava is left out: {error}")
     stages = _Stages(say)
     with stages("data", "reading digits"):
         train, test = load_digits("train"), load_digits("test")
@@ -225,12 +237,19 @@ def run_demo(
     differing = {"emulator": differing_spikes(report.spikes, expected.spikes)}
     compared = {"emulator": len(x)}
     n_lava = len(x) if lava_images is None else lava_images
-    if n_lava > 0:
-        with (
-            stages("lava", f"running {n_lava} images in Lava"),
-            bar("steps in Lava") as shown,
-        ):
-            answer = lava.run(network, x[:n_lava], n_steps, progress=shown.steps)
+    answer: reference.Result | None = None
+    if n_lava > 0 and lava_missing is None:
+        try:
+            with (
+                stages("lava", f"running {n_lava} images in Lava"),
+                bar("steps in Lava") as shown,
+            ):
+                answer = lava.run(network, x[:n_lava], n_steps, progress=shown.steps)
+        except LavaError as error:
+            if lava_required:
+                raise
+            lava_missing = error
+    if answer is not None:
         accuracy["lava"] = _accuracy(answer.predictions(), labels[:n_lava])
         differing["lava"] = differing_spikes(
             answer.spikes, {name: k[:n_lava] for name, k in expected.spikes.items()}
@@ -251,7 +270,10 @@ def run_demo(
         n_steps=n_steps,
         seconds=stages.seconds,
         conversion=conversion,
-        notes=_notes(report),
+        notes=(
+            *_notes(report),
+            *(() if lava_missing is None else (f"Lava was left out: {lava_missing}",)),
+        ),
     )
 
 

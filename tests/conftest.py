@@ -6,6 +6,9 @@
 from __future__ import annotations
 
 import os
+import re
+from collections import Counter
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -23,10 +26,39 @@ if _lava_python.is_file():
     os.environ.setdefault("PMSM_HW_LAVA_PYTHON", str(_lava_python))
 
 
+# What needs a package that the other environment has is not collected here, and that is said once:
+# files that begin with importorskip, and tests marked with the package's name.
+_FIRST = re.compile(r'^(?:\w+ = )?pytest\.importorskip\("(torch|lava|nir|matplotlib)\b', re.M)
+_MARKS = ("torch", "lava", "tonic")
+_absent = {name for name in (*_MARKS, "nir", "matplotlib") if find_spec(name) is None}
+_not_collected: Counter[str] = Counter()
+collect_ignore = []
+for _path in sorted(Path(__file__).parent.glob("test_*.py")):
+    _found = _FIRST.search(_path.read_text(encoding="utf-8"))
+    if _found and _found[1] in _absent:
+        collect_ignore.append(_path.name)
+        _not_collected[_found[1]] += 1
+
+
+def pytest_report_header() -> list[str]:
+    return [
+        f"not collected, no {name} in this Python: {n} files (make test runs them where it is)"
+        for name, n in _not_collected.items()
+    ]
+
+
+def pytest_collection_modifyitems(config, items) -> None:
+    """Leave out tests marked with a package that is not here."""
+    away = [i for i in items if any(i.get_closest_marker(m) for m in _MARKS if m in _absent)]
+    if away:
+        items[:] = [i for i in items if i not in set(away)]
+        config.hook.pytest_deselected(items=away)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of real inputs beside the checkout; skips where it is absent."""
     folder = Path(__file__).resolve().parents[2] / "shared" / "data"
     if not folder.is_dir():
-        pytest.skip(f"no real data at {folder}")
+        pytest.skip(f"no published data at {folder}: CONTRIBUTING.md says where to get them")
     return folder

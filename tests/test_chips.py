@@ -32,15 +32,13 @@ def test_every_shipped_chip_loads_and_states_its_sources(name):
     assert parse_chip(chip.to_dict()) == chip
 
 
-def golden(shared_data, name):
-    with open(shared_data / "golden" / name, newline="") as file:
+def golden(name):
+    with (Path(__file__).parent / "data" / name).open(newline="") as file:
         return list(csv.DictReader(file))
 
 
-def test_davies_profile_equals_the_published_table(shared_data):
-    table = {
-        row["quantity"]: float(row["value"]) for row in golden(shared_data, "davies2018_table2.csv")
-    }
+def test_davies_profile_equals_the_published_table():
+    table = {row["quantity"]: float(row["value"]) for row in golden("davies2018_table2.csv")}
     profile = load_chip("loihi1").profile("davies2018")
     e, t = profile.energy, profile.time
     for ours, theirs in (
@@ -67,8 +65,8 @@ def test_davies_profile_equals_the_published_table(shared_data):
     assert e.packet_out is None  # not published: absent, not zero
 
 
-def test_sanafe_profile_equals_its_constants(shared_data):
-    rows = golden(shared_data, "sanafe_loihi_constants.csv")
+def test_sanafe_profile_equals_its_constants():
+    rows = golden("sanafe_loihi_constants.csv")
     table = {row["unit"]: (float(row["energy_pJ"]), float(row["latency_ns"])) for row in rows}
     profile = load_chip("loihi1").profile("sanafe")
 

@@ -170,7 +170,7 @@ def test_network_that_does_not_fit(files):
 
 
 @pytest.mark.skipif(
-    find_spec("lava") is not None, reason="this Python, not torch's, has Lava itself"
+    find_spec("lava") is not None, reason="this Python has Lava: run it in one without, as in .venv"
 )
 def test_lava_python_missing(files):
     line = refused(
@@ -185,6 +185,7 @@ def test_bad_steps_and_modes(files):
     assert "guess" in refused("emulate", "mapped.h5", "--profile", "guess", cwd=files)
 
 
+@pytest.mark.torch
 def test_max_pooling_model_is_refused(files):
     torch = pytest.importorskip("torch", reason="torch is not installed in this Python")
     from pmsm_hw import nn
@@ -224,6 +225,7 @@ def test_run_on_a_published_network(files, shared_data):
     assert "lif1.lif" in refused("run", shared_data / "nir" / "braille_bias_zero.nir", cwd=files)
 
 
+@pytest.mark.torch
 def test_run_quantizes_a_plain_torch_model(files):
     torch = pytest.importorskip("torch", reason="torch is not installed in this Python")
     (files / "mine.py").write_text(

@@ -246,6 +246,7 @@ def test_nmnist(tmp_path):
     np.testing.assert_array_equal(data.source.events(1)["t"], [10, 20, 300, 999])
 
 
+@pytest.mark.tonic
 def test_nmnist_equals_tonic(tmp_path):
     tonic = pytest.importorskip("tonic")
     path = tmp_path / "Test" / "3" / "00001.bin"
@@ -297,6 +298,7 @@ def test_cifar10dvs(tmp_path):
         load("cifar10dvs", tmp_path, 2)
 
 
+@pytest.mark.tonic
 def test_aedat2_words_equal_tonics(tmp_path):
     tonic = pytest.importorskip("tonic")
     path = tmp_path / "a.aedat"
@@ -348,6 +350,7 @@ def test_dvsgesture_as_published(tmp_path):
             load("dvsgesture", tmp_path, 1, split="test")
 
 
+@pytest.mark.tonic
 def test_aedat3_equals_tonic(tmp_path):
     tonic = pytest.importorskip("tonic")
     path = tmp_path / "a.aedat"

@@ -33,6 +33,7 @@ def signed_sum(events, height, width):
 # -- encoder ----------------------------------------------------------------------------------
 
 
+@pytest.mark.tonic
 def test_event_type_is_tonics():
     tonic_io = pytest.importorskip("tonic.io", reason="tonic is not installed here")
     assert tonic_io.events_struct == EVENT_DTYPE
@@ -140,6 +141,7 @@ def recordings(draw):
     return make_events(rows)
 
 
+@pytest.mark.tonic
 @given(events=recordings(), n_steps=st.integers(1, 7))
 def test_equal_steps_are_tonics(events, n_steps):
     transforms = pytest.importorskip("tonic.transforms", reason="tonic is not installed here")
@@ -151,6 +153,7 @@ def test_equal_steps_are_tonics(events, n_steps):
     np.testing.assert_array_equal(to_frames(events, n_steps, (5, 7, 2)), expected)
 
 
+@pytest.mark.tonic
 @given(events=recordings(), window=st.integers(1, 50), start=st.integers(0, 30))
 def test_windows_are_tonics(events, window, start):
     transforms = pytest.importorskip("tonic.transforms", reason="tonic is not installed here")
@@ -211,6 +214,7 @@ def test_real_recording(shared_data):
     assert frames.sum(axis=(1, 2, 3)).tolist() == [987, 564, 1041, 627, 1105]
 
 
+@pytest.mark.tonic
 def test_real_recording_is_tonics(shared_data):
     tonic_io = pytest.importorskip("tonic.io", reason="tonic is not installed here")
     path = shared_data / "sample_nmnist.bin"
@@ -218,6 +222,7 @@ def test_real_recording_is_tonics(shared_data):
     np.testing.assert_array_equal(read_nmnist(path), expected)
 
 
+@pytest.mark.tonic
 @given(
     events=st.lists(
         st.tuples(

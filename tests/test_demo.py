@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from command_line import answer, refused
+from command_line import answer, cli, refused
 
 pytest.importorskip("torch", reason="torch is not installed in this Python")
 
@@ -64,8 +64,18 @@ def test_the_same_figures_through_files(demo, folder):
 
 
 def test_demo_says_at_once_that_lava_is_missing(tmp_path):
-    line = refused("demo", cwd=tmp_path, PMSM_HW_LAVA_PYTHON="/nowhere/python")
+    line = refused("demo", "--lava", cwd=tmp_path, PMSM_HW_LAVA_PYTHON="/nowhere/python")
     assert "/nowhere/python" in line
+
+
+@pytest.mark.parametrize("python", ["/nowhere/python", "/bin/false"])
+def test_demo_without_lava_shows_the_rest_and_why(demo, folder, python):
+    done = cli("demo", "--network", folder / "network.h5", PMSM_HW_LAVA_PYTHON=python)
+    assert done.returncode == 0, done.stderr
+    assert "accuracy: emulator, cycle mode" in done.stdout
+    assert "accuracy: Lava process graph" not in done.stdout
+    (why,) = [line for line in done.stdout.splitlines() if line.startswith("Lava was left out: ")]
+    assert python in why
 
 
 MODELS = """

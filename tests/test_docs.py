@@ -50,31 +50,51 @@ TORCH = re.compile(
 )
 
 
-@pytest.fixture(scope="module")
-def pages():
+def tool(name):
     sys.path.insert(0, str(TOOLS))
     try:
-        return importlib.import_module("pages")
+        return importlib.import_module(name)
     finally:
         sys.path.remove(str(TOOLS))
+
+
+PAGES_TOOL = tool("pages")
+
+
+@pytest.fixture(scope="module")
+def pages():
+    return PAGES_TOOL
 
 
 def code_of(pages, text):
     return "\n".join(b.text for b in pages.blocks(text) if b.kind in ("python", "bash", "file"))
 
 
-@pytest.mark.parametrize("name", [n for n in PAGES if n not in {**RUN_ELSEWHERE, **NOT_RUN}])
+def needs_torch(text):
+    """Pages with commands run in one environment; tests of the commands themselves run in both."""
+    code = code_of(PAGES_TOOL, text)
+    return TORCH.search(code) or any(b.kind == "bash" for b in PAGES_TOOL.blocks(text))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name, text in PAGES.items()
+        if name not in {**RUN_ELSEWHERE, **NOT_RUN}
+        and code_of(PAGES_TOOL, text)
+        and (find_spec("torch") or not needs_torch(text))
+    ],
+)
 def test_page_runs_and_prints_what_it_shows(name, pages, tmp_path):
     text = PAGES[name]
     code = code_of(pages, text)
-    if not code:
-        return
-    if TORCH.search(code) or any(b.kind == "bash" for b in pages.blocks(text)):
-        # pages with commands run in one environment; tests of the commands themselves run in both
-        torch = pytest.importorskip("torch", reason="needs torch")
+    if needs_torch(text):
+        import torch
+
         torch.set_num_threads(1)
     if "--report" in code or ".plot(" in code:
-        pytest.importorskip("matplotlib", reason="needs matplotlib")
+        pytest.importorskip("matplotlib", reason="install the extra plot")
     for file, source in FILES.get(name, {}).items():
         (tmp_path / file).write_bytes(source.read_bytes())
     found = pages.run(text, tmp_path)
@@ -136,8 +156,8 @@ def test_commands_exist(name, pages):
 @pytest.fixture(scope="module")
 def files_of_a_reader(tmp_path_factory):
     """What the examples of the command line name."""
-    torch = pytest.importorskip("torch", reason="needs torch")
-    pytest.importorskip("matplotlib", reason="needs matplotlib")
+    import torch
+
     from pmsm_hw import io, nn
     from pmsm_hw.convert import save_model
     from pmsm_hw.datasets import load_digits
@@ -170,6 +190,7 @@ def examples(pages):
     return [x for x in lines if x.startswith("pmsm-hw") and not x.endswith("[OPTIONS]")]
 
 
+@pytest.mark.torch
 def test_examples_of_the_command_line_run(pages, files_of_a_reader, monkeypatch):
     """In one process; `demo` runs with the README, in one of its own."""
     from typer.testing import CliRunner
@@ -248,13 +269,11 @@ def test_a_failing_command_fails_the_page(pages, tmp_path):
         pages.run("```bash\npmsm-hw inspect nothing.h5\n```\n", tmp_path)
 
 
-@pytest.mark.skipif(find_spec("mkdocs") is None, reason="needs mkdocs")
+@pytest.mark.skipif(
+    find_spec("mkdocs") is None, reason="the site is built in .venv, which has mkdocs: run it there"
+)
 def test_requests_to_other_hosts_are_found():
-    sys.path.insert(0, str(TOOLS))
-    try:
-        site = importlib.import_module("site_hooks")
-    finally:
-        sys.path.remove(str(TOOLS))
+    site = tool("site_hooks")
     for text in (
         '<script src="https://cdn.example/x.js">',
         '<link rel="stylesheet" href="//fonts.example/x.css">',

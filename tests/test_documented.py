@@ -92,10 +92,10 @@ def _class_problems(name, thing):
                 yield f"{name}.{word} does not describe {', '.join(sorted(missing))}"
 
 
-@pytest.mark.parametrize("door", FRONT_DOORS)
+@pytest.mark.parametrize(
+    "door", [door for door, needs in FRONT_DOORS.items() if needs is None or find_spec(needs)]
+)
 def test_everything_public_is_documented(door):
-    if FRONT_DOORS[door] is not None:
-        pytest.importorskip(FRONT_DOORS[door], reason=f"needs {FRONT_DOORS[door]}")
     module = importlib.import_module(door)
     assert (module.__doc__ or "").strip()
     problems = []

@@ -125,8 +125,9 @@ CASES = (
 
 
 @pytest.fixture(scope="module")
-def golden(shared_data: Path) -> dict[str, dict[str, str]]:
-    with (shared_data / "golden" / "sanafe_loihi.csv").open(newline="") as file:
+def golden() -> dict[str, dict[str, str]]:
+    path = Path(__file__).parent / "data" / "sanafe_loihi.csv"
+    with path.open(newline="") as file:
         rows = {row["case"]: row for row in csv.DictReader(file)}
     assert set(rows) == set(CASES)
     return rows
@@ -162,11 +163,10 @@ def test_simple_time(case: str, golden: dict[str, dict[str, str]]) -> None:
     assert report.interval_ns == pytest.approx(float(golden[case]["t_simple_ns"]), rel=1e-9)
 
 
-@pytest.mark.parametrize("case", CASES)
+# SANA-FE did not finish the last case in its cycle model
+@pytest.mark.parametrize("case", CASES[:-1])
 def test_cycle_time(case: str, golden: dict[str, dict[str, str]]) -> None:
     expected = float(golden[case]["t_cycle_ns"])
-    if np.isnan(expected):
-        pytest.skip("SANA-FE did not finish this case in its cycle model")
     report = run(case, "cycle")
     assert report.timing.pipelined
     assert report.interval_ns == pytest.approx(expected, rel=0.10)

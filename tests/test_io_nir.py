@@ -52,7 +52,8 @@ def topological(graph):
 
 def run_plain(graph, x, *, subtract):
     """Run a NIR graph in float64 as its nodes say; ``x`` (steps, ...); what each node sends."""
-    torch = pytest.importorskip("torch", reason="torch is not installed here")
+    import torch
+
     functional = torch.nn.functional
     states, record = {}, {name: [] for name in graph.nodes}
     for frame in x:
@@ -151,6 +152,7 @@ def plain_network():
     )  # fmt: skip
 
 
+@pytest.mark.torch
 def test_readers_that_ignore_metadata_compute_the_same_where_nir_can_say_it(tmp_path):
     network = plain_network()
     notes = io.save_nir(tmp_path / "n.nir", network)
@@ -322,6 +324,7 @@ def if_neurons(*shape, threshold=1.0, r=1.0):
     return nir.IF(np.full(shape, float(r)), np.full(shape, float(threshold)))
 
 
+@pytest.mark.torch
 def test_integer_graphs_are_imported_exactly(tmp_path):
     # weights that 8 bits hold, thresholds and biases on the same grid: nothing is rounded
     rng = np.random.default_rng(0)
@@ -354,6 +357,7 @@ def test_integer_graphs_are_imported_exactly(tmp_path):
     np.testing.assert_array_equal(result.readouts["output"][0], expected["if_1"].sum(axis=0))
 
 
+@pytest.mark.torch
 def test_pooling_scales_and_residuals(tmp_path):
     rng = np.random.default_rng(1)
     names = [
@@ -428,6 +432,7 @@ def test_more_levels_let_a_neuron_send_several_spikes(tmp_path):
     assert four.reshape(-1).tolist() == [3, 0, 0, 0]
 
 
+@pytest.mark.torch
 def test_published_sinabs_network_runs_as_its_float_form(shared_data):
     path = shared_data / "nir" / "cnn_sinabs.nir"
     network = io.load_nir(path)

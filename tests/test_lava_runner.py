@@ -334,12 +334,27 @@ def test_no_python_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.delenv(VARIABLE, raising=False)
     monkeypatch.setattr(interpreter.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(interpreter, "BESIDE", "nowhere")
     error = failure()
     assert "needs CPython 3.10 with lava-nc" in str(error)
     assert "\n" not in str(error)
     monkeypatch.setenv(VARIABLE, "/nowhere/python")
     assert "'/nowhere/python' is no executable file" in str(failure())
     assert "argument python" in str(failure(python="/nowhere/at/all"))
+
+
+@pytest.mark.parametrize("where", ["environment", "checkout"])
+def test_the_environment_of_make_setup_is_found(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.setattr(interpreter.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "environment" / ".venv"))
+    monkeypatch.setattr(interpreter, "CHECKOUT", tmp_path / "checkout")
+    python = tmp_path / where / ".venv-lava" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.touch(mode=0o755)
+    assert lava.find_python() == str(python)
 
 
 def test_uv_makes_a_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -350,6 +365,7 @@ def test_uv_makes_a_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv(VARIABLE, raising=False)
     monkeypatch.setattr(interpreter.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(interpreter, "BESIDE", "nowhere")
 
     uv.write_text("#!/bin/sh\nprintf 'no\\nnetwork' >&2\nexit 2\n")
     with pytest.raises(p.errors.LavaError, match=r"exit status 2, 0 is needed\): no network;"):

@@ -100,7 +100,21 @@ def test_wheel_in_a_fresh_environment(tmp_path):
     assert len(without_torch.stderr.strip().splitlines()) == 1
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="the linters are pinned to one environment")
+def test_type_checkers_see_the_editable_install(tmp_path):
+    """They look along the path and know no import hooks."""
+    code = (
+        "from importlib.machinery import PathFinder as f; "
+        "s = f.find_spec('pmsm_hw'); "
+        "print(f.find_spec('pmsm_hw.mapping', s.submodule_search_locations).origin)"
+    )
+    done = run(sys.executable, "-c", code, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = Path(done.stdout.strip())
+    assert found.is_file()
+    assert (found.parents[1] / "py.typed").is_file()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="linters are in .venv: run it there")
 def test_layers_hold():
     result = run(Path(sys.executable).parent / "lint-imports", cwd=ROOT)
     assert result.returncode == 0, result.stdout

@@ -218,7 +218,14 @@ def demo(
         Path | None, typer.Option("--save-dir", help="Keep model.pt, network.h5, mapped.h5 here.")
     ] = None,
     chip: ChipName = "loihi1",
-    lava: Annotated[bool, typer.Option("--lava/--no-lava", help="Run in Lava as well.")] = True,
+    lava: Annotated[
+        bool | None,
+        typer.Option(
+            "--lava/--no-lava",
+            help="Run in Lava as well, or leave it out; by default it runs where a Python with "
+            "lava-nc is found.",
+        ),
+    ] = None,
     report: HtmlReport = None,
     trace: TraceFile = None,
     as_json: AsJson = False,
@@ -241,7 +248,8 @@ def demo(
         network=None if network is None else load(network),
         save_dir=save_dir,
         chip=chip,
-        lava_images=None if lava else 0,
+        lava_images=0 if lava is False else None,
+        lava_required=lava is True,
         trace=report is not None or trace is not None,
         say=say,
         bar=bar,

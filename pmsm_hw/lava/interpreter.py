@@ -26,6 +26,12 @@ ENVIRONMENT = "lava-nc-0.10.0"
 
 UV_TIMEOUT_S = 600.0
 
+BESIDE = ".venv-lava"
+"""Environment that ``make setup`` makes beside the checkout and its ``.venv``."""
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+"""Folder of the checkout; where the package is installed, one that holds no environment."""
+
 REMEDY = (
     f"give python=, set {VARIABLE} to a Python 3.10 that has lava-nc "
     "(pip install lava-nc==0.10.0), or install uv"
@@ -36,7 +42,8 @@ def find_python(python: str | os.PathLike[str] | None = None) -> str:
     """Find a Python 3.10 with lava-nc.
 
     In this order: the argument; this interpreter, if it has Lava; the environment variable
-    ``PMSM_HW_LAVA_PYTHON``; uv, which makes an environment in the user's cache (the first time it
+    ``PMSM_HW_LAVA_PYTHON``; ``.venv-lava`` beside the running environment or the checkout, as
+    ``make setup`` makes it; uv, which makes an environment in the user's cache (the first time it
     downloads lava-nc, and Python 3.10 where there is none).
 
     Parameters
@@ -60,12 +67,16 @@ def find_python(python: str | os.PathLike[str] | None = None) -> str:
         return sys.executable
     if given := os.environ.get(VARIABLE):
         return _existing(given, VARIABLE)
+    for folder in (Path(sys.prefix).parent, CHECKOUT):
+        python_there = folder / BESIDE / "bin" / "python"
+        if python_there.is_file():
+            return str(python_there)
     if uv := shutil.which("uv"):
         return _by_uv(uv)
     raise LavaError(
         "lava",
         f"needs CPython 3.10 with lava-nc, this is {sys.version_info[0]}.{sys.version_info[1]} "
-        f"and neither {VARIABLE} nor uv is there",
+        f"and neither {VARIABLE}, {BESIDE} beside this environment nor uv is there",
         remedy=REMEDY,
         actual=".".join(map(str, sys.version_info[:3])),
         limit="3.10",
