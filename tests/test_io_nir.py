@@ -616,4 +616,4 @@ def test_other_files_are_refused(tmp_path):
     path.write_bytes(b"\0" * 1000)
     assert "is damaged or not HDF5" in refusal(path)
     io.save(path, plain_network())
-    assert "holds no NIR graph" in refusal(path)
+    assert "is a network file of pmsm-hw, its name should end in .h5" in refusal(path)

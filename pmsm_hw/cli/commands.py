@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from pmsm_hw import __version__
-from pmsm_hw.cli.models import Opened, TorchOptions, open_model
+from pmsm_hw.cli.models import ModelOptions, Opened, open_model, open_network
 from pmsm_hw.cli.options import (
     OBJECTIVES,
     AsJson,
@@ -18,13 +18,18 @@ from pmsm_hw.cli.options import (
     Data,
     Gains,
     HtmlReport,
+    InputLevels,
+    InputScale,
     Levels,
     Limit,
+    MappedFile,
     MaxSteps,
     Mode,
     ModelName,
     Name,
     NetworkFile,
+    NirLevels,
+    NirMaxSteps,
     Objective,
     ProfileName,
     Seed,
@@ -46,6 +51,8 @@ __all__ = ["app"]
 
 MAPPING_STAGES = 8
 """Lines of progress of a mapping beyond one a population, about."""
+
+NETWORK_SUFFIXES = (".h5", ".nir", ".net")
 
 RANDOM_SAMPLES = 16
 """Samples of ``--data random`` without ``--limit``."""
@@ -92,10 +99,18 @@ def _samples(network: Network, data: str, n_steps: int, limit: int | None, seed:
     return load_samples(data, n_steps=n_steps, limit=limit)
 
 
-def _calibration(calibration: str | None, data: str) -> str:
-    if calibration is not None:
-        return calibration
+def _calibration(data: str) -> str:
+    """Samples that a torch model is calibrated on where none are named."""
     return "digits-train" if data == "digits" else data
+
+
+def _nir(
+    max_steps: int | None, levels: str | None, input_scale: float | None, input_levels: str | None
+) -> ModelOptions:
+    """What commands that take network files alone let one say about a .nir file."""
+    return ModelOptions(
+        max_steps=max_steps, levels=levels, input_scale=input_scale, input_levels=input_levels
+    )
 
 
 def _place(network: Network, chip: str, objective: str, seed: int) -> Mapping:
@@ -268,10 +283,12 @@ def run(
     model: ModelName,
     state_dict: StateDict = None,
     levels: Levels = None,
-    gains: Gains = "1,1",
-    weight_bits: WeightBits = 8,
-    max_steps: MaxSteps = 8,
+    gains: Gains = None,
+    weight_bits: WeightBits = None,
+    max_steps: MaxSteps = None,
     calibration: Calibration = None,
+    input_scale: InputScale = None,
+    input_levels: InputLevels = None,
     data: Data = "digits",
     n_steps: Steps = 1,
     limit: Limit = None,
@@ -303,15 +320,17 @@ def run(
     _needs_cycle(trace, mode)
     if report is not None:
         _html_needs()
-    options = TorchOptions(
+    options = ModelOptions(
         state_dict=state_dict,
         levels=levels,
         gains=gains,
         weight_bits=weight_bits,
         max_steps=max_steps,
-        calibration=_calibration(calibration, data),
+        calibration=calibration,
+        input_scale=input_scale,
+        input_levels=input_levels,
     )
-    opened = open_model(model, options)
+    opened = open_model(model, options, calibration=_calibration(data))
     network = opened.network
     samples = _samples(network, data, n_steps, limit, seed)
     mapping = _mapping_of(opened, chip, objective, seed)
@@ -395,8 +414,11 @@ def compare(
             raise typer.BadParameter(f"{value!r} is not one of {', '.join(OBJECTIVES)}")
     reports: dict[str, Report] = {}
     for model in models:
+        torch_model = Path(model).suffix not in NETWORK_SUFFIXES
         opened = open_model(
-            model, TorchOptions(name=Path(model).stem, calibration=_calibration(None, data))
+            model,
+            ModelOptions(name=Path(model).stem if torch_model else None),
+            calibration=_calibration(data),
         )
         for chip, objective in product(_each(chips), _each(objectives)):
             if chip is None and objective is None:
@@ -440,10 +462,10 @@ def convert(
     output: Annotated[Path, typer.Option("--output", "-o", help="Network file to write (.h5).")],
     state_dict: StateDict = None,
     levels: Levels = None,
-    gains: Gains = "1,1",
+    gains: Gains = None,
     name: Name = "network",
-    weight_bits: WeightBits = 8,
-    max_steps: MaxSteps = 8,
+    weight_bits: WeightBits = None,
+    max_steps: MaxSteps = None,
     calibration: Calibration = "digits-train",
     as_json: AsJson = False,
 ) -> None:
@@ -460,7 +482,7 @@ def convert(
     """
     from pmsm_hw import io
 
-    if Path(model).suffix in (".h5", ".nir"):
+    if Path(model).suffix in NETWORK_SUFFIXES:
         raise InputError(
             f"model '{model}'",
             "is a network file already",
@@ -468,14 +490,14 @@ def convert(
             actual=model,
             limit="a torch model",
         )
-    options = TorchOptions(
+    options = ModelOptions(
         state_dict=state_dict,
         levels=levels,
         gains=gains,
         name=name,
         weight_bits=weight_bits,
         max_steps=max_steps,
-        calibration=calibration or "digits-train",
+        calibration=calibration,
     )
     opened = open_model(model, options)
     io.save(output, opened.network, report=opened.conversion)
@@ -487,16 +509,22 @@ def convert(
 
 
 @app.command()
-def inspect(file: NetworkFile, as_json: AsJson = False) -> None:
+def inspect(
+    file: NetworkFile,
+    max_steps: NirMaxSteps = None,
+    levels: NirLevels = None,
+    input_scale: InputScale = None,
+    input_levels: InputLevels = None,
+    as_json: AsJson = False,
+) -> None:
     """Show the populations, sizes and proven bounds of a network file.
 
     \b
-    Example:
+    Examples:
       pmsm-hw inspect net.h5
+      pmsm-hw inspect net.nir --max-steps 4
     """
-    from pmsm_hw.io import load
-
-    network = load(file)
+    network = open_network(file, _nir(max_steps, levels, input_scale, input_levels)).network
     answer(as_json, network.describe(), network.summary())
 
 
@@ -504,6 +532,10 @@ def inspect(file: NetworkFile, as_json: AsJson = False) -> None:
 def map_(
     file: NetworkFile,
     output: Annotated[Path, typer.Option("--output", "-o", help="Mapped network file (.h5).")],
+    max_steps: NirMaxSteps = None,
+    levels: NirLevels = None,
+    input_scale: InputScale = None,
+    input_levels: InputLevels = None,
     chip: ChipName = "loihi1",
     objective: Objective = "latency",
     seed: Seed = 0,
@@ -523,14 +555,15 @@ def map_(
     Examples:
       pmsm-hw map net.h5 --chip loihi1 -o mapped.h5
       pmsm-hw map net.h5 --chip my_chip.toml --objective energy --plot mesh.pdf -o mapped.h5
+      pmsm-hw map net.nir --max-steps 4 -o mapped.h5
     """
     from pmsm_hw import io
 
     if plot is not None:
         require_extra("matplotlib", "plot", "a figure")
-    network = io.load(file)
-    mapping = _place(network, chip, objective, seed)
-    io.save(output, network, mapping=mapping, report=io.load_report(file))
+    opened = open_network(file, _nir(max_steps, levels, input_scale, input_levels))
+    mapping = _place(opened.network, chip, objective, seed)
+    io.save(output, opened.network, mapping=mapping, report=opened.conversion)
     if plot is not None:
         from pmsm_hw.mapping import plot_mapping
 
@@ -541,7 +574,7 @@ def map_(
 
 @app.command()
 def emulate(
-    file: NetworkFile,
+    file: MappedFile,
     data: Data = "digits",
     n_steps: Steps = 1,
     mode: Mode = "cycle",
@@ -564,6 +597,14 @@ def emulate(
     _needs_cycle(trace, mode)
     if report is not None:
         _html_needs()
+    if file.suffix in (".nir", ".net"):
+        raise InputError(
+            f"file '{file}'",
+            "holds no mapping",
+            remedy=f"map it first: pmsm-hw map {file} -o mapped.h5",
+            actual=file.suffix,
+            limit=".h5",
+        )
     network, mapping = io.load(file), io.load_mapping(file)
     samples = _samples(network, data, n_steps, limit, seed)
     found = _emulate(
@@ -577,6 +618,10 @@ def emulate(
 @app.command()
 def lava(
     file: NetworkFile,
+    max_steps: NirMaxSteps = None,
+    levels: NirLevels = None,
+    input_scale: InputScale = None,
+    input_levels: InputLevels = None,
     data: Data = "digits",
     n_steps: Steps = 1,
     limit: Limit = None,
@@ -594,12 +639,12 @@ def lava(
     Example:
       pmsm-hw lava net.h5 --data digits --limit 32
     """
-    from pmsm_hw import io, reference
+    from pmsm_hw import reference
     from pmsm_hw.lava import run as run_in_lava
     from pmsm_hw.reference import differing_spikes
     from pmsm_hw.tables import table
 
-    network = io.load(file)
+    network = open_network(file, _nir(max_steps, levels, input_scale, input_levels)).network
     samples = _samples(network, data, n_steps, limit, seed)
     with bar("Lava, steps") as progress:
         result = run_in_lava(
@@ -630,22 +675,22 @@ def export(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="File to write: .nir, or .h5 (network alone).")
     ],
+    max_steps: NirMaxSteps = None,
+    levels: NirLevels = None,
+    input_scale: InputScale = None,
+    input_levels: InputLevels = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a network for other tools: NIR, or HDF5 without mapping and report.
+    """Write a network for other tools: NIR, or HDF5 without mapping and report; import NIR as HDF5.
 
     \b
-    Example:
+    Examples:
       pmsm-hw export net.h5 -o net.nir
+      pmsm-hw export net.nir --max-steps 4 -o net.h5
     """
     from pmsm_hw import io
 
-    notes: tuple[str, ...] = ()
-    if output.suffix == ".nir":
-        notes = io.save_nir(output, io.load(file))
-    elif output.suffix == ".h5":
-        io.save(output, io.load(file))
-    else:
+    if output.suffix not in (".nir", ".h5"):
         raise InputError(
             f"file '{output}'",
             f"suffix {output.suffix!r} is unknown",
@@ -653,6 +698,12 @@ def export(
             actual=output.suffix,
             limit=(".nir", ".h5"),
         )
+    network = open_network(file, _nir(max_steps, levels, input_scale, input_levels)).network
+    notes: tuple[str, ...] = ()
+    if output.suffix == ".nir":
+        notes = io.save_nir(output, network)
+    else:
+        io.save(output, network)
     answer(as_json, {"file": str(output), "notes": notes}, "\n".join((*notes, f"wrote {output}")))
 
 

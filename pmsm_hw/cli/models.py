@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pmsm_hw.cli.options import pair
 from pmsm_hw.errors import InputError, require_extra
@@ -14,22 +14,43 @@ if TYPE_CHECKING:
     from pmsm_hw.mapping import Mapping
     from pmsm_hw.network import Network
 
-__all__ = ["Opened", "TorchOptions", "open_model"]
+__all__ = ["ModelOptions", "Opened", "open_model", "open_network"]
 
 CALIBRATION_SAMPLES = 256
 
+TORCH = "a torch model"
+NIR = "a .nir file"
+OWN = "a .h5 file"
+TAKEN_BY = {
+    "state_dict": (TORCH,),
+    "levels": (TORCH, NIR),
+    "gains": (TORCH,),
+    "name": (TORCH, NIR),
+    "weight_bits": (TORCH,),
+    "max_steps": (TORCH, NIR),
+    "calibration": (TORCH,),
+    "input_scale": (NIR,),
+    "input_levels": (NIR,),
+}
+"""What each option has an effect on."""
+
 
 @dataclass(frozen=True, kw_only=True)
-class TorchOptions:
-    """How a torch model becomes a network; see the options of the same names."""
+class ModelOptions:
+    """How a torch model, or a NIR graph, becomes a network; None: not given.
+
+    See the options of the same names.
+    """
 
     state_dict: Path | None = None
     levels: str | None = None
-    gains: str = "1,1"
-    name: str = "network"
-    weight_bits: int = 8
-    max_steps: int = 8
-    calibration: str = "digits-train"
+    gains: str | None = None
+    name: str | None = None
+    weight_bits: int | None = None
+    max_steps: int | None = None
+    calibration: str | None = None
+    input_scale: float | None = None
+    input_levels: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,36 +78,27 @@ class Opened:
         return found if found is None or isinstance(found, dict) else found.to_dict()
 
 
-def open_model(model: str, options: TorchOptions) -> Opened:
+def open_model(model: str, options: ModelOptions, *, calibration: str = "digits-train") -> Opened:
     """Read a network file, or convert a torch model.
+
+    Parameters
+    ----------
+    model
+        Path of a file, or ``package.module:function``.
+    options
+        What was given.
+    calibration
+        Samples for a torch model where the options name none.
 
     Raises
     ------
     PmsmHwError
-        If MODEL is none of these, or cannot be read or converted.
+        If MODEL is none of these, or cannot be read or converted, or an option that was given has
+        no effect on it.
     """
-    from pmsm_hw import io
-
     suffix = Path(model).suffix
-    if suffix in (".h5", ".nir"):
-        for option, given in (("--levels", options.levels), ("--state-dict", options.state_dict)):
-            if given is not None:
-                raise InputError(
-                    f"option {option}",
-                    f"is for torch models, '{model}' is a network file",
-                    remedy="leave it out",
-                    actual=str(given),
-                    limit="a torch model",
-                )
-    if suffix == ".nir":
-        network = io.load_nir(model, max_steps=options.max_steps)
-        return Opened(network=network, mapping=None, conversion=None)
-    if suffix == ".h5":
-        return Opened(
-            network=io.load(model),
-            mapping=io.load_mapping(model) if io.has_mapping(model) else None,
-            conversion=io.load_report(model),
-        )
+    if suffix in (".h5", ".nir", ".net"):
+        return open_network(Path(model), options)
     if suffix != ".pt" and ":" not in model:
         raise InputError(
             f"model '{model}'",
@@ -95,16 +107,88 @@ def open_model(model: str, options: TorchOptions) -> Opened:
             actual=model,
             limit=(".h5", ".nir", ".pt", "package.module:function"),
         )
-    return _converted(model, options)
+    _refuse_without_effect(model, TORCH, options)
+    if options.gains is not None and options.levels is None:
+        _refuse_option("gains", options.gains, "has an effect only with --levels", "--levels")
+    if options.state_dict is not None and suffix == ".pt":
+        _refuse_option(
+            "state_dict", options.state_dict, f"has no effect, '{model}' has its own values",
+            "package.module:function",
+        )  # fmt: skip
+    return _converted(model, options, calibration)
 
 
-def _converted(model: str, options: TorchOptions) -> Opened:
+def open_network(file: Path, options: ModelOptions) -> Opened:
+    """Read a network file: .h5 or .nir.
+
+    Parameters
+    ----------
+    file
+        Its path.
+    options
+        What was given.
+
+    Raises
+    ------
+    PmsmHwError
+        If it cannot be read, or an option that was given has no effect on it.
+    """
+    from pmsm_hw import io
+
+    if file.suffix == ".pt" or (":" in str(file) and not file.exists()):
+        raise InputError(
+            f"file '{file}'",
+            "is a torch model, a network file (.h5, .nir) is expected",
+            remedy="convert it first: pmsm-hw convert",
+            actual=str(file),
+            limit=(".h5", ".nir"),
+        )
+    if file.suffix == ".nir":
+        _refuse_without_effect(str(file), NIR, options)
+        given: dict[str, Any] = {
+            "name": options.name,
+            "max_steps": options.max_steps,
+            "input_scale": options.input_scale,
+            "input_levels": options.input_levels and pair("--input-levels", options.input_levels),
+            "levels": options.levels and pair("--levels", options.levels),
+        }
+        network = io.load_nir(file, **given)
+        return Opened(network=network, mapping=None, conversion=None)
+    _refuse_without_effect(str(file), OWN, options)
+    return Opened(
+        network=io.load(file),
+        mapping=io.load_mapping(file) if io.has_mapping(file) else None,
+        conversion=io.load_report(file),
+    )
+
+
+def _refuse_without_effect(model: str, kind: str, options: ModelOptions) -> None:
+    for option, kinds in TAKEN_BY.items():
+        value = getattr(options, option)
+        if value is not None and kind not in kinds:
+            _refuse_option(
+                option, value, f"is for {' and '.join(kinds)}, '{model}' is {kind}", kinds
+            )
+
+
+def _refuse_option(option: str, value: object, problem: str, limit: object) -> NoReturn:
+    raise InputError(
+        f"option --{option.replace('_', '-')}",
+        problem,
+        remedy="leave it out",
+        actual=str(value),
+        limit=limit,
+    )
+
+
+def _converted(model: str, options: ModelOptions, calibration: str) -> Opened:
     require_extra("torch", "torch", "conversion")
     from pmsm_hw.convert import build_model, convert, load_model
     from pmsm_hw.datasets import load_samples
 
     module = load_model(model) if model.endswith(".pt") else build_model(model, options.state_dict)
-    samples = load_samples(options.calibration, limit=CALIBRATION_SAMPLES).x
+    data = calibration if options.calibration is None else options.calibration
+    samples = load_samples(data, limit=CALIBRATION_SAMPLES).x
     example = list(samples.values()) if isinstance(samples, dict) else samples
     if options.levels is not None:
         from pmsm_hw import nn
@@ -112,14 +196,14 @@ def _converted(model: str, options: TorchOptions) -> Opened:
         module = nn.quantize(
             module,
             levels=pair("--levels", options.levels),
-            gains=pair("--gains", options.gains),
+            gains=pair("--gains", options.gains or "1,1"),
             calibration=example,
         )
-    network, report = convert(
-        module,
-        example,
-        name=options.name,
-        weight_bits=options.weight_bits,
-        max_steps=options.max_steps,
-    )
+    given: dict[str, Any] = {
+        "name": options.name,
+        "weight_bits": options.weight_bits,
+        "max_steps": options.max_steps,
+    }
+    given = {option: value for option, value in given.items() if value is not None}
+    network, report = convert(module, example, **given)
     return Opened(network=network, mapping=None, conversion=report)

@@ -10,9 +10,10 @@ import typer
 from pmsm_hw.errors import InputError
 
 __all__ = [
-    "AsJson", "Calibration", "ChipName", "Data", "Gains", "HtmlReport", "Levels", "Limit",
-    "MaxSteps", "Mode", "ModelName", "Name", "NetworkFile", "Objective", "ProfileName", "Seed",
-    "StateDict", "Steps", "TraceFile", "WeightBits", "pair",
+    "AsJson", "Calibration", "ChipName", "Data", "Gains", "HtmlReport", "InputLevels", "InputScale",
+    "Levels", "Limit", "MappedFile", "MaxSteps", "Mode", "ModelName", "Name", "NetworkFile",
+    "NirLevels", "NirMaxSteps", "Objective", "ProfileName", "Seed", "StateDict", "Steps",
+    "TraceFile", "WeightBits", "pair",
 ]  # fmt: skip
 
 OBJECTIVES = ("latency", "energy", "cores")
@@ -56,7 +57,10 @@ def pair(option: str, text: str) -> tuple[int, int]:
     return first, second
 
 
-NetworkFile = Annotated[Path, typer.Argument(metavar="FILE", help="Network file (.h5).")]
+NetworkFile = Annotated[Path, typer.Argument(metavar="FILE", help="Network file (.h5, .nir).")]
+MappedFile = Annotated[
+    Path, typer.Argument(metavar="FILE", help="Mapped network file (.h5), as map writes it.")
+]
 ModelName = Annotated[
     str,
     typer.Argument(
@@ -75,21 +79,55 @@ Levels = Annotated[
         "--levels",
         metavar="N,P",
         help="Quantize a plain torch model first: N negative, P positive levels, as in 2,4. "
-        "Training on afterwards, in Python, wins back accuracy.",
+        "Training on afterwards, in Python, wins back accuracy. Of a .nir file: most negative and "
+        "positive spikes a step of its neurons (0,1).",
     ),
 ]
 Gains = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--gains",
         metavar="POS,NEG",
-        help="Polarity gains of --levels; 4,1 gives alpha = 1/4.",
+        help="Polarity gains of --levels (1,1); 4,1 gives alpha = 1/4.",
     ),
 ]
 Name = Annotated[str, typer.Option("--name", help="Name of the network.")]
-WeightBits = Annotated[int, typer.Option("--weight-bits", help="Bits per weight, 2 to 8.")]
+WeightBits = Annotated[
+    int | None, typer.Option("--weight-bits", help="Bits per weight of a torch model, 2 to 8 (8).")
+]
 MaxSteps = Annotated[
-    int, typer.Option("--max-steps", help="Largest number of time steps to prove the state for.")
+    int | None,
+    typer.Option(
+        "--max-steps",
+        help="Largest number of time steps to prove the state for (8; of a .nir file 16).",
+    ),
+]
+NirMaxSteps = Annotated[
+    int | None,
+    typer.Option(
+        "--max-steps",
+        help="Of a .nir file: largest number of time steps to prove the state for (16).",
+    ),
+]
+NirLevels = Annotated[
+    str | None,
+    typer.Option(
+        "--levels",
+        metavar="N,P",
+        help="Of a .nir file: most negative and positive spikes a step of its neurons (0,1).",
+    ),
+]
+InputScale = Annotated[
+    float | None,
+    typer.Option("--input-scale", help="Of a .nir file: real value of one unit of its inputs (1)."),
+]
+InputLevels = Annotated[
+    str | None,
+    typer.Option(
+        "--input-levels",
+        metavar="LO,HI",
+        help="Of a .nir file: smallest and largest value of its inputs, in units (0,255).",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
 Data = Annotated[

@@ -34,7 +34,7 @@ from pmsm_hw.io.schema import (
     refuse,
     text_bytes,
 )
-from pmsm_hw.io.untrusted import Reader, open_untrusted
+from pmsm_hw.io.untrusted import Reader, open_untrusted, refuse_other_kinds
 from pmsm_hw.network import POPULATION_KINDS, PROJECTION_KINDS, Input, Network
 from pmsm_hw.operators import chw
 
@@ -246,6 +246,7 @@ def _open(path: str | os.PathLike[str]) -> Iterator[Reader]:
     """Open a file of this format and version."""
     with open_untrusted(path) as reader:
         file = reader.file
+        refuse_other_kinds(reader, "h5")
         if "format" not in file.attrs or reader.attribute(file, "format", "text") != FORMAT:
             refuse(
                 reader.subject,

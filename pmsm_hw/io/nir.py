@@ -34,7 +34,7 @@ from pmsm_hw.io.schema import (
     refuse,
     text_bytes,
 )
-from pmsm_hw.io.untrusted import Reader, open_untrusted
+from pmsm_hw.io.untrusted import Reader, open_untrusted, refuse_other_kinds
 from pmsm_hw.network import (
     POPULATION_KINDS,
     PROJECTION_KINDS,
@@ -324,19 +324,19 @@ def load_nir(
     path: str | os.PathLike[str],
     *,
     name: str | None = None,
-    max_steps: int = 16,
-    input_scale: float = 1.0,
-    input_levels: tuple[int, int] = (0, 255),
-    levels: tuple[int, int] = (0, 1),
+    max_steps: int | None = None,
+    input_scale: float | None = None,
+    input_levels: tuple[int, int] | None = None,
+    levels: tuple[int, int] | None = None,
 ) -> Network:
     """Read a NIR file.
 
-    A file that `save_nir` wrote gives back its network exactly; the other parameters are not used
-    then. Of a general graph, Affine, Linear, Conv1d, Conv2d, Flatten, SumPool2d, AvgPool2d, Scale,
-    IF, I, Input and Output nodes are taken: weights are rounded to 8 bits per channel, thresholds
-    and biases with up to 6 bits more. Neurons carry what is left over a threshold on to the next
-    step (Sinabs' and Loihi's usual subtraction), where NIR's IF proper resets to 0, and fire at
-    the threshold, where NIR's fire above it. Pooling in front of a linear node gets a relay
+    A file that `save_nir` wrote gives back its network exactly, and takes none of the other
+    parameters. Of a general graph, Affine, Linear, Conv1d, Conv2d, Flatten, SumPool2d, AvgPool2d,
+    Scale, IF, I, Input and Output nodes are taken: weights are rounded to 8 bits per channel,
+    thresholds and biases with up to 6 bits more. Neurons carry what is left over a threshold on to
+    the next step (Sinabs' and Loihi's usual subtraction), where NIR's IF proper resets to 0, and
+    fire at the threshold, where NIR's fire above it. Pooling in front of a linear node gets a relay
     population. An Output fed by neurons becomes a readout that counts their spikes.
 
     Parameters
@@ -346,12 +346,12 @@ def load_nir(
     name
         Of the network; the file's name by default.
     max_steps
-        Largest number of steps to prove the state for.
+        Largest number of steps to prove the state for; 16 by default.
     input_scale, input_levels
-        Of the input populations, see `Input`.
+        Of the input populations, see `Input`; 1 and (0, 255) by default: whole numbers.
     levels
-        ``(n, p)`` of the neurons: p = 1 is NIR's IF, more lets a neuron send several spikes a step
-        (as Sinabs' neurons do).
+        ``(n, p)`` of the neurons: (0, 1), the default, is NIR's IF; a larger p lets a neuron send
+        several spikes a step (as Sinabs' neurons do).
 
     Returns
     -------
@@ -360,24 +360,37 @@ def load_nir(
     Raises
     ------
     FormatError
-        If the file is damaged, or holds what cannot be represented; the node is named.
+        If the file is damaged, or holds what cannot be represented (the node is named), or has a
+        network of `save_nir` and one of the other parameters is given.
     """
     subject = f"file '{os.fspath(path)}'"
     with open_untrusted(path) as reader:
+        refuse_other_kinds(reader, "nir")
         content = _tree(reader)
     graph = content.get("node")
     if not isinstance(graph, dict) or graph.get("type") != "NIRGraph":
         refuse(subject, "holds no NIR graph ('/node' of type NIRGraph)", "give a NIR file", "node")
     metadata = graph.get("metadata", {})
+    given: dict[str, Any] = {
+        "name": name,
+        "max_steps": max_steps,
+        "input_scale": input_scale,
+        "input_levels": input_levels,
+        "levels": levels,
+    }
+    given = {option: value for option, value in given.items() if value is not None}
     if isinstance(metadata, dict) and _PREFIX + "version" in metadata:
+        for option, value in given.items():
+            refuse(
+                subject,
+                f"holds a network of pmsm-hw with its own {option}, {option} {value!r:.40} would "
+                "have no effect",
+                f"leave {option} out",
+                value,
+                "a general NIR graph",
+            )
         return _exact(subject, graph, metadata)
-    options = ImportOptions(
-        name=name or os.path.splitext(os.path.basename(path))[0],
-        max_steps=max_steps,
-        input_scale=input_scale,
-        input_levels=input_levels,
-        levels=levels,
-    )
+    options = ImportOptions(**{"name": os.path.splitext(os.path.basename(path))[0], **given})
     return network_from_graph(subject, graph, options)
 
 

@@ -48,10 +48,10 @@ class ImportOptions:
     """What a graph does not say; see `pmsm_hw.io.load_nir`."""
 
     name: str
-    max_steps: int
-    input_scale: float
-    input_levels: tuple[int, int]
-    levels: tuple[int, int]
+    max_steps: int = 16
+    input_scale: float = 1.0
+    input_levels: tuple[int, int] = (0, 255)
+    levels: tuple[int, int] = (0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)

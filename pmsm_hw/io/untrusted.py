@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from pmsm_hw.io.schema import MAX_ITEMS, MAX_TEXT_BYTES, Spec, one_line, refuse
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["Reader", "open_untrusted"]
+__all__ = ["Reader", "open_untrusted", "refuse_other_kinds"]
 
 MAX_ARRAY_BYTES = 1 << 34
 """Most bytes of all arrays together."""
@@ -306,4 +306,35 @@ def open_untrusted(path: str | os.PathLike[str]) -> Iterator[Reader]:
             f"is damaged or not HDF5 ({one_line(error)})",
             "get it, or write it, again",
             type(error).__name__,
+        )
+
+
+def refuse_other_kinds(reader: Reader, expected: Literal["h5", "nir"]) -> None:
+    """Refuse HDF5 files of a kind that is known, but not the one expected, by its name."""
+    import h5py
+
+    file = reader.file
+    if h5py.h5a.exists(file.id, b"format"):
+        found = "h5"
+    elif "node" in file:
+        found = "nir"
+    elif "layer" in file:
+        refuse(
+            reader.subject,
+            "is a netx network (lava-dl's .net), which is not supported yet",
+            "give a NIR file (.nir) or a network file of pmsm-hw (.h5)",
+            ".net",
+            (".nir", ".h5"),
+        )
+    else:
+        return
+    if found != expected:
+        kind = "NIR file" if found == "nir" else "network file of pmsm-hw"
+        reads = "pmsm_hw.io.load_nir" if found == "nir" else "pmsm_hw.io.load"
+        refuse(
+            reader.subject,
+            f"is a {kind}, its name should end in .{found}",
+            f"rename it, or read it with {reads}",
+            found,
+            expected,
         )
