@@ -446,17 +446,21 @@ class PolarityMultiSpike(Population):
         return self.theta.size + self.bias.size + self.start.size
 
     def payload(self, k: NDArray[Any]) -> NDArray[Any]:
-        """Value that spikes ``k`` carry (same shape and dtype).
+        """Value that spikes ``k`` carry: ``gain_pos * k``, or ``gain_neg * k`` below zero.
 
         Parameters
         ----------
         k
-            Any shape whose last axes are the population's.
+            Integers, any shape.
+
+        Returns
+        -------
+        ndarray
+            Same shape, int64: a narrower type of ``k`` need not hold the products.
         """
         gain_pos, gain_neg = self.gains
-        if gain_pos == gain_neg:
-            return k if gain_pos == 1 else k * k.dtype.type(gain_pos)
-        return np.where(k > 0, k * gain_pos, k * gain_neg).astype(k.dtype, copy=False)
+        k = np.asarray(k, np.int64)
+        return k * np.where(k > 0, gain_pos, gain_neg)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)

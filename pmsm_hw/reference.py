@@ -879,7 +879,7 @@ class _Layer:
             )
             self.operators.append(operator)
             total += operator.bound << projection.weight_exponent
-        self.dtype = self._state_type(total)
+        self.dtype = self._state_type(total, network.max_steps)
         self.compiled = compiled and self.dtype is not np.int64
         self.rows = _rows(self.shape)
         neurons: Any = population
@@ -893,19 +893,25 @@ class _Layer:
             )
         )
 
-    def _state_type(self, drive_bound: int) -> type[Any]:
-        """Fastest type in which drive, ``u`` and ``v`` are exact.
+    def _state_type(self, drive_bound: int, max_steps: int) -> type[Any]:
+        """Fastest type in which drive, ``u``, ``v`` and the sum of spikes are exact.
 
         Where ``u`` is proven to fit 24 bits, so does the state before it, and their difference,
         drive plus bias, is at most 2**24: one drive that is exact in float32 stays exact when it is
         shifted (a product with a power of two) and when bias and state are added. Sums of several
         drives, and a ``u`` that is to be clipped, need room for all of it.
+
+        Rule "bounded" adds up spikes: ``n * t``, ``p * t``, ``S`` and their differences reach
+        ``(n + p) * max_steps``, however small ``u`` is.
         """
-        single = [operator.dtype for operator in self.operators]
-        if len(single) <= 1 and self.population.overflow == "error":
-            return single[0] if single else np.float32
-        largest = int(np.abs(self.population.bias).max())
-        return exact_dtype(drive_bound + largest - STATE_MIN)
+        population = self.population
+        if len(self.operators) <= 1 and population.overflow == "error":
+            largest = max((operator.bound for operator in self.operators), default=0)
+        else:
+            largest = drive_bound + int(np.abs(population.bias).max()) - STATE_MIN
+        if isinstance(population, PolarityMultiSpike) and population.rule == "bounded":
+            largest = max(largest, sum(population.levels) * max_steps)
+        return exact_dtype(largest)
 
     def drive(self, payloads: Sequence[NDArray[Any] | None]) -> NDArray[Any]:
         """Summed input ``(batch, 1 or n_steps, rows, row length)`` in ``self.dtype``.
@@ -945,10 +951,14 @@ class _Layer:
 
     def payload(self, spikes: NDArray[Any]) -> NDArray[Any]:
         """What spikes carry (nothing, for a readout)."""
-        if isinstance(self.population, Readout):
+        if isinstance(self.population, Readout) or self.population.gains == (1, 1):
             return spikes
-        population: PolarityMultiSpike = self.population
-        return population.payload(spikes.astype(self.payload_type, copy=False))
+        gain_pos, gain_neg = self.population.gains
+        # neither need hold the other: gain 0 makes all payloads fit into fewer bits than spikes
+        both = np.promote_types(self.spike_type, self.payload_type)
+        gains = np.where(spikes > 0, both.type(gain_pos), both.type(gain_neg))
+        gains *= spikes
+        return gains.astype(self.payload_type, copy=False)
 
     def trace(self, batch: int, n_steps: int, *, reuse: bool = False) -> _Trace:
         """State and record of a batch, at the start of its samples.

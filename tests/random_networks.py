@@ -190,7 +190,7 @@ def _draw(
         projections.append(first)
         for other in populations:
             if rng.random() < 0.25:  # residual or dense skip
-                projections.append(_join(rng, other, name, shape, f"p{len(projections)}"))
+                projections.append(random_join(rng, other, name, shape, f"p{len(projections)}"))
         populations.append(random_neurons(rng, name, shape, gains, rules))
     if recurrence and rng.random() < 0.3:
         layers = [p for p in populations if isinstance(p, PolarityMultiSpike)]
@@ -198,7 +198,7 @@ def _draw(
         feed_forward = Network(populations=tuple(populations), projections=tuple(projections))
         depths = feed_forward.depths
         earliest = max(1, depths[a.name] - depths[b.name] + 1)
-        back_projection = _join(
+        back_projection = random_join(
             rng, a, b.name, b.shape, f"p{len(projections)}", delay=earliest + _int(rng, 0, 1)
         )
         projections.append(back_projection)
@@ -218,7 +218,7 @@ def _draw(
     )
 
 
-def _join(
+def random_join(
     rng: np.random.Generator,
     source: Population,
     target: str,

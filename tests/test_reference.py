@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from loop_oracle import oracle
 from random_networks import random_network, random_units
 
 from pmsm_hw import reference
 from pmsm_hw.errors import InputError, NetworkError
 from pmsm_hw.network import (
-    STATE_MAX,
-    STATE_MIN,
     Conv1d,
     Conv2d,
     Dense,
@@ -21,127 +20,17 @@ from pmsm_hw.network import (
     Network,
     PolarityMultiSpike,
     Readout,
-    SumPool,
 )
-
-
-def oracle_connections(projection, source, target):
-    """(pre, post, weight) of every tap, from the definition of each kind, with plain loops."""
-    taps = []
-    index_in = np.arange(source.n_neurons).reshape(source.shape)
-    index_out = np.arange(target.n_neurons).reshape(target.shape)
-    w = projection.weight.tolist()
-    if isinstance(projection, Dense):
-        for post in range(target.n_neurons):
-            taps += [(pre, post, w[post][pre]) for pre in range(source.n_neurons)]
-    elif isinstance(projection, Identity):
-        for c in range(source.shape[0]):
-            weight = w if isinstance(w, int) else w[c]
-            taps += [(int(i), int(i), weight) for i in index_in[c].reshape(-1)]
-    else:
-        if isinstance(projection, SumPool):
-            kernel, dilation, c_in_group = projection.kernel, (1,) * len(projection.kernel), 1
-            c_out_group = 1
-        else:
-            kernel, dilation = projection.weight.shape[2:], projection.dilation
-            c_in_group = projection.weight.shape[1]
-            c_out_group = projection.weight.shape[0] // projection.groups
-        for out in np.ndindex(*target.shape):
-            group = out[0] // c_out_group
-            for ci in range(c_in_group):
-                for tap in np.ndindex(*kernel):
-                    at = [
-                        o * s - p[0] + t * d
-                        for o, s, p, t, d in zip(
-                            out[1:],
-                            projection.stride,
-                            projection.padding,
-                            tap,
-                            dilation,
-                            strict=True,
-                        )
-                    ]
-                    sizes = source.shape[1:]
-                    if any(a < 0 or a >= size for a, size in zip(at, sizes, strict=True)):
-                        continue
-                    if isinstance(projection, SumPool):
-                        weight = w if isinstance(w, int) else w[out[0]]
-                    else:
-                        weight = int(projection.weight[(out[0], ci, *tap)])
-                    pre = int(index_in[(group * c_in_group + ci, *at)])
-                    taps.append((pre, int(index_out[out]), weight))
-    return taps
-
-
-def at(parameter, population, neuron):
-    """Value of a per-population, per-channel or per-neuron parameter for one neuron."""
-    return int(np.broadcast_to(parameter, population.shape).reshape(-1)[neuron])
-
-
-def oracle(network, units, n_steps):
-    """Plain Python integers, one neuron and one step after another."""
-    n_samples = len(next(iter(units.values())))
-    spikes = {p.name: np.zeros((n_samples, n_steps, p.n_neurons), int) for p in network}
-    states = {p.name: np.zeros((n_samples, p.n_neurons), int) for p in network.readouts}
-    taps = {
-        q.name: oracle_connections(q, network[q.source], network[q.target])
-        for q in network.projections
-    }
-    for b in range(n_samples):
-        v = {
-            p.name: [at(p.start, p, i) for i in range(p.n_neurons)]
-            for p in network
-            if isinstance(p, PolarityMultiSpike)
-        }
-        v |= {p.name: [0] * p.n_neurons for p in network.readouts}
-        sent = {name: [0] * len(values) for name, values in v.items()}
-        payloads = {p.name: [] for p in network}
-        for t in range(n_steps):
-            for p in network.topological:
-                if isinstance(p, Input):
-                    x = units[p.name][b]
-                    frame = x[t] if x.ndim > len(p.shape) else x
-                    values = [int(i) for i in frame.reshape(-1)]
-                    spikes[p.name][b, t] = values
-                    payloads[p.name].append(values)
-                    continue
-                drive = [at(p.bias, p, i) for i in range(p.n_neurons)]
-                for q in network.into(p.name):
-                    if t - q.delay < 0:
-                        continue
-                    payload = payloads[q.source][t - q.delay]
-                    for pre, post, weight in taps[q.name]:
-                        drive[post] += (weight * payload[pre]) << q.weight_exponent
-                payloads[p.name].append([0] * p.n_neurons)
-                for i in range(p.n_neurons):
-                    u = v[p.name][i] + drive[i]
-                    if p.overflow == "saturate":
-                        u = min(max(u, STATE_MIN), STATE_MAX)
-                    if isinstance(p, Readout):
-                        v[p.name][i] = u
-                        continue
-                    theta, (n, pos) = at(p.theta, p, i), p.levels
-                    lo, hi = -n, pos
-                    if p.rule == "bounded":
-                        lo = -n * (t + 1) - sent[p.name][i]
-                        hi = pos * (t + 1) - sent[p.name][i]
-                    k = min(max(u // theta, lo), hi)
-                    sent[p.name][i] += k
-                    v[p.name][i] = at(p.start, p, i) if p.rule == "reset" else u - k * theta
-                    spikes[p.name][b, t, i] = k
-                    payloads[p.name][t][i] = k * (p.gains[0] if k > 0 else p.gains[1])
-        for p in network.readouts:
-            states[p.name][b] = v[p.name]
-    return spikes, states
 
 
 def assert_equals_oracle(network, units, n_steps):
     result = reference.run(network, units, n_steps)
-    spikes, states = oracle(network, units, n_steps)
+    spikes, states, saturations = oracle(network, units, n_steps)
     for name, k in result.spikes.items():
         np.testing.assert_array_equal(k.reshape(*k.shape[:2], -1), spikes[name], err_msg=name)
     for name, v in result.readouts.items():
         np.testing.assert_array_equal(v.reshape(len(v), -1), states[name], err_msg=name)
+    assert result.saturations == saturations
     return result
 
 
