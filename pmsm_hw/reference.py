@@ -174,7 +174,8 @@ class Activity:
         """``(batch, *shape)`` int64: ``v`` after the last step (zeros for an input)."""
         if self._state is None:
             return np.zeros((len(self._spikes), *self._population.shape), np.int64)
-        return self._channels_first(self._state, np.int64)
+        # a copy: states that are int64 already lie where the thread's next ones will
+        return self._channels_first(self._state, np.int64).copy()
 
     @property
     def channels_last(self) -> tuple[NDArray[Any], NDArray[np.bool_]]:
