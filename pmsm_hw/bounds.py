@@ -195,7 +195,7 @@ def _neuron(
             # the running sum may forbid what floor(u / theta) asks for, and then allows 0
             k_lo, k_hi = np.minimum(k_lo, 0), np.maximum(k_hi, 0)
         if population.rule == "reset":
-            continue
+            break  # every step is like the first
         if population.rule == "carry":
             rest_min, rest_max = u_min + n * theta, u_max - p * theta
         elif saturate:
@@ -205,6 +205,7 @@ def _neuron(
             # v = v_init + all input so far - S * theta, and S is within [-n t, p t]
             rest_min = start + low * t + n * t * theta
             rest_max = start + high * t - p * t * theta
+        v_before = v_min, v_max
         v_min = np.minimum(rest_min, 0)
         v_max = np.maximum(rest_max, theta - 1)
         if saturate:
@@ -213,6 +214,8 @@ def _neuron(
             # and never outside the interval of u itself, nor of the unclipped residue
             v_min = np.maximum(v_min, np.minimum(u_min, 0))
             v_max = np.minimum(v_max, np.maximum(u_max, theta - 1))
+        elif all(map(np.array_equal, v_before, (v_min, v_max))):
+            break  # and so is every further step like this one
     pay_lo, pay_hi = _payload_interval(population, k_lo, k_hi)
     bound = StateBound(
         u_min=int(u_lo.min()),

@@ -1,6 +1,7 @@
-"""What a network computes, in loops over plain Python integers: shares no arithmetic with the rest.
+"""What a network computes, in loops over plain Python integers.
 
-Written from the contract in `pmsm_hw.network` alone. One sample, one step, one neuron after another.
+Shares no arithmetic with the rest: written from the contract in `pmsm_hw.network` alone, sample by
+sample, step by step, neuron by neuron.
 """
 
 from __future__ import annotations
