@@ -957,9 +957,9 @@ class _Layer:
         gain_pos, gain_neg = self.population.gains
         # neither need hold the other: gain 0 makes all payloads fit into fewer bits than spikes
         both = np.promote_types(self.spike_type, self.payload_type)
-        gains = np.where(spikes > 0, both.type(gain_pos), both.type(gain_neg))
-        gains *= spikes
-        return gains.astype(self.payload_type, copy=False)
+        values: NDArray[Any] = np.where(spikes > 0, both.type(gain_pos), both.type(gain_neg))
+        values *= spikes
+        return values.astype(self.payload_type, copy=False)
 
     def trace(self, batch: int, n_steps: int, *, reuse: bool = False) -> _Trace:
         """State and record of a batch, at the start of its samples.
