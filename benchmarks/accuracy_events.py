@@ -124,9 +124,9 @@ def frames_of(split: str, n_steps: int, seed: int) -> tuple[Tensor, Tensor]:
     images, labels = load_digits(split, seed=0)  # type: ignore[arg-type]
     events = events_from_images(images, seed=seed)
     frames = np.stack(
-        [to_frames(e, n_steps, SIZE, window_us=DURATION_US // n_steps) for e in events]
+        [to_frames(e, n_steps, SIZE, window_us=DURATION_US // n_steps, start_us=0) for e in events]
     )
-    return torch.from_numpy(np.clip(frames, *INPUT_LEVELS)).float(), torch.from_numpy(labels)
+    return torch.from_numpy(np.clip(frames, *INPUT_LEVELS)), torch.from_numpy(labels)
 
 
 def lif_available() -> bool:

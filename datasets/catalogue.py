@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from pmsm_hw.datasets import cifar, event_sets, image_folder, mnist
+from pmsm_hw.datasets.arguments import fits, whole
 from pmsm_hw.datasets.labelled import Compose, LabelledSet, Mirror, Shift, Source, Transform
-from pmsm_hw.errors import InputError
+from pmsm_hw.errors import DatasetError, InputError
 
 __all__ = ["NAMES", "load"]
 
@@ -125,16 +126,34 @@ def load(
             actual=split,
             limit=("train", "test"),
         )
-    for what, value in (("n_steps", n_steps), ("window_us", window_us), ("image_size", image_size)):
-        if value is not None and (isinstance(value, bool) or int(value) != value or value < 1):
-            raise InputError(
-                f"data set '{name}'",
-                f"{what} {value!r} is not a positive integer",
-                remedy="give a whole number, at least 1",
-                actual=value,
-                limit=1,
-            )
+    for what, value in (
+        ("n_steps", n_steps), ("window_us", window_us), ("image_size", image_size),
+        ("bin_pixels", bin_pixels),
+    ):  # fmt: skip
+        if value is not None:
+            whole(f"data set '{name}'", what, value)
+    if not isinstance(root, str | os.PathLike) or "\0" in os.fspath(root):
+        raise InputError(
+            "root",
+            f"{root!r} is no folder's name",
+            remedy="give the folder that holds the data set",
+            actual=root,
+        )
     folder = Path(root)
+    if name == "imagenet":
+        fits("image_size", (3, image_size, image_size), 4, "give a smaller one")
+    steps: list[Transform] = [_AUGMENTATIONS[name]] if augment else []
+    if transform is not None:
+        steps += transform if isinstance(transform, list | tuple) else (cast(Transform, transform),)
+    for step in steps:
+        if not callable(step):
+            raise InputError(
+                "transform",
+                f"{step!r} cannot be called",
+                remedy="give functions of an input and a random generator",
+                actual=step,
+                limit="transform(x, rng)",
+            )
     source: Source
     if name in EVENT_SETS:
         if n_steps is None:
@@ -145,21 +164,20 @@ def load(
                 actual=None,
                 limit=1,
             )
-        source, labels, classes = _EVENT_LOADERS[name](
-            folder, split, download, n_steps=n_steps, window_us=window_us, bin_pixels=bin_pixels
+    elif window_us is not None or bin_pixels != 1:
+        raise InputError(
+            f"data set '{name}'",
+            f"holds images; window_us {window_us}, bin_pixels {bin_pixels} are for events",
+            remedy="leave them out",
+            actual=(window_us, bin_pixels),
+            limit=(None, 1),
         )
-        repeat = None
-    else:
-        if window_us is not None or bin_pixels != 1:
-            raise InputError(
-                f"data set '{name}'",
-                f"holds images; window_us {window_us}, bin_pixels {bin_pixels} are for events",
-                remedy="leave them out",
-                actual=(window_us, bin_pixels),
-                limit=(None, 1),
+    try:
+        if name in EVENT_SETS:
+            source, labels, classes = _EVENT_LOADERS[name](
+                folder, split, download, n_steps=n_steps, window_us=window_us, bin_pixels=bin_pixels
             )
-        repeat = n_steps
-        if name == "mnist":
+        elif name == "mnist":
             source, labels = mnist.load_mnist(folder, split, download)
             classes = tuple(str(d) for d in range(10))
         elif name == "cifar10":
@@ -171,16 +189,20 @@ def load(
             source, labels, classes = image_folder.load_image_folder(
                 folder, split, image_size, random_crop=augment
             )
-    steps: list[Transform] = [_AUGMENTATIONS[name]] if augment else []
-    if transform is not None:
-        steps += [transform] if callable(transform) else list(transform)
+    except OSError as error:  # a folder that cannot be listed
+        raise DatasetError(
+            f"data set '{name}' in '{folder}'",
+            f"cannot be read ({error.strerror or error})",
+            remedy="give a folder that can be read",
+            actual=type(error).__name__,
+        ) from error
     return LabelledSet(
         name=name,
         split=split,
         class_names=classes,
         labels=labels,
         source=source,
-        n_steps=repeat,
+        n_steps=None if name in EVENT_SETS else n_steps,
         transform=Compose(tuple(steps)) if steps else None,
         seed=seed,
     )

@@ -32,6 +32,7 @@ _CIFAR100 = Archive(
     md5="03b5dce01913d631647c71ecec9e9cb8",
 )
 _IMAGE_BYTES = 3 * 32 * 32
+_COARSE_CLASSES = 20
 
 
 def read_cifar(
@@ -73,6 +74,14 @@ def read_cifar(
         )
     rows = np.frombuffer(data, np.uint8).reshape(-1, record)
     labels = rows[:, n_labels - 1].astype(np.int64)
+    if n_labels > 1 and rows[:, 0].max() >= _COARSE_CLASSES:
+        raise DatasetError(
+            f"file '{path}'",
+            f"has coarse label {rows[:, 0].max()}, the largest is {_COARSE_CLASSES - 1}",
+            remedy="get the binary version again",
+            actual=int(rows[:, 0].max()),
+            limit=_COARSE_CLASSES - 1,
+        )
     if labels.max() >= n_classes:
         raise DatasetError(
             f"file '{path}'",

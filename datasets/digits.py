@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from pmsm_hw.datasets.arguments import whole
 from pmsm_hw.errors import DatasetError, InputError
 
 __all__ = ["LabelledImages", "load_digits"]
@@ -64,6 +65,7 @@ def load_digits(split: Split = "all", *, seed: int = 0) -> LabelledImages:
             actual=split,
             limit=("train", "test", "all"),
         )
+    seed = whole("digits", "seed", seed, 0)
     try:
         from sklearn.datasets import load_digits as load
     except ImportError as error:

@@ -7,6 +7,7 @@ import os
 import shutil
 import tarfile
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -136,7 +137,10 @@ def unpack(path: Path, folder: Path) -> None:
                     )
                 with content:
                     _write(content, target)
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError) as error:
+    except (
+        zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, ValueError,
+        NotImplementedError, RuntimeError,
+    ) as error:  # fmt: skip
         raise DatasetError(
             f"archive '{path}'",
             f"cannot be unpacked ({error or type(error).__name__})",

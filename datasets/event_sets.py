@@ -13,7 +13,9 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from pmsm_hw.datasets.aedat import DVS128_SIZE, read_aedat2, read_aedat3
+from pmsm_hw.datasets.aedat import DVS128_SIZE, by_time, read_aedat2, read_aedat3
+from pmsm_hw.datasets.arguments import whole
+from pmsm_hw.datasets.array_files import read_npy
 from pmsm_hw.datasets.cifar import CIFAR10_CLASSES
 from pmsm_hw.datasets.download import Archive, fetch, unpack
 from pmsm_hw.datasets.events import EVENT_DTYPE, to_frames
@@ -85,6 +87,7 @@ _CIFAR10DVS = {
     "ship": ("7712836", "41c7bd7d6b251be82557c6cce9a7d5c9"),
     "truck": ("7712839", "89f3922fd147d9aeff89e76a2b0b70a7"),
 }
+_LATEST_US = 1 << 53
 _N_TEST_CIFAR10DVS = 100
 _TEST_SHARE_NCALTECH101 = 10
 
@@ -128,7 +131,8 @@ class Recordings:
         bin_pixels: int,
     ) -> None:
         width, height, _ = sensor_size
-        if bin_pixels < 1 or width % bin_pixels or height % bin_pixels:
+        bin_pixels = whole("event set", "bin_pixels", bin_pixels)
+        if width % bin_pixels or height % bin_pixels:
             raise InputError(
                 "bin_pixels",
                 f"{bin_pixels} does not divide the sensor of {width}x{height} pixels",
@@ -150,6 +154,15 @@ class Recordings:
         if piece.start_us is not None and piece.end_us is not None:
             first, last = np.searchsorted(events["t"], [piece.start_us, piece.end_us])
             events = events[first:last]
+        if not len(events):
+            part = "" if piece.start_us is None else f" from {piece.start_us} to {piece.end_us} us"
+            raise DatasetError(
+                f"recording '{piece.path}'",
+                f"has 0 events{part}, at least 1 is expected",
+                remedy="get the file again",
+                actual=0,
+                limit=1,
+            )
         return events
 
     def __call__(self, index: int, rng: np.random.Generator) -> Floats:
@@ -161,11 +174,10 @@ class Recordings:
             events = events.copy()
             events["x"] //= b
             events["y"] //= b
-        start = int(events["t"][0]) if len(events) else 0
         try:
-            frames = to_frames(
+            return to_frames(
                 events, self.n_steps, (width // b, height // b, n_polarities),
-                window_us=self.window_us, start_us=start,
+                window_us=self.window_us,
             )  # fmt: skip
         except InputError as error:
             raise DatasetError(
@@ -175,7 +187,6 @@ class Recordings:
                 actual=error.actual,
                 limit=error.limit,
             ) from error
-        return frames.astype(np.float32)
 
 
 def _recordings(
@@ -313,7 +324,7 @@ def load_dvsgesture(root: Path, split: str, download: bool, **binning: int | Non
     for user in _subfolders(folder / name):
         for path in sorted(user.glob("*.npy")):
             pieces.append(Piece(path=path))
-            labels.append(int(path.stem) if path.stem.isdecimal() else -1)
+            labels.append(int(path.stem) if re.fullmatch("[0-9]{1,4}", path.stem) else -1)
     return _recordings(
         pieces, labels, GESTURES, _read_gesture_npy, DVS128_SIZE, binning, folder / name
     )
@@ -329,7 +340,7 @@ def _gesture_trials(folder: Path, split: str) -> tuple[list[Piece], list[int]]:
         path = folder / name
         table = folder / f"{path.stem}_labels.csv"
         text = read_bytes(table, largest=1 << 20).decode("utf-8", "replace")
-        for row in csv.DictReader(io.StringIO(text)):
+        for row in _rows(table, text):
             try:
                 label, start, end = (
                     int(row[key]) for key in ("class", "startTime_usec", "endTime_usec")
@@ -341,7 +352,7 @@ def _gesture_trials(folder: Path, split: str) -> tuple[list[Piece], list[int]]:
                     remedy="get the file again",
                     actual=tuple(row),
                 ) from error
-            if not (1 <= label <= len(GESTURES) and 0 <= start < end):
+            if not (1 <= label <= len(GESTURES) and 0 <= start < end <= _LATEST_US):
                 raise DatasetError(
                     f"labels '{table}'",
                     f"has class {label} from {start} to {end} us, classes are 1 to 11",
@@ -354,17 +365,21 @@ def _gesture_trials(folder: Path, split: str) -> tuple[list[Piece], list[int]]:
     return pieces, labels
 
 
-def _read_gesture_npy(path: Path) -> Events:
+def _rows(table: Path, text: str) -> list[dict[str, str]]:
     try:
-        rows = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        return list(csv.DictReader(io.StringIO(text)))
+    except csv.Error as error:
         raise DatasetError(
-            f"recording '{path}'",
-            f"is not a plain numpy array ({error})",
+            f"labels '{table}'",
+            f"is not a table with commas ({error})",
             remedy="get the file again",
-            actual=str(path),
+            actual=str(error),
         ) from error
-    if rows.ndim != 2 or rows.shape[1] != 4 or not np.issubdtype(rows.dtype, np.number):
+
+
+def _read_gesture_npy(path: Path) -> Events:
+    rows = read_npy(path)
+    if rows.ndim != 2 or rows.shape[1] != 4 or rows.dtype.kind == "b":
         raise DatasetError(
             f"recording '{path}'",
             f"has shape {rows.shape} and type {rows.dtype}, (n_events, 4) numbers are expected",
@@ -373,6 +388,23 @@ def _read_gesture_npy(path: Path) -> Events:
             limit=4,
         )
     events = np.empty(len(rows), EVENT_DTYPE)
-    events["x"], events["y"] = rows[:, 0], rows[:, 1]
-    events["p"], events["t"] = rows[:, 2] != 0, rows[:, 3].astype(np.int64) * 1000
-    return events[np.argsort(events["t"], kind="stable")]
+    for i, (name, largest) in enumerate(
+        (("x", 127), ("y", 127), ("p", 1), ("t", _LATEST_US // 1000))
+    ):
+        column = rows[:, i]
+        sound = (column >= 0) & (column <= largest)  # False for NaN
+        if name != "t":
+            sound &= column == np.floor(column)
+        if not sound.all():
+            worst = column[int(sound.argmin())]
+            raise DatasetError(
+                f"recording '{path}'",
+                f"has an event of {name} = {worst}, limits: 0 and {largest}"
+                + (", whole numbers" if name != "t" else " ms"),
+                remedy="get the file again",
+                actual=float(worst),
+                limit=(0, largest),
+            )
+        # milliseconds with a fraction: to the microsecond
+        events[name] = np.rint(column.astype(np.float64) * 1000) if name == "t" else column
+    return by_time(path, events)

@@ -7,9 +7,12 @@ transforms, and the events of tonic's data sets can be given to `to_frames`.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pmsm_hw.datasets.arguments import fits, whole
 from pmsm_hw.errors import InputError
 
 __all__ = ["EVENT_DTYPE", "events_from_images", "to_frames"]
@@ -23,6 +26,12 @@ SACCADE_US = 100_000
 N_SACCADES = 3
 
 _MAX_PIXELS = 1 << 15  # coordinates are int16
+
+_LATEST = 1 << 62
+"""Times beyond it, in either direction, are refused: differences of others fit in 64 bits."""
+
+_MOST_EVENTS = 1 << 24
+"""Of a pixel, polarity and step: float32 holds every whole number up to it."""
 
 
 def events_from_images(
@@ -72,13 +81,16 @@ def events_from_images(
         If a shape, value or parameter is out of range.
     """
     stack = _images(images)
+    seed = whole("events_from_images", "seed", seed, 0)
+    n_samples_per_saccade = whole(
+        "events_from_images", "n_samples_per_saccade", n_samples_per_saccade, 1, 10_000
+    )
     for what, value, low, high in (
         ("threshold", threshold, 1e-6, np.inf),
         ("amplitude_pixels", amplitude_pixels, 0, _MAX_PIXELS),
-        ("n_samples_per_saccade", n_samples_per_saccade, 1, 10_000),
         ("mismatch", mismatch, 0, 0.2),
     ):
-        if not low <= value <= high:
+        if not (isinstance(value, int | float | np.number) and low <= value <= high):
             raise InputError(
                 "events_from_images",
                 f"{what} {value!r} is outside [{low:g}, {high:g}]",
@@ -121,7 +133,19 @@ def events_from_images(
 
 
 def _images(images: ArrayLike) -> NDArray[np.float64]:
-    stack = np.asarray(images, dtype=np.float64)
+    try:
+        given = np.asarray(images)
+    except ValueError:  # ragged
+        given = np.asarray(images, object)
+    if given.dtype.kind not in "biuf":
+        raise InputError(
+            "images",
+            f"have dtype {given.dtype}, real numbers are expected",
+            remedy="give one array of grey images",
+            actual=str(given.dtype),
+            limit="real numbers",
+        )
+    stack = given.astype(np.float64)
     if stack.ndim == 4 and stack.shape[1] == 1:
         stack = stack[:, 0]
     if stack.ndim != 3 or stack.size == 0 or max(stack.shape[1:]) > _MAX_PIXELS:
@@ -177,31 +201,35 @@ def to_frames(
     sensor_size: tuple[int, int, int],
     *,
     window_us: int | None = None,
-    start_us: int = 0,
-) -> NDArray[np.int32]:
+    start_us: int | None = None,
+) -> NDArray[np.float32]:
     """Count the events of each step, polarity and pixel.
+
+    Counts are real values, as floats are wherever this package takes inputs: an input population's
+    scale turns them into units (integers would be taken for units).
 
     Without ``window_us`` the recording itself is cut into equal steps, exactly as tonic's
     ``ToFrame(n_time_bins=n_steps)`` does: steps start at the first event and last
     ``floor((t_last - t_first) / n_steps)``, so the last event, and those in the rest of that
     division, belong to no step. With ``window_us`` step i holds the events with
-    ``start_us + i * window_us <= t < start_us + (i + 1) * window_us``, and others are not counted.
+    ``start_us + i * window_us <= t < start_us + (i + 1) * window_us``, and others are not counted;
+    ``start_us`` is the time of the first event where it is not given, as in tonic.
 
     Parameters
     ----------
     events
-        ``(n_events,)`` with fields x, y, t, p; sorted by t.
+        ``(n_events,)`` with integer fields x, y, t, p; sorted by t.
     n_steps
         Number of steps T, >= 1.
     sensor_size
         ``(width, height, 2)`` in pixels, as tonic has it.
     window_us, start_us
-        Length of a step and start of the first, in the unit of ``t`` (microseconds).
+        Length of a step and start of the first, in the unit of ``t`` (microseconds), integers.
 
     Returns
     -------
     ndarray
-        ``(n_steps, 2, height, width)`` int32 counts; polarity 0 is False (darker), 1 is True.
+        ``(n_steps, 2, height, width)`` float32 counts; polarity 0 is False (darker), 1 is True.
 
     Raises
     ------
@@ -209,25 +237,30 @@ def to_frames(
         If the events are not what they should be, a parameter is out of range, or the recording is
         too short for so many steps.
     """
-    width, height, n_polarities = sensor_size
-    if (
-        min(n_steps, width, height) < 1
-        or n_polarities != 2
-        or (window_us is not None and window_us < 1)
-    ):
-        raise InputError(
-            "to_frames",
-            f"n_steps {n_steps}, sensor_size {sensor_size}, window_us {window_us}: "
-            "all must be at least 1, and there are 2 polarities",
-            remedy="give positive values, and (width, height, 2)",
-            actual=(n_steps, sensor_size, window_us),
-            limit=1,
-        )
+    n_steps = whole("to_frames", "n_steps", n_steps)
+    width, height = _sensor(sensor_size)
+    if window_us is not None:
+        window_us = whole("to_frames", "window_us", window_us, 1, _LATEST)
+    if start_us is not None:
+        start_us = whole("to_frames", "start_us", start_us, -_LATEST, _LATEST)
+        if window_us is None:
+            raise InputError(
+                "to_frames",
+                f"start_us {start_us} is given without window_us, the steps start at the first "
+                "event then",
+                remedy="give window_us as well, or leave start_us out",
+                actual=start_us,
+                limit=None,
+            )
+    shape = (n_steps, 2, height, width)
+    fits("to_frames", shape, 8, "use fewer steps")
     x, y, t, p = _columns(events, width, height)
+    if len(t) == 0:
+        return np.zeros(shape, np.float32)
+    if start_us is None:
+        start_us = int(t[0])
     if window_us is None:
-        if len(t) == 0:
-            return np.zeros((n_steps, 2, height, width), np.int32)
-        start_us, window_us = int(t[0]), (int(t[-1]) - int(t[0])) // n_steps
+        window_us = (int(t[-1]) - start_us) // n_steps
         if window_us == 0:
             raise InputError(
                 "events",
@@ -238,13 +271,57 @@ def to_frames(
             )
     step = (t - start_us) // window_us
     inside = (step >= 0) & (step < n_steps)
+    x, y, p, step = x[inside], y[inside], p[inside], step[inside]
     flat = ((step * 2 + p) * height + y) * width + x
-    counts = np.bincount(flat[inside], minlength=n_steps * 2 * height * width)
-    return counts.reshape(n_steps, 2, height, width).astype(np.int32)
+    counts = np.bincount(flat, minlength=n_steps * 2 * height * width)
+    most = int(counts.max())
+    if most > _MOST_EVENTS:
+        raise InputError(
+            "events",
+            f"are {most:,} of one pixel and polarity in one step, at most {_MOST_EVENTS:,} are "
+            "counted",
+            remedy="use more steps",
+            actual=most,
+            limit=_MOST_EVENTS,
+        )
+    return counts.reshape(shape).astype(np.float32)
 
 
-def _columns(events: NDArray[np.void], width: int, height: int) -> tuple[NDArray[np.int64], ...]:
-    names = getattr(events.dtype, "names", None) or ()
+def _sensor(sensor_size: Any) -> tuple[int, int]:
+    """Width and height."""
+    if not isinstance(sensor_size, tuple | list) or len(sensor_size) != 3:
+        raise InputError(
+            "sensor_size",
+            f"{sensor_size!r} is not (width, height, 2)",
+            remedy="give the size of the sensor that recorded the events",
+            actual=sensor_size,
+            limit=3,
+        )
+    width, height, n_polarities = sensor_size
+    if n_polarities != 2:
+        raise InputError(
+            "sensor_size",
+            f"{sensor_size!r} has {n_polarities!r} polarities, there are 2 polarities",
+            remedy="give (width, height, 2)",
+            actual=n_polarities,
+            limit=2,
+        )
+    return (
+        whole("sensor_size", "width", width, 1, _MAX_PIXELS),
+        whole("sensor_size", "height", height, 1, _MAX_PIXELS),
+    )
+
+
+def _columns(events: Any, width: int, height: int) -> tuple[NDArray[np.int64], ...]:
+    if not isinstance(events, np.ndarray):
+        raise InputError(
+            "events",
+            f"are a {type(events).__name__}, a structured array is expected",
+            remedy="give an array with the fields x, y, t and p, as EVENT_DTYPE has them",
+            actual=type(events).__name__,
+            limit="numpy.ndarray",
+        )
+    names = events.dtype.names or ()
     if events.ndim != 1 or not {"x", "y", "t", "p"} <= set(names):
         raise InputError(
             "events",
@@ -254,17 +331,33 @@ def _columns(events: NDArray[np.void], width: int, height: int) -> tuple[NDArray
             actual=names,
             limit=("x", "y", "t", "p"),
         )
-    x, y, t, p = (events[name].astype(np.int64) for name in ("x", "y", "t", "p"))
-    for name, values, limit in (("x", x, width), ("y", y, height), ("p", p, 2)):
-        if len(values) and not (values.min() >= 0 and values.max() < limit):
+    for name, low, high in (
+        ("x", 0, width - 1),
+        ("y", 0, height - 1),
+        ("p", 0, 1),
+        ("t", -_LATEST, _LATEST),
+    ):
+        values = events[name]
+        if values.dtype.kind not in "biu" or values.ndim != 1:
             raise InputError(
                 "events",
-                f"{name} lies in [{values.min()}, {values.max()}], "
-                f"the limits are 0 and {limit - 1}",
-                remedy="give the size of the sensor that recorded them",
-                actual=(int(values.min()), int(values.max())),
-                limit=limit - 1,
+                f"field {name} has dtype {values.dtype}, integers are expected",
+                remedy="round it to whole pixels (x, y) or microseconds (t)",
+                actual=str(values.dtype),
+                limit="integers",
             )
+        least, most = (int(values.min()), int(values.max())) if len(values) else (low, high)
+        if least < low or most > high:
+            raise InputError(
+                "events",
+                f"{name} lies in [{least}, {most}], the limits are {low} and {high}",
+                remedy="give the size of the sensor that recorded them"
+                if name in "xy"
+                else "p is 0 or 1 (darker, brighter), t in microseconds",
+                actual=(least, most),
+                limit=(low, high),
+            )
+    x, y, t, p = (events[name].astype(np.int64) for name in ("x", "y", "t", "p"))
     backwards = np.flatnonzero(np.diff(t) < 0)
     if len(backwards):
         raise InputError(

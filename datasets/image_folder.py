@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +12,14 @@ from numpy.typing import NDArray
 
 from pmsm_hw.datasets.labelled import Floats
 from pmsm_hw.errors import DatasetError
+from pmsm_hw.reading import regular_size
 
 __all__ = ["ImageFiles", "load_image_folder"]
 
 _SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".webp")
+_MODES = ("1", "CMYK", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "YCbCr")
+"""Modes of 8 bits a channel: Pillow makes RGB of others by clipping their values."""
+
 _RESIZE = 256 / 224
 """Shorter side before the centre crop, relative to the crop: the usual evaluation of ImageNet."""
 _AREA, _RATIO, _N_TRIES = (0.08, 1.0), (3 / 4, 4 / 3), 10
@@ -41,19 +46,34 @@ class ImageFiles:
 
     def __call__(self, index: int, rng: np.random.Generator) -> Floats:
         """RGB / 255, ``(3, size, size)``."""
-        from PIL import Image, UnidentifiedImageError
+        from PIL import Image
 
         path = self.paths[index]
         try:
-            with Image.open(path) as file:
-                image = file.convert("RGB")
-        except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+            regular_size(path)
+            with warnings.catch_warnings():
+                # of odd metadata; a header that claims very many pixels is refused
+                warnings.simplefilter("ignore")
+                warnings.simplefilter("error", Image.DecompressionBombWarning)
+                with Image.open(path) as file:
+                    mode = file.mode
+                    image = file.convert("RGB") if mode in _MODES else None
+        except Exception as error:  # what Pillow's decoders raise on damage is not one family
+            lines = (getattr(error, "strerror", None) or str(error)).splitlines()
             raise DatasetError(
                 f"image '{path}'",
-                f"cannot be decoded ({str(error).splitlines()[0] if str(error) else 'damaged'})",
+                f"cannot be decoded ({lines[0] if lines else type(error).__name__})",
                 remedy="get the file again",
                 actual=str(path),
             ) from error
+        if image is None:
+            raise DatasetError(
+                f"image '{path}'",
+                f"is of mode {mode}, images of 8 bits a channel are read",
+                remedy="convert it to 8 bits a channel",
+                actual=mode,
+                limit=_MODES,
+            )
         width, height = image.size
         if self.random_crop:
             box = _random_box(width, height, rng)

@@ -10,7 +10,9 @@ from typing import NamedTuple, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from pmsm_hw.datasets.arguments import fits, whole
 from pmsm_hw.errors import DatasetError, InputError
+from pmsm_hw.reading import read_regular
 
 __all__ = ["Compose", "LabelledSet", "Mirror", "Normalize", "Sample", "Shift", "Transform"]
 
@@ -82,7 +84,7 @@ class LabelledSet:
         self.labels = np.asarray(labels, np.int64)
         self.labels.flags.writeable = False
         self.source, self.n_steps, self.transform = source, n_steps, transform
-        self.seed, self.epoch = seed, 0
+        self.seed, self.epoch = whole(f"data set '{name}'", "seed", seed, 0), 0
         lo, hi = int(self.labels.min(initial=0)), int(self.labels.max(initial=0))
         if len(self.labels) == 0 or lo < 0 or hi >= len(self.class_names):
             raise DatasetError(
@@ -99,6 +101,7 @@ class LabelledSet:
 
     def __getitem__(self, index: int) -> Sample:
         """Read one sample; negative indices count from the end."""
+        index = whole(f"data set '{self.name}'", "index", index, -(1 << 62))
         i = index + len(self) if index < 0 else index
         if not 0 <= i < len(self):
             # IndexError: iteration by index ends on it
@@ -108,6 +111,8 @@ class LabelledSet:
         if self.transform is not None:
             x = self.transform(x, rng)
         if self.n_steps is not None:
+            shape = (self.n_steps, *x.shape)
+            fits(f"data set '{self.name}'", shape, x.itemsize, "use fewer steps")
             x = np.repeat(x[None], self.n_steps, axis=0)
         return Sample(np.ascontiguousarray(x, np.float32), int(self.labels[i]))
 
@@ -119,7 +124,7 @@ class LabelledSet:
         epoch
             Counted from 0.
         """
-        self.epoch = epoch
+        self.epoch = whole("set_epoch", "epoch", epoch, 0)
 
     def arrays(self, limit: int | None = None) -> tuple[Floats, NDArray[np.int64]]:
         """Read everything, or the first ``limit`` samples, into two arrays.
@@ -129,7 +134,7 @@ class LabelledSet:
         limit
             Number of samples; None: all.
         """
-        n = len(self) if limit is None else min(limit, len(self))
+        n = len(self) if limit is None else min(whole("arrays", "limit", limit), len(self))
         return np.stack([self[i].x for i in range(n)]), self.labels[:n].copy()
 
     def __repr__(self) -> str:
@@ -179,6 +184,10 @@ class Shift:
     """
 
     pixels: int
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        whole("Shift", "pixels", self.pixels, 0)
 
     def __call__(self, x: Floats, rng: np.random.Generator) -> Floats:
         """Same shift for all channels and steps."""
@@ -230,16 +239,7 @@ class Normalize:
 def read_bytes(path: Path, *, largest: int = 1 << 32) -> bytes:
     """Read a file, or raise `DatasetError` naming it."""
     try:
-        n_bytes = path.stat().st_size
-        if n_bytes > largest:
-            raise DatasetError(
-                f"file '{path}'",
-                f"has {n_bytes:,} bytes, at most {largest:,} are read",
-                remedy="get the file again",
-                actual=n_bytes,
-                limit=largest,
-            )
-        return path.read_bytes()
+        return read_regular(path, largest=largest)
     except OSError as error:
         raise DatasetError(
             f"file '{path}'",

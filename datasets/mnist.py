@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import math
 import struct
 import zlib
@@ -30,6 +31,7 @@ _MD5 = {
 }
 _UINT8 = 8
 _LARGEST_BYTES = 1 << 30
+_CHUNK_BYTES = 1 << 20
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
@@ -41,38 +43,61 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     Raises
     ------
     DatasetError
-        If the file is absent, damaged, of another type, or not as long as its header says.
+        If the file is absent, damaged, of another type, or not as long as its header says. No more
+        is unpacked than the header says.
     """
-    data = read_bytes(path, largest=_LARGEST_BYTES)
+    data = io.BytesIO(read_bytes(path, largest=_LARGEST_BYTES))
+    if path.suffix != ".gz":
+        return _idx(path, data)
+    try:
+        with gzip.GzipFile(fileobj=data) as file:
+            return _idx(path, file)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DatasetError(
+            f"file '{path}'", f"is not a gzip file ({error})", remedy="get the file again"
+        ) from error
+
+
+def _idx(path: Path, file: io.BytesIO | gzip.GzipFile) -> NDArray[np.uint8]:
     subject = f"file '{path}'"
-    if path.suffix == ".gz":
-        try:
-            data = gzip.decompress(data)
-        except (OSError, EOFError, zlib.error) as error:
-            raise DatasetError(
-                subject, f"is not a gzip file ({error})", remedy="get the file again"
-            ) from error
-    n_axes = data[3] if len(data) >= 4 else 0
-    header = 4 + 4 * n_axes
-    if len(data) < header or data[:2] != b"\0\0" or data[2] != _UINT8 or not 1 <= n_axes <= 4:
+    begin = file.read(4)
+    n_axes = begin[3] if len(begin) == 4 else 0
+    sizes = file.read(4 * n_axes)
+    if begin[:3] != b"\0\0" + bytes([_UINT8]) or not 1 <= n_axes <= 4 or len(sizes) < 4 * n_axes:
         raise DatasetError(
             subject,
-            f"begins with {data[:4].hex(' ') or 'nothing'}, 00 00 08 and 1 to 4 axes are expected",
+            f"begins with {begin.hex(' ') or 'nothing'}, 00 00 08 and 1 to 4 axes are expected",
             remedy="get the file again",
-            actual=data[:4].hex(),
+            actual=begin.hex(),
             limit="000008",
         )
-    shape = struct.unpack(f">{n_axes}I", data[4:header])
-    n_expected = header + math.prod(shape)
-    if len(data) != n_expected:
+    shape = struct.unpack(f">{n_axes}I", sizes)
+    n_expected = math.prod(shape)
+    if n_expected > _LARGEST_BYTES:
         raise DatasetError(
             subject,
-            f"has {len(data):,} bytes, shape {shape} takes {n_expected:,}",
+            f"has shape {shape}, which takes {n_expected:,} bytes, at most {_LARGEST_BYTES:,} are "
+            "read",
             remedy="get the file again",
-            actual=len(data),
+            actual=n_expected,
+            limit=_LARGEST_BYTES,
+        )
+    values = bytearray()
+    while len(values) <= n_expected and (
+        part := file.read(min(_CHUNK_BYTES, n_expected + 1 - len(values)))
+    ):
+        values += part
+    if len(values) != n_expected:
+        less = len(values) < n_expected
+        raise DatasetError(
+            subject,
+            f"has {f'{len(values):,}' if less else 'more'} bytes of values, shape {shape} takes "
+            f"{n_expected:,}",
+            remedy="get the file again",
+            actual=len(values),
             limit=n_expected,
         )
-    return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
+    return np.frombuffer(values, np.uint8).reshape(shape)
 
 
 def load_mnist(root: Path, split: str, download: bool) -> tuple[Memory, NDArray[np.int64]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from pmsm_hw.datasets.events import EVENT_DTYPE
 from pmsm_hw.errors import DatasetError
+from pmsm_hw.reading import read_regular
 
 __all__ = ["NMNIST_SIZE", "read_nmnist"]
 
@@ -20,7 +20,7 @@ NMNIST_SIZE = (34, 34, 2)
 EVENT_BYTES = 5
 OVERFLOW_ROW = 240
 OVERFLOW_US = 1 << 13
-MAX_FILE_BYTES = 1 << 28
+MAX_FILE_BYTES = 1 << 26
 
 
 def read_nmnist(
@@ -49,8 +49,8 @@ def read_nmnist(
     Raises
     ------
     DatasetError
-        If the file is absent, empty, cut short, or holds events outside the sensor or going back in
-        time.
+        If the file is absent, no regular file, empty, cut short, or holds events outside the sensor
+        or going back in time.
     """
     subject = f"recording '{os.fspath(path)}'"
 
@@ -60,11 +60,7 @@ def read_nmnist(
         )
 
     try:
-        n_bytes = os.path.getsize(path)
-        if n_bytes > MAX_FILE_BYTES:
-            refuse(f"has {n_bytes:,} bytes, at most {MAX_FILE_BYTES:,} are read", n_bytes,
-                   MAX_FILE_BYTES)  # fmt: skip
-        data = Path(path).read_bytes()
+        data = read_regular(path, largest=MAX_FILE_BYTES)
     except OSError as error:
         refuse(f"cannot be read ({error.strerror or error})", type(error).__name__, None)
     if not data or len(data) % EVENT_BYTES:
@@ -73,11 +69,12 @@ def read_nmnist(
             len(data),
             EVENT_BYTES,
         )
-    raw = np.frombuffer(data, np.uint8).reshape(-1, EVENT_BYTES).astype(np.int64)
+    raw = np.frombuffer(data, np.uint8).reshape(-1, EVENT_BYTES)
     x, y = raw[:, 0], raw[:, 1]
     overflow = y == OVERFLOW_ROW
-    t = (raw[:, 2] & 127) << 16 | raw[:, 3] << 8 | raw[:, 4]
-    t = t + np.cumsum(overflow) * OVERFLOW_US
+    t = np.cumsum(overflow, dtype=np.int64) * OVERFLOW_US
+    for byte, shift in ((raw[:, 2] & 127, 16), (raw[:, 3], 8), (raw[:, 4], 0)):
+        t += byte.astype(np.int64) << shift
     real = ~overflow
     events = np.empty(int(real.sum()), EVENT_DTYPE)
     events["x"], events["y"], events["t"] = x[real], y[real], t[real]

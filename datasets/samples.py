@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pmsm_hw.datasets.arguments import fits, whole
+from pmsm_hw.datasets.array_files import npz_names, read_npy, read_npz
 from pmsm_hw.datasets.digits import load_digits
 from pmsm_hw.datasets.events import to_frames
 from pmsm_hw.datasets.nmnist import NMNIST_SIZE, read_nmnist
-from pmsm_hw.errors import DatasetError
+from pmsm_hw.errors import DatasetError, InputError
 
 if TYPE_CHECKING:
     from pmsm_hw.network import Network
@@ -25,6 +25,9 @@ SOURCES = (
     "digits, digits-train, a file .npz (array 'x', or one for each input by name, and, if known, "
     "'labels'), .npy, or .bin (N-MNIST)"
 )
+
+
+LARGEST_LABEL = (1 << 31) - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +55,7 @@ class Samples:
         return len(next(iter(self.x.values())) if isinstance(self.x, dict) else self.x)
 
 
-def load_samples(source: str, *, n_steps: int = 1, limit: int | None = None) -> Samples:
+def load_samples(source: str | Path, *, n_steps: int = 1, limit: int | None = None) -> Samples:
     """Load samples by name or path.
 
     Parameters
@@ -65,32 +68,40 @@ def load_samples(source: str, *, n_steps: int = 1, limit: int | None = None) -> 
     n_steps
         Frames of an event recording.
     limit
-        Take the first samples only.
+        Take the first samples only; others are not kept in memory.
 
     Raises
     ------
     DatasetError
-        If there is no such data, or it is damaged.
+        If there is no such data, it is damaged, or larger than 4 GiB an array.
+    InputError
+        If ``source``, ``n_steps`` or ``limit`` is none.
     """
-    if limit is not None and limit < 1:
-        raise DatasetError(
-            "limit",
-            f"{limit} samples were asked for, the least is 1",
-            remedy="give a positive number",
-            actual=limit,
-            limit=1,
+    if isinstance(source, Path):
+        source = str(source)
+    if not isinstance(source, str):
+        raise InputError(
+            "data",
+            f"{source!r} is a {type(source).__name__}, a name or a path is needed",
+            remedy=f"give {SOURCES}",
+            actual=type(source).__name__,
+            limit="str",
         )
+    n_steps = whole("data", "n_steps", n_steps)
+    if limit is not None:
+        limit = whole("data", "limit", limit)
     x: NDArray[Any] | dict[str, NDArray[Any]]
     labels: NDArray[np.int64] | None = None
     path = Path(source)
     if source in ("digits", "digits-train"):
         digits = load_digits("test" if source == "digits" else "train")
-        x, labels = digits.images, digits.labels
-    elif path.suffix in (".npz", ".npy"):
-        x, labels = _arrays(path)
+        x, labels = digits.images[:limit], digits.labels[:limit]
+    elif path.suffix == ".npz":
+        x, labels = _arrays(path, limit)
+    elif path.suffix == ".npy":
+        x = read_npy(path, limit)
     elif path.suffix == ".bin":
-        events = read_nmnist(path)
-        x = to_frames(events, n_steps, NMNIST_SIZE)[None]
+        x = _recording(path, n_steps)
     else:
         raise DatasetError(
             f"data {source!r}",
@@ -101,20 +112,17 @@ def load_samples(source: str, *, n_steps: int = 1, limit: int | None = None) -> 
             actual=source,
             limit=SOURCES,
         )
-    samples = Samples(x=x, labels=labels, source=source)
-    for what, n in _lengths(samples):
-        if n != samples.n_samples:
+    parts = x if isinstance(x, dict) else {"x": x}
+    for name, part in parts.items():
+        if part.size == 0 or part.ndim < 1:
             raise DatasetError(
                 f"data {source!r}",
-                f"{n:,} {what} for {samples.n_samples:,} samples, the limit is one each",
-                remedy="make the first axes agree",
-                actual=n,
-                limit=samples.n_samples,
+                f"'{name}' has shape {part.shape}, which holds no samples",
+                remedy="save an array with one sample or more along its first axis",
+                actual=part.shape,
+                limit="(n, ...)",
             )
-    if limit is None:
-        return samples
-    first = {k: v[:limit] for k, v in x.items()} if isinstance(x, dict) else x[:limit]
-    return Samples(x=first, labels=None if labels is None else labels[:limit], source=source)
+    return Samples(x=x, labels=labels, source=source)
 
 
 def random_samples(network: Network, *, n_samples: int, n_steps: int = 1, seed: int = 0) -> Samples:
@@ -134,18 +142,14 @@ def random_samples(network: Network, *, n_samples: int, n_steps: int = 1, seed: 
 
     Raises
     ------
-    DatasetError
-        If fewer than one sample or step is asked for.
+    InputError
+        If fewer than one sample or step, or more than 4 GiB of them, are asked for.
     """
-    for what, value in (("samples", n_samples), ("steps", n_steps)):
-        if value < 1:
-            raise DatasetError(
-                "random data",
-                f"{value} {what} were asked for, the least is 1",
-                remedy="give a positive number",
-                actual=value,
-                limit=1,
-            )
+    n_samples = whole("random data", "number of samples", n_samples)
+    n_steps = whole("random data", "number of steps", n_steps)
+    seed = whole("random data", "seed", seed, 0)
+    for p in network.inputs:
+        fits("random data", (n_samples, n_steps, *p.shape), 4, "ask for fewer samples or steps")
     rng = np.random.default_rng(seed)
     x: dict[str, NDArray[Any]] = {
         p.name: rng.integers(
@@ -156,50 +160,62 @@ def random_samples(network: Network, *, n_samples: int, n_steps: int = 1, seed: 
     return Samples(x=x, labels=None, source=f"random, seed {seed}")
 
 
-def _lengths(samples: Samples) -> Iterator[tuple[str, int]]:
-    if samples.labels is not None:
-        yield "labels", len(samples.labels)
-    if isinstance(samples.x, dict):
-        yield from ((f"samples of '{name}'", len(part)) for name, part in samples.x.items())
+def _recording(path: Path, n_steps: int) -> NDArray[np.float32]:
+    events = read_nmnist(path)
+    if not len(events):
+        raise DatasetError(
+            f"recording '{path}'",
+            "has 0 events, at least 1 is needed",
+            remedy="give a recording with events",
+            actual=0,
+            limit=1,
+        )
+    try:
+        return to_frames(events, n_steps, NMNIST_SIZE)[None]
+    except InputError as error:
+        raise DatasetError(
+            f"recording '{path}'",
+            error.problem,
+            remedy=error.remedy,
+            actual=error.actual,
+            limit=error.limit,
+        ) from error
 
 
 def _arrays(
-    path: Path,
+    path: Path, limit: int | None
 ) -> tuple[NDArray[Any] | dict[str, NDArray[Any]], NDArray[np.int64] | None]:
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded, None
-        with loaded:
-            arrays = {name: loaded[name] for name in loaded}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    names = npz_names(path)
+    inputs = [name for name in names if name != "labels"]
+    if not inputs or ("x" in inputs and len(inputs) > 1):
         raise DatasetError(
             f"data file '{path}'",
-            f"cannot be read ({error})",
-            remedy="give a file that numpy.save or numpy.savez wrote, without objects",
-            actual=str(error),
-        ) from error
-    labels = arrays.pop("labels", None)
-    if (
-        not arrays
-        or ("x" in arrays and len(arrays) > 1)
-        or any(a.ndim < 1 for a in arrays.values())
-    ):
-        raise DatasetError(
-            f"data file '{path}'",
-            f"has arrays {', '.join(arrays) or '(none)'}; 'x', or one for each input, is needed",
+            f"has arrays {', '.join(map(ascii, inputs))[:200] or '(none)'}; 'x', or one for each "
+            "input, is needed",
             remedy="save the inputs as 'x' (several: by their names) and the labels as 'labels'",
-            actual=tuple(arrays),
+            actual=names,
             limit="x",
         )
+    arrays = read_npz(path, limit)
+    labels = arrays.pop("labels", None)
     if labels is not None:
-        if labels.dtype.kind not in "iu":
+        if labels.dtype.kind not in "iu" or labels.ndim != 1:
             raise DatasetError(
                 f"data file '{path}'",
-                f"has labels of dtype {labels.dtype}, integers are needed",
+                f"has labels of shape {labels.shape} and dtype {labels.dtype}, one integer for "
+                "each sample is needed",
                 remedy="give one class per sample",
-                actual=str(labels.dtype),
-                limit="integers",
+                actual=(labels.shape, str(labels.dtype)),
+                limit="(n,) integers",
+            )
+        if int(labels.min(initial=0)) < 0 or int(labels.max(initial=0)) > LARGEST_LABEL:
+            raise DatasetError(
+                f"data file '{path}'",
+                f"has labels in [{labels.min()}, {labels.max()}], the limits are 0 and "
+                f"{LARGEST_LABEL:,}",
+                remedy="number the classes from 0",
+                actual=(int(labels.min()), int(labels.max())),
+                limit=(0, LARGEST_LABEL),
             )
         labels = labels.astype(np.int64)
     return arrays.get("x", arrays), labels

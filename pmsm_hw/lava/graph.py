@@ -148,10 +148,12 @@ class LavaNetwork:
         recordings: Sequence[NDArray[Any]],
         *,
         window_us: int | None = None,
-        start_us: int = 0,
+        start_us: int | None = None,
         clip: int | None = None,
     ) -> None:
         """Let recordings of an event camera feed an input, step by step, one after the other.
+
+        One event is one unit, so the input's scale must be 1.
 
         Parameters
         ----------
@@ -171,9 +173,17 @@ class LavaNetwork:
             If events are not what they should be, or more in a pixel and step than the input has
             levels.
         LavaError
-            If the input has a source already, or no such shape.
+            If the input has a source already, no such shape, or another scale.
         """
         population = self.network[name]
+        if isinstance(population, Input) and population.scale != 1:
+            raise LavaError(
+                population.subject,
+                f"has scale {population.scale:g}, one event is one unit (scale 1)",
+                remedy="give frames, x = np.stack([to_frames(...), ...]), to to_lava",
+                actual=population.scale,
+                limit=1,
+            )
         if len(population.shape) != 3 or population.shape[0] != 2:
             raise LavaError(
                 population.subject,
@@ -187,8 +197,8 @@ class LavaNetwork:
             frames = to_frames(
                 events, self.n_steps, (width, height, 2), window_us=window_us, start_us=start_us
             )
-            frames = frames if clip is None else np.minimum(frames, clip)
-            units_of(self.network, self._only(name, frames[None]), self.n_steps)
+            units = (frames if clip is None else np.minimum(frames, clip)).astype(np.int32)
+            units_of(self.network, self._only(name, units[None]), self.n_steps)
         source = EventSource(
             recordings=recordings, shape=shape, n_steps=self.n_steps, window_us=window_us,
             start_us=start_us, clip=clip, name=name,

@@ -78,7 +78,7 @@ class EventSource(AbstractProcess):
         shape: tuple[int, int, int],
         n_steps: int,
         window_us: int | None = None,
-        start_us: int = 0,
+        start_us: int | None = None,
         clip: int | None = None,
         name: str | None = None,
     ) -> None:
@@ -168,7 +168,9 @@ class _EventSourceModel(PyLoihiProcessModel):
             self.frames = (
                 np.zeros_like(self.frames)
                 if events is None
-                else to_frames(events, self.n_steps, self.sensor_size, **self.window)
+                else to_frames(events, self.n_steps, self.sensor_size, **self.window).astype(
+                    np.int32
+                )
             )
             if self.clip is not None:
                 self.frames = np.minimum(self.frames, self.clip)

@@ -1,0 +1,60 @@
+"""What callers give to data sets: whole numbers, and arrays small enough to make."""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Any
+
+from pmsm_hw.errors import InputError
+
+__all__ = ["LARGEST_BYTES", "fits", "whole"]
+
+LARGEST_BYTES = 1 << 32
+"""Most bytes of one array that is read or made, 4 GiB."""
+
+
+def whole(subject: str, what: str, value: Any, low: int = 1, high: int | None = None) -> int:
+    """Return a whole number as an int.
+
+    Raises
+    ------
+    InputError
+        If it is none (2.0 and True are none), or out of range.
+    """
+    limits = f"at least {low:,}" if high is None else f"from {low:,} to {high:,}"
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool) or number < low or (high or number) < number:
+        shown = repr(value)
+        raise InputError(
+            subject,
+            f"{what} {shown if len(shown) < 80 else shown[:77] + '...'} is not a whole number "
+            f"{limits}",
+            remedy="give a whole number in that range",
+            actual=value,
+            limit=(low, high),
+        )
+    return number
+
+
+def fits(subject: str, shape: tuple[int, ...], item_bytes: int, remedy: str) -> None:
+    """Refuse an array that is too large to make.
+
+    Raises
+    ------
+    InputError
+        If it takes more than `LARGEST_BYTES`.
+    """
+    n_bytes = math.prod(shape) * item_bytes
+    if n_bytes > LARGEST_BYTES:
+        raise InputError(
+            subject,
+            f"an array of {'x'.join(map(str, shape))} values takes {n_bytes:,} bytes, "
+            f"the limit is {LARGEST_BYTES:,}",
+            remedy=remedy,
+            actual=n_bytes,
+            limit=LARGEST_BYTES,
+        )
