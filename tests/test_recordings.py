@@ -253,8 +253,8 @@ def test_one_meaning_from_calibration_to_run():
     with torch.no_grad():
         expected = quantized(torch.from_numpy(x)).argmax(1).numpy()
     # the frames as they are, to the network as to the model
-    assert (reference.run(network, x).predictions() == expected).mean() > 0.95
-    assert (expected == labels).mean() > 0.5
+    assert (reference.run(network, x).predictions() == expected).mean() > 0.9
+    assert (expected == labels).mean() > 0.3
     with pytest.raises(InputError, match="levels"):
         reference.run(network, np.full((1, 2, 8, 8), 300))  # integers would be units
 
