@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Mapping as MappingType
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,10 +111,53 @@ class Mapping:
     metrics: MappingType[str, float]
 
     def __post_init__(self) -> None:
-        for name in ("usage", "link_load"):
+        mesh = (self.chip.rows, self.chip.columns, 4)
+        for name, kinds, shape in (
+            ("usage", "iu", (len(self.cores), len(RESOURCES))),
+            ("link_load", "iuf", mesh),
+        ):
             array = np.array(getattr(self, name))
+            wanted = " x ".join(f"{n:,}" for n in shape)
+            if array.dtype.kind not in kinds or array.shape != shape:
+                what = "integers" if kinds == "iu" else "numbers"
+                found = " x ".join(f"{n:,}" for n in array.shape) or "no axis"
+                raise self._wrong(
+                    f"{name} is {found} of {array.dtype}, {wanted} {what} are needed",
+                    (array.shape, str(array.dtype)),
+                    shape,
+                )
+            array = array.astype(np.int64 if kinds == "iu" else np.float64, copy=False)
+            if array.size and not (np.isfinite(array).all() and array.min() >= 0):
+                raise self._wrong(
+                    f"{name} holds {array.min():,}, which must be finite, and 0 or more",
+                    array.min(),
+                    ">= 0",
+                )
             array.setflags(write=False)
             object.__setattr__(self, name, array)
+        for name, value in self.metrics.items():
+            if not isinstance(value, (int, float)) or not math.isfinite(value):
+                raise self._wrong(
+                    f"metric '{name}' is {value!r:.40}, a finite number is needed", value, "finite"
+                )
+        for what, given, known in (
+            ("objective", [self.objective], get_args(Objective)),
+            ("spike mode", list(self.spike_modes.values()), get_args(Mode)),
+        ):
+            for choice in given:
+                if choice not in known:
+                    raise self._wrong(
+                        f"{what} {choice!r:.40} is not one of {', '.join(known)}", choice, known
+                    )
+
+    def _wrong(self, problem: str, actual: object, limit: object) -> MappingError:
+        return MappingError(
+            f"mapping of '{self.network_name}'",
+            problem,
+            remedy="map the network anew",
+            actual=actual,
+            limit=limit,
+        )
 
     @cached_property
     def cores(self) -> tuple[int, ...]:
@@ -378,7 +423,9 @@ class Mapping:
         try:
             names = json.loads(data["populations"])
             modes = dict(zip(names, json.loads(data["spike_modes"]), strict=True))
-            table = np.asarray(data["blocks"], np.int64).reshape(-1, 8).tolist()
+            table = _integers(data["blocks"]).reshape(-1, 8).tolist()
+            if any(not 0 <= row[0] < len(names) for row in table):
+                raise IndexError("a block of no population")
             blocks = tuple(
                 Block(
                     population=names[i],
@@ -394,10 +441,11 @@ class Mapping:
                 for k, v in json.loads(data["metrics"]).items()
             }
             chip_data = json.loads(data["chip"])
-            usage = np.asarray(data["usage"], np.int64).reshape(-1, len(RESOURCES))
-            link_load = np.asarray(data["link_load"], np.float64)
-            objective, seed = str(data["objective"]), int(data["seed"])
-        except (ValueError, TypeError, IndexError, AttributeError) as error:
+            usage, link_load = _integers(data["usage"]), np.asarray(data["link_load"])
+            objective, seed = str(data["objective"]), operator.index(data["seed"])
+        except (
+            ValueError, TypeError, IndexError, AttributeError, OverflowError, RecursionError,
+        ) as error:  # fmt: skip
             raise _damaged(f"is damaged ({error})", str(error), "what to_dict gives") from error
         return cls(
             network_fingerprint=str(data["network_fingerprint"]),
@@ -411,6 +459,13 @@ class Mapping:
             link_load=link_load,
             metrics=metrics,
         )
+
+
+def _integers(values: object) -> NDArray[np.int64]:
+    array = np.asarray(values)
+    if array.dtype.kind not in "iu" and array.size:
+        raise TypeError(f"{array.dtype} is no integer type")
+    return array.astype(np.int64)
 
 
 def _damaged(problem: str, actual: object, limit: object) -> MappingError:

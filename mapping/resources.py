@@ -872,8 +872,19 @@ class Resources:
     def _part_key(self, population: str, axis: int, part: Range) -> tuple[int, ...]:
         key = (population, axis, part)
         if key not in self._part_keys:
-            forms = [w.form for w in self.into(population) if isinstance(w.form, WindowForm)]
-            self._part_keys[key] = part_key(forms, axis, part)
+            windows = [w for w in self.into(population) if isinstance(w.form, WindowForm)]
+            forms = [w.form for w in windows if isinstance(w.form, WindowForm)]
+            # windows of one source share axons, by how they lie to each other, or to all of it
+            firsts = {
+                w.projection.source: 0
+                for w in self.into(population)
+                if isinstance(w.form, DenseForm)
+            }
+            apart = []
+            for wire, form in zip(windows, forms, strict=True):
+                first = part[0] * form.stride[axis] - form.padding[axis][0]
+                apart.append(first - firsts.setdefault(wire.projection.source, first))
+            self._part_keys[key] = (*part_key(forms, axis, part), *apart)
         return self._part_keys[key]
 
     # -- cores ----------------------------------------------------------------------------
@@ -1112,7 +1123,7 @@ def reach_mask(
 
 
 def part_key(forms: Sequence[WindowForm], axis: int, part: Range) -> tuple[int, ...]:
-    """Parts with equal keys meet the same: no edge of a source clips them, or all alike."""
+    """Each window meets parts with equal keys alike: no edge of a source clips them, or all do."""
     key = [part[1] - part[0]]
     for form in forms:
         raw = part[0] * form.stride[axis] - form.padding[axis][0]

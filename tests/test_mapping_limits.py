@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from itertools import product
 
@@ -273,7 +274,7 @@ def test_tampered_mappings_are_refused():
     moved["usage"] = data["usage"].sum(axis=0, keepdims=True)
     with pytest.raises(MappingError):
         Mapping.from_dict(moved).check(network)
-    lost = {**data, "blocks": data["blocks"][1:]}
+    lost = {**data, "blocks": data["blocks"][1:], "usage": data["usage"][1:]}
     with pytest.raises(MappingError, match="neurons without a core"):
         Mapping.from_dict(lost).check(network)
     with pytest.raises(MappingError, match="made for another network"):
@@ -284,6 +285,55 @@ def test_tampered_mappings_are_refused():
         Mapping.from_dict({k: v for k, v in data.items() if k != "usage"})
     with pytest.raises(MappingError, match="is damaged"):
         Mapping.from_dict({**data, "populations": "[not json"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"usage": np.zeros((1, 4), np.int64)}, "usage is 1 x 4 of int64, 2 x 4 integers"),
+        ({"usage": np.zeros((2, 3), np.int64)}, "usage is 2 x 3"),
+        ({"usage": np.zeros(8, np.int64)}, "usage is 8 of int64"),
+        ({"usage": np.zeros((2, 4))}, "usage is 2 x 4 of float64, 2 x 4 integers"),
+        ({"usage": np.zeros((2, 4), bool)}, "of bool"),
+        ({"usage": [[1, 2, 3, 4], [1, 2, 3, -4]]}, "usage holds -4"),
+        ({"usage": np.full((2, 4), 2**63, np.uint64)}, "usage holds -9,223"),
+        ({"link_load": np.zeros((4, 4))}, "link_load is 4 x 4"),
+        ({"link_load": np.full((4, 8, 4), np.nan)}, "link_load holds nan"),
+        ({"link_load": np.full((4, 8, 4), -1.0)}, "link_load holds -1.0"),
+        ({"metrics": {"n_cores": float("nan")}}, "metric 'n_cores' is nan"),
+        ({"metrics": {"n_cores": "2"}}, "metric 'n_cores' is '2'"),
+        ({"objective": "speed"}, "objective 'speed' is not one of latency"),
+        ({"spike_modes": {"in": "loud", "out": "unit"}}, "spike mode 'loud'"),
+    ],
+)
+def test_a_mapping_that_cannot_be_is_not_made(changes, message):
+    mapping = fewest_cores(two_layer(4, 1500), load_chip("loihi1"))
+    with pytest.raises(MappingError) as caught:
+        replace(mapping, **changes)
+    assert message in str(caught.value)
+    assert str(caught.value).startswith("mapping of 'two': ")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("usage", np.zeros((1, 4), np.int64)),
+        ("usage", np.full((2, 4), -1)),
+        ("usage", np.zeros((2, 4))),
+        ("blocks", np.array([[-1, 0, 750, 0, 1, 0, 1, 0], [1, 750, 1500, 0, 1, 0, 1, 1]])),
+        ("blocks", np.zeros((2, 8))),
+        ("seed", 1.5),
+        ("metrics", '{"n_cores": NaN}'),
+        ("metrics", "[" * 100_000),
+        ("chip", "[" * 100_000),
+        ("spike_modes", '["unit", "unit", "unit"]'),
+    ],
+)
+def test_a_stored_mapping_that_cannot_be_is_refused(key, value):
+    data = fewest_cores(two_layer(4, 1500), load_chip("loihi1")).to_dict()
+    assert Mapping.from_dict(data).to_dict().keys() == data.keys()
+    with pytest.raises(MappingError):
+        Mapping.from_dict({**data, key: value})
 
 
 def test_wrong_arguments():
