@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping as MappingType
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pmsm_hw.errors import EmulationError, InputError
-from pmsm_hw.files import replacing
+from pmsm_hw.figure_files import write_figure
 from pmsm_hw.tables import figure_text
 
 if TYPE_CHECKING:
@@ -38,7 +37,6 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F
 HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo", "--")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
-FORMATS = (".pdf", ".png", ".svg")
 
 MAX_RASTER_NEURONS = 4000
 """Neurons that a raster can show; of larger populations some are drawn, evenly spaced."""
@@ -74,24 +72,7 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     FormatError
         If the file cannot be written.
     """
-    import matplotlib
-
-    target = Path(path)
-    kind = target.suffix.lower()
-    if kind not in FORMATS:
-        raise InputError(
-            f"figure '{target}'",
-            f"suffix {target.suffix!r} is unknown",
-            remedy=f"use one of {', '.join(FORMATS)}",
-            actual=target.suffix,
-            limit=FORMATS,
-        )
-    dated = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
-    with (
-        replacing(target, "figure") as temporary,
-        matplotlib.rc_context({"svg.hashsalt": "pmsm-hw", "svg.fonttype": "path"}),
-    ):
-        figure.savefig(temporary, format=kind[1:], dpi=150, metadata=dated[kind])
+    write_figure(figure, path, dpi=150)
 
 
 def spike_raster(report: Report, *, sample: int = 0) -> Figure:

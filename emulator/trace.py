@@ -70,18 +70,15 @@ def write_trace(path: str | os.PathLike[str], report: Report) -> None:
             actual=None,
             limit="a trace",
         )
-    with (
-        replacing(path, "trace") as temporary,
-        temporary.open("w", encoding="utf-8", newline="\n") as file,
-    ):
-        file.write('{"displayTimeUnit":"ns",\n"otherData":')
-        file.write(json.dumps(_metadata(report), allow_nan=False))
-        file.write(',\n"traceEvents":[')
+    with replacing(path, "trace") as file:
+        file.write(b'{"displayTimeUnit":"ns",\n"otherData":')
+        file.write(json.dumps(_metadata(report), allow_nan=False).encode())
+        file.write(b',\n"traceEvents":[')
         separator = "\n"
         for event in _events(report, report.trace, report.link_trace, report.message_trace):
-            file.write(separator + event)
+            file.write((separator + event).encode())
             separator = ",\n"
-        file.write("\n]}\n")
+        file.write(b"\n]}\n")
 
 
 def _metadata(report: Report) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pmsm_hw.errors import MappingError
-from pmsm_hw.files import replacing
+from pmsm_hw.figure_files import check_figure, write_figure
 from pmsm_hw.mapping.assignment import RESOURCES
 from pmsm_hw.mapping.routing import EAST, NORTH, SOUTH, WEST
 from pmsm_hw.tables import figure_text
@@ -75,15 +75,24 @@ def plot_mapping(mapping: Mapping, path: str | Path | None = None) -> Figure:
     mapping
         Of any network.
     path
-        An image file that matplotlib can write: its ending says which kind. Written to a temporary
-        file first. Without one, nothing is written.
+        File ``.png``, ``.svg`` or ``.pdf``. Without one, nothing is written.
 
     Returns
     -------
     matplotlib.figure.Figure
         A panel for each of `RESOURCES`, and one for the links.
+
+    Raises
+    ------
+    InputError
+        If the suffix is another one.
+    FormatError
+        If the file cannot be written.
     """
     from matplotlib.figure import Figure
+
+    if path is not None:
+        check_figure(path)
 
     columns, rows = _extent(mapping)
     n_panels = len(RESOURCES) + 1
@@ -111,7 +120,7 @@ def plot_mapping(mapping: Mapping, path: str | Path | None = None) -> Figure:
         f"{mapping.n_tiles:,} tiles of {n_chips:,} chip{'s' if n_chips > 1 else ''}"
     )
     if path is not None:
-        _write(figure, Path(path))
+        write_figure(figure, path, dpi=120)
     return figure
 
 
@@ -166,12 +175,3 @@ def _draw_links(figure: Figure, axes: Axes, mapping: Mapping, columns: int, rows
     axes.add_collection(found)
     axes.set_facecolor("0.9")
     figure.colorbar(found, ax=axes, shrink=0.8, label="messages over the fuller direction")
-
-
-def _write(figure: Figure, path: Path) -> None:
-    """Write to a temporary file, then rename it."""
-    import matplotlib
-
-    kind = path.suffix.lstrip(".") or matplotlib.rcParams["savefig.format"]
-    with replacing(path, "figure") as temporary:
-        figure.savefig(temporary, format=kind, dpi=120)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,12 +16,16 @@ from pmsm_hw import lava, reference
 from pmsm_hw.datasets import LabelledImages, load_digits
 from pmsm_hw.emulator import Report, emulate
 from pmsm_hw.errors import LavaError, require_extra
+from pmsm_hw.files import check_outputs, made_folder, replacing
 from pmsm_hw.mapping import Mapping, load_chip, map_network
 from pmsm_hw.network import Network
 from pmsm_hw.reference import differing_spikes
 from pmsm_hw.tables import table
 
-__all__ = ["DemoResult", "run_demo"]
+__all__ = ["SAVED", "DemoResult", "run_demo"]
+
+SAVED = ("model.pt", "network.h5", "mapped.h5")
+"""Files of ``save_dir``."""
 
 
 class _Bar(Protocol):
@@ -183,7 +187,7 @@ def run_demo(
         Start from this integer network instead of training one (needs no torch).
     save_dir
         Folder for ``model.pt`` (trained model, where one was trained), ``network.h5`` and
-        ``mapped.h5``; nothing is saved by default.
+        ``mapped.h5``, which are written together at the end; nothing is saved by default.
     chip
         Chip name or file.
     lava_images
@@ -204,7 +208,8 @@ def run_demo(
         If a stage fails; torch missing included.
     """
     if save_dir is not None:
-        save_dir.mkdir(parents=True, exist_ok=True)
+        files = {f"demo's {name}": save_dir / name for name in SAVED}
+        check_outputs(files, made=save_dir)
     # what is missing is said before a minute of training, not after
     if network is None:
         require_extra("torch", "torch", "training (other than demo --network FILE)")
@@ -224,8 +229,9 @@ def run_demo(
     n_steps = 1
     accuracy: dict[str, float] = {}
     conversion: dict[str, Any] | None = None
+    model: Any = None
     if network is None:
-        network, conversion, accuracy = _train(seed, train, test, save_dir, stages)
+        network, conversion, accuracy, model = _train(seed, train, test, stages)
     with stages("reference", "running the integer network"):
         expected = reference.run(network, x, n_steps)
     accuracy["integer"] = _accuracy(expected.predictions(), labels)
@@ -256,10 +262,7 @@ def run_demo(
         )
         compared["lava"] = len(answer.predictions())
     if save_dir is not None:
-        from pmsm_hw import io
-
-        io.save(save_dir / "network.h5", network)
-        io.save(save_dir / "mapped.h5", network, mapping=mapping)
+        _save(save_dir, model, network, mapping)
     return DemoResult(
         accuracy=accuracy,
         differing_spikes=differing,
@@ -277,14 +280,31 @@ def run_demo(
     )
 
 
+def _save(folder: Path, model: Any, network: Network, mapping: Mapping) -> None:
+    """Write all files or, where one cannot be written, none."""
+    from pmsm_hw.io.h5 import encoded
+
+    contents = dict(
+        zip(SAVED[1:], (encoded(network), encoded(network, mapping=mapping)), strict=True)
+    )
+    if model is not None:
+        from pmsm_hw.convert.storage import encoded_model
+
+        contents[SAVED[0]] = encoded_model(model)
+    with ExitStack() as stack:
+        stack.enter_context(made_folder(folder))
+        for name, content in contents.items():
+            stack.enter_context(replacing(folder / name)).write(content.getbuffer())
+
+
 def _train(
-    seed: int, train: LabelledImages, test: LabelledImages, save_dir: Path | None, stages: _Stages
-) -> tuple[Network, dict[str, Any], dict[str, float]]:
+    seed: int, train: LabelledImages, test: LabelledImages, stages: _Stages
+) -> tuple[Network, dict[str, Any], dict[str, float], Any]:
     """Train, quantize, fine-tune with integer weights, convert; the only part that needs torch."""
     import torch
 
     from pmsm_hw import nn
-    from pmsm_hw.convert import convert, integer_model, save_model
+    from pmsm_hw.convert import convert, integer_model
 
     torch.set_num_threads(1)  # the network is too small for more
     accuracy: dict[str, float] = {}
@@ -317,9 +337,7 @@ def _train(
     accuracy["snn_t1"] = _accuracy(answer.logits.argmax(dim=1).numpy(), labels)
     with stages("convert", "converting to integers"):
         network, report = convert(exact, name="digits")
-    if save_dir is not None:
-        save_model(save_dir / "model.pt", exact)
-    return network, report.to_dict(), accuracy
+    return network, report.to_dict(), accuracy, exact
 
 
 def _accuracy(predictions: NDArray[np.int64], labels: NDArray[np.int64]) -> float:

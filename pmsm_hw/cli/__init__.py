@@ -6,6 +6,6 @@ interrupted.
 """
 
 from pmsm_hw.cli.commands import app
-from pmsm_hw.cli.terminal import main
+from pmsm_hw.cli.ending import main
 
 __all__ = ["app", "main"]

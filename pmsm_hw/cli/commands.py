@@ -38,7 +38,7 @@ from pmsm_hw.cli.options import (
     TraceFile,
     WeightBits,
 )
-from pmsm_hw.cli.terminal import DIFFERENT, answer, bar, command_line, say
+from pmsm_hw.cli.terminal import DIFFERENT, answer, bar, check_files, command_line, say
 from pmsm_hw.errors import InputError, require_extra
 
 if TYPE_CHECKING:
@@ -253,11 +253,20 @@ def demo(
       pmsm-hw demo --save-dir build --report build/demo.html
     """
     from pmsm_hw.datasets import load_samples
-    from pmsm_hw.demo import run_demo
+    from pmsm_hw.demo import SAVED, run_demo
     from pmsm_hw.io import load
 
     if report is not None:
         _html_needs()
+    check_files(
+        {
+            "--report": report,
+            "--trace": trace,
+            **{f"--save-dir, {n}": save_dir / n for n in SAVED if save_dir is not None},
+        },
+        inputs=(network, chip),
+        made=save_dir,
+    )
     result = run_demo(
         seed=seed,
         network=None if network is None else load(network),
@@ -320,6 +329,11 @@ def run(
     _needs_cycle(trace, mode)
     if report is not None:
         _html_needs()
+    check_files(
+        {"--output": output, "--report": report, "--trace": trace},
+        inputs=(model, state_dict, calibration, data, chip),
+        rewritten=model,
+    )
     options = ModelOptions(
         state_dict=state_dict,
         levels=levels,
@@ -409,6 +423,7 @@ def compare(
 
     if plot is not None:
         require_extra("matplotlib", "plot", "a figure")
+    check_files({"--plot": plot}, inputs=(*models, *(chips or ()), data))
     for value in objectives or ():
         if value not in OBJECTIVES:
             raise typer.BadParameter(f"{value!r} is not one of {', '.join(OBJECTIVES)}")
@@ -482,6 +497,7 @@ def convert(
     """
     from pmsm_hw import io
 
+    check_files({"--output": output}, inputs=(model, state_dict, calibration))
     if Path(model).suffix in NETWORK_SUFFIXES:
         raise InputError(
             f"model '{model}'",
@@ -561,6 +577,7 @@ def map_(
 
     if plot is not None:
         require_extra("matplotlib", "plot", "a figure")
+    check_files({"--output": output, "--plot": plot}, inputs=(file, chip), rewritten=file)
     opened = open_network(file, _nir(max_steps, levels, input_scale, input_levels))
     mapping = _place(opened.network, chip, objective, seed)
     io.save(output, opened.network, mapping=mapping, report=opened.conversion)
@@ -597,6 +614,7 @@ def emulate(
     _needs_cycle(trace, mode)
     if report is not None:
         _html_needs()
+    check_files({"--report": report, "--trace": trace}, inputs=(file, data))
     if file.suffix in (".nir", ".net"):
         raise InputError(
             f"file '{file}'",
@@ -690,17 +708,10 @@ def export(
     """
     from pmsm_hw import io
 
-    if output.suffix not in (".nir", ".h5"):
-        raise InputError(
-            f"file '{output}'",
-            f"suffix {output.suffix!r} is unknown",
-            remedy="use .nir or .h5",
-            actual=output.suffix,
-            limit=(".nir", ".h5"),
-        )
+    check_files({"--output": output}, inputs=(file,), suffixes=(".nir", ".h5"))
     network = open_network(file, _nir(max_steps, levels, input_scale, input_levels)).network
     notes: tuple[str, ...] = ()
-    if output.suffix == ".nir":
+    if output.suffix.lower() == ".nir":
         notes = io.save_nir(output, network)
     else:
         io.save(output, network)

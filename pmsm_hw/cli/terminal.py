@@ -1,38 +1,115 @@
-"""What the commands share on the terminal: answers, progress, and how a run ends."""
+"""What the commands share on the terminal: answers and progress."""
 
 from __future__ import annotations
 
 import json
 import shlex
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
-import typer
+from pmsm_hw.figure_files import FORMATS
+from pmsm_hw.files import check_outputs, is_standard_output
 
-from pmsm_hw.errors import FormatError, PmsmHwError
-
-__all__ = ["DIFFERENT", "answer", "bar", "command_line", "main", "say"]
+__all__ = ["DIFFERENT", "StreamError", "answer", "bar", "check_files", "command_line", "say"]
 
 DIFFERENT = 3
 """Exit status where backends disagree: the answer is printed, and it is not what it should be."""
 
-INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells have it."""
+
+class StreamError(Exception):
+    """Standard output does not take what is printed.
+
+    Parameters
+    ----------
+    cause
+        What the system said.
+    """
+
+    def __init__(self, cause: OSError) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
 
 
 def say(text: str) -> None:
-    """Print a line of progress to stderr."""
-    print(text, file=sys.stderr, flush=True)  # noqa: T201
+    """Print a line of progress to stderr; where that takes nothing, the work goes on."""
+    line = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+    with suppress(OSError):
+        print(line, file=sys.stderr, flush=True)  # noqa: T201
+
+
+SUFFIXES = {
+    "--output": (".h5",),
+    "--report": (".html", ".htm"),
+    "--trace": (".json",),
+    "--plot": FORMATS,
+}
+"""Suffixes of the files that options name: none is written under the name of another kind."""
+
+_standard_output_taken = False
+
+
+def check_files(
+    outputs: Mapping[str, Path | None],
+    *,
+    inputs: Iterable[str | Path | None] = (),
+    rewritten: str | Path | None = None,
+    made: Path | None = None,
+    suffixes: tuple[str, ...] = SUFFIXES["--output"],
+) -> None:
+    """Refuse, before the work, files that could not be written after it, or have a wrong suffix.
+
+    Parameters
+    ----------
+    outputs
+        Values of the options that name files to write, by option: ``--report``.
+    inputs
+        Values of options and arguments that may name files to read: these are not replaced.
+    rewritten
+        An input that ``--output`` may replace all the same: the same network is in it.
+    made
+        A folder that the command makes.
+    suffixes
+        Those of ``--output``.
+
+    Raises
+    ------
+    PmsmHwError
+        If one cannot be written, two are the same, or one is an input.
+    """
+    global _standard_output_taken
+    check_outputs(
+        {f"option {option}": path for option, path in outputs.items()},
+        inputs=inputs,
+        rewritten={} if rewritten is None else {"option --output": rewritten},
+        suffixes={
+            f"option {option}": given
+            for option, given in {**SUFFIXES, "--output": suffixes}.items()
+        },
+        made=made,
+    )
+    _standard_output_taken = any(p and is_standard_output(p) for p in outputs.values())
 
 
 def answer(as_json: bool, values: dict[str, Any], text: str) -> None:
-    """Print the answer to stdout, for programs or for people."""
+    """Print the answer to stdout, for programs or for people; to stderr if a file goes to stdout.
+
+    Raises
+    ------
+    StreamError
+        If stdout does not take it.
+    """
     if as_json:
-        print(json.dumps(values, indent=2, sort_keys=False, allow_nan=False))  # noqa: T201
-    else:
-        print(text)  # noqa: T201
+        text = json.dumps(values, indent=2, sort_keys=False, allow_nan=False)
+    if _standard_output_taken:
+        say(text)
+        return
+    try:
+        print(text, flush=True)  # noqa: T201
+    except OSError as error:
+        raise StreamError(error) from error
 
 
 def command_line() -> str:
@@ -90,48 +167,3 @@ def bar(what: str) -> Iterator[Bar]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(what, total=None)
         yield Bar(lambda **fields: progress.update(task, **fields))
-
-
-# typer may use the installed click or one of its own; its public BadParameter knows which
-_UsageError: type[Exception] = next(
-    c for c in typer.BadParameter.__mro__ if c.__name__ == "UsageError" and issubclass(c, Exception)
-)
-
-
-def main() -> None:
-    """Run the command; known errors are one line and exit status 2."""
-    from pmsm_hw.cli.commands import app
-
-    try:
-        status = app(standalone_mode=False)
-    except (typer.Abort, KeyboardInterrupt):
-        status = INTERRUPTED
-    except _UsageError as error:
-        status = _usage(error)
-    except PmsmHwError as error:
-        status = _refusal(str(error))
-    except FileNotFoundError as error:
-        missing = FormatError(
-            f"file '{error.filename}'",
-            "does not exist",
-            remedy="check the path",
-            actual="missing",
-            limit="a file",
-        )
-        status = _refusal(str(missing))
-    if status == INTERRUPTED:
-        say("pmsm-hw: interrupted; no file is half written")
-    sys.exit(status)
-
-
-def _refusal(line: str) -> int:
-    say(f"pmsm-hw: {' '.join(line.split())}")
-    return 2
-
-
-def _usage(error: Any) -> int:
-    if type(error).__name__ == "NoArgsIsHelpError":
-        error.show()
-        return 2
-    command = error.ctx.command_path if error.ctx is not None else "pmsm-hw"
-    return _refusal(f"{error.format_message()} (see '{command} --help')")

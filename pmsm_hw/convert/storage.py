@@ -5,6 +5,7 @@ A file is a torch archive of tensors and plain values, loaded with ``weights_onl
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 from typing import Any
@@ -18,7 +19,7 @@ from pmsm_hw.files import replacing
 from pmsm_hw.nn import models
 from pmsm_hw.nn.quantization import quantize
 
-__all__ = ["FORMAT", "FORMAT_VERSION", "load_model", "save_model"]
+__all__ = ["FORMAT", "FORMAT_VERSION", "encoded_model", "load_model", "save_model"]
 
 FORMAT = "pmsm-hw-model"
 FORMAT_VERSION = 1
@@ -41,6 +42,24 @@ def save_model(path: str | os.PathLike[str], model: nn.Module) -> None:
     FormatError
         If the file cannot be written.
     """
+    made = encoded_model(model)
+    with replacing(path, "model file") as file:
+        file.write(made.getbuffer())
+
+
+def encoded_model(model: nn.Module) -> io.BytesIO:
+    """Make in memory what `save_model` writes: torch does not survive a full disk in one line.
+
+    Parameters
+    ----------
+    model
+        As for `save_model`.
+
+    Raises
+    ------
+    ConversionError
+        As `save_model`.
+    """
     recipe: Any = getattr(model, "recipe", {})
     if "model" not in recipe:
         raise ConversionError(
@@ -61,8 +80,9 @@ def save_model(path: str | os.PathLike[str], model: nn.Module) -> None:
         "exponents": dict(model.exponents) if isinstance(model, IntegerModel) else {},
         "saturated": sorted(model.saturated) if isinstance(model, IntegerModel) else [],
     }
-    with replacing(path, "model file") as temporary, temporary.open("wb") as file:
-        torch.save(content, file)
+    made = io.BytesIO()
+    torch.save(content, made)
+    return made
 
 
 def load_model(path: str | os.PathLike[str]) -> nn.Module:

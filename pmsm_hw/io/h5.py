@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from io import BytesIO
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import numpy as np
@@ -43,7 +43,15 @@ if TYPE_CHECKING:
 
     import pmsm_hw.mapping as placement
 
-__all__ = ["FORMAT_VERSION", "has_mapping", "load", "load_mapping", "load_report", "save"]
+__all__ = [
+    "FORMAT_VERSION",
+    "encoded",
+    "has_mapping",
+    "load",
+    "load_mapping",
+    "load_report",
+    "save",
+]
 
 FORMAT = "pmsm-hw network"
 FORMAT_VERSION = 1
@@ -83,7 +91,8 @@ def save(
     """Write a network, with a mapping and a conversion report if given, to an HDF5 file.
 
     The same arguments give the same bytes (with the same HDF5 library). The file appears whole or
-    not at all: it is written under another name in the same folder, flushed to disk and renamed.
+    not at all: it is made in memory, written under another name in the same folder, flushed to disk
+    and renamed (to a device or pipe, plainly). The memory is that of the file, which is compressed.
 
     Parameters
     ----------
@@ -102,7 +111,32 @@ def save(
         If the network exceeds what a file holds, the mapping belongs to another network, the
         report is not representable as JSON, or the file cannot be written.
     """
-    subject = f"file '{os.fspath(path)}'"
+    made = encoded(network, mapping=mapping, report=report, subject=f"file '{os.fspath(path)}'")
+    with replacing(path) as file:
+        file.write(made.getbuffer())
+
+
+def encoded(
+    network: Network,
+    *,
+    mapping: _HasDict | None = None,
+    report: _HasDict | Mapping[str, Any] | None = None,
+    subject: str = "network file",
+) -> BytesIO:
+    """Make in memory what `save` writes: HDF5 does not survive a full disk.
+
+    Parameters
+    ----------
+    network, mapping, report
+        As for `save`.
+    subject
+        What errors call it.
+
+    Raises
+    ------
+    FormatError
+        As `save`, but for writing.
+    """
     populations = [fields_of(p) for p in network.populations]
     projections = [fields_of(q) for q in network.projections]
     for what, items in (("populations", populations), ("projections", projections)):
@@ -117,7 +151,8 @@ def save(
     if report is not None:
         content = dict(report) if isinstance(report, Mapping) else report.to_dict()
         text = _json(f"{subject}: report", content)
-    with replacing(path) as temporary, _create(temporary) as file:
+    made = BytesIO()
+    with _create(made) as file:
         _write_attribute(subject, file, "format", "text", FORMAT)
         _write_attribute(subject, file, "format_version", "int", FORMAT_VERSION)
         _write_attribute(subject, file, "producer", "text", _producer())
@@ -141,6 +176,7 @@ def save(
             _write_mapping(file, placed)
         if text is not None:
             _write_text(file, "report", text)
+    return made
 
 
 def _write_mapping(file: h5py.File, content: Mapping[str, Any]) -> None:
@@ -187,11 +223,11 @@ def _json(subject: str, content: Mapping[str, Any]) -> bytes:
         refuse(subject, f"is not representable as JSON ({error})", "use plain values", str(error))
 
 
-def _create(path: Path) -> h5py.File:
+def _create(made: BytesIO) -> h5py.File:
     import h5py
 
     # HDF5 1.10's format: compact, with checksums on its structure
-    return h5py.File(path, "x", libver=("v110", "v110"))
+    return h5py.File(made, "w", libver=("v110", "v110"))
 
 
 def _new_group(parent: h5py.Group, name: str) -> h5py.Group:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from io import BytesIO
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import numpy as np
@@ -120,8 +121,10 @@ def save_nir(path: str | os.PathLike[str], network: Network) -> tuple[str, ...]:
         metadata={_PREFIX + key: value for key, value in metadata.items()},
         type_check=False,
     )
-    with replacing(path) as temporary:
-        nir.write(temporary, graph)
+    made = BytesIO()  # HDF5 does not survive a full disk
+    nir.write(made, graph)
+    with replacing(path) as file:
+        file.write(made.getbuffer())
     return tuple(notes)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +24,7 @@ def write_units(path: Path, units: Mapping[str, NDArray[np.int32]]) -> None:
     """Write inputs in units, one array per input."""
     names = list(units)
     arrays = {str(i): units[name] for i, name in enumerate(names)}
-    np.savez(path, names=np.array(json.dumps(names)), **arrays)  # type: ignore[arg-type]
+    _write(path, "inputs", names=np.array(json.dumps(names)), **arrays)
 
 
 def read_units(path: Path) -> dict[str, NDArray[np.int32]]:
@@ -48,8 +49,14 @@ def write_result(path: Path, result: Result) -> None:
         for part in _PARTS
         for i, array in enumerate(getattr(result, part).values())
     }
-    with replacing(path, "result") as temporary, temporary.open("wb") as file:
-        np.savez(file, __header__=np.array(json.dumps(header)), **arrays)
+    _write(path, "result", __header__=np.array(json.dumps(header)), **arrays)
+
+
+def _write(path: Path, what: str, **arrays: NDArray[Any]) -> None:
+    made = io.BytesIO()
+    np.savez(made, **arrays)  # type: ignore[arg-type]
+    with replacing(path, what) as file:
+        file.write(made.getbuffer())
 
 
 def read_result(path: Path) -> Result:

@@ -11,7 +11,6 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pmsm_hw.errors import QuantizationError
-from pmsm_hw.files import replacing
+from pmsm_hw.figure_files import check_figure, write_figure
 from pmsm_hw.nn.evaluation import evaluating
 from pmsm_hw.nn.quantizer import PolarityQuant
 from pmsm_hw.tables import table
@@ -270,22 +269,24 @@ class EntropyReport:
         Parameters
         ----------
         path
-            File to write.
+            File ``.png``, ``.svg`` or ``.pdf``.
 
         Raises
         ------
         QuantizationError
             If matplotlib is missing.
+        InputError
+            If the suffix is another one.
         FormatError
             If the file cannot be written.
         """
         try:
-            from matplotlib import rcParams
             from matplotlib.figure import Figure
         except ImportError as error:
             raise QuantizationError(
                 "plot", "matplotlib is not installed", remedy="pip install 'pmsm-hw[plot]'"
             ) from error
+        check_figure(path)
         figure = Figure(figsize=(1.5 + 0.9 * len(self.layers), 4), layout="constrained")
         axes = figure.add_subplot()
         places = np.arange(len(self.layers))
@@ -298,9 +299,7 @@ class EntropyReport:
         axes.set_xticks(places, [layer.name for layer in self], rotation=45, ha="right")
         axes.set_ylabel("entropy, bits")
         axes.legend()
-        kind = Path(path).suffix.lstrip(".") or rcParams["savefig.format"]
-        with replacing(path, "figure") as temporary:
-            figure.savefig(temporary, format=kind)
+        write_figure(figure, path, dpi=100)
 
 
 class _Tally:

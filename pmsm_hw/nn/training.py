@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import sys
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from pmsm_hw.errors import QuantizationError
-from pmsm_hw.files import replacing
+from pmsm_hw.files import check_output, replacing
 from pmsm_hw.nn.evaluation import evaluating
 from pmsm_hw.nn.quantizer import PolarityQuant
 
@@ -164,6 +165,8 @@ def train(
     course = _Course()
     shuffler = getattr(data, "generator", None)
     path = Path(checkpoint) if checkpoint is not None else None
+    if path is not None:
+        check_output(path, "checkpoint")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if path is not None and path.exists():
@@ -371,8 +374,10 @@ def _save(
         "generator": torch.get_rng_state(),
         "shuffler": shuffler.get_state() if shuffler is not None else None,
     }
-    with replacing(path, "checkpoint") as temporary, temporary.open("wb") as file:
-        torch.save(state, file)
+    made = io.BytesIO()  # torch's writer ends with errors of its own kind where a disk is full
+    torch.save(state, made)
+    with replacing(path, "checkpoint") as file:
+        file.write(made.getbuffer())
 
 
 def _restore(

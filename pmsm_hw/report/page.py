@@ -8,13 +8,12 @@ import platform
 from collections.abc import Mapping as MappingType
 from collections.abc import Sequence
 from html import escape
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pmsm_hw.errors import MappingError, require_extra
-from pmsm_hw.files import replacing
+from pmsm_hw.files import check_output, replacing
 from pmsm_hw.tables import html_table
 
 if TYPE_CHECKING:
@@ -117,6 +116,7 @@ def write_html(
             actual=report.network.fingerprint,
             limit=network.fingerprint,
         )
+    check_output(path, "report")
     from pmsm_hw.report.figures import pictures
 
     heading = title or f"{network.name} on {mapping.chip.name}"
@@ -150,12 +150,8 @@ def write_html(
         + "\n".join(part for part in sections if part)
         + "\n</body>\n</html>\n"
     )
-    _write(Path(path), page)
-
-
-def _write(target: Path, page: str) -> None:
-    with replacing(target, "report") as temporary:
-        temporary.write_text(page, encoding="utf-8", newline="\n")
+    with replacing(path, "report") as file:
+        file.write(page.encode())
 
 
 # -- parts ---------------------------------------------------------------------------------
