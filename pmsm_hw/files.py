@@ -41,6 +41,7 @@ __all__ = [
 AnyPath: TypeAlias = "str | os.PathLike[str]"
 
 _MAX_LINKS = 40
+_FORBIDDEN = {stat.S_IFDIR: "a folder", stat.S_IFBLK: "a disk", stat.S_IFSOCK: "a socket"}
 _DESCRIPTORS = re.compile(r"/proc/(\d+|self|thread-self)(/task/\d+)?/fd|/dev/fd")
 
 
@@ -150,9 +151,9 @@ def check_outputs(
                 continue
         may = (rewritten or {}).get(what)
         if target in read and _exists(Path(target)) and target != os.path.realpath(may or ""):
-            _refuse(what, path, "is read as well, and would be lost", "choose another name", path)
+            _refuse(what, path, "it is read as well, and would be lost", "choose another name")
         if target in taken:
-            _refuse(what, path, f"is the file of {taken[target]} too", "choose another name", path)
+            _refuse(what, path, f"it is the file of {taken[target]} too", "choose another name")
         taken[target] = what
 
 
@@ -178,7 +179,13 @@ def check_folder(path: AnyPath, what: str = "folder") -> None:
     except (OSError, ValueError) as error:
         raise _cannot(what, path, error) from error
     if not folder.is_dir():
-        _refuse(what, path, f"'{folder}' is not a folder", "choose another place", "no folder")
+        _refuse(
+            what,
+            path,
+            f"cannot be written, '{folder}' is not a folder",
+            "choose another place",
+            "no folder",
+        )
     _probe(folder, what, path)
 
 
@@ -262,17 +269,17 @@ def _place(path: AnyPath, what: str) -> _Place:
         raise _cannot(what, path, error) from error
     if found is None:
         if given.is_symlink():
-            _refuse(what, path, f"is a link to '{target}', which does not exist",
-                    "remove the link, or make what it points to", "a dangling link")  # fmt: skip
+            problem = f"it is a link to '{target}', which does not exist"
+            _refuse(what, path, problem, "remove the link, or make what it points to")
         if not target.parent.is_dir():
-            _refuse(what, path, f"folder '{target.parent}' does not exist",
-                    "make it first, or choose another place", "no folder")  # fmt: skip
-    elif stat.S_ISDIR(found.st_mode) or stat.S_ISBLK(found.st_mode) or stat.S_ISSOCK(found.st_mode):
-        kind = _kind(found.st_mode)
-        _refuse(what, path, f"is {kind}, a file is needed", "give the name of a file", kind)
+            problem = f"folder '{target.parent}' does not exist"
+            _refuse(what, path, problem, "make it first, or choose another place")
+    elif _FORBIDDEN.get(stat.S_IFMT(found.st_mode)) is not None:
+        problem = f"it is {_FORBIDDEN[stat.S_IFMT(found.st_mode)]}"
+        _refuse(what, path, problem, "give the name of a file")
     elif not os.access(target, os.W_OK):
-        _refuse(what, path, "is write-protected, or on a read-only file system",
-                "choose another place", "write-protected")  # fmt: skip
+        problem = "it is write-protected or on a read-only disk"
+        _refuse(what, path, problem, "choose another place")
     return _Place(path=target, found=found)
 
 
@@ -296,17 +303,6 @@ def _descriptor(path: Path) -> int | None:
             return None
         path = Path(parent, os.readlink(path))
     return None
-
-
-def _kind(mode: int) -> str:
-    kinds = {
-        stat.S_IFDIR: "a folder",
-        stat.S_IFBLK: "a disk",
-        stat.S_IFSOCK: "a socket",
-        stat.S_IFCHR: "a device",
-        stat.S_IFIFO: "a pipe",
-    }
-    return kinds.get(stat.S_IFMT(mode), "no plain file")
 
 
 # -- how -----------------------------------------------------------------------------------
@@ -400,7 +396,11 @@ def _cannot(what: str, path: AnyPath, error: OSError | ValueError) -> FormatErro
     )
 
 
-def _refuse(what: str, path: AnyPath, problem: str, remedy: str, actual: object) -> NoReturn:
+def _refuse(what: str, path: AnyPath, problem: str, remedy: str) -> NoReturn:
     raise FormatError(
-        _subject(what, path), problem, remedy=remedy, actual=actual, limit="a writable file"
+        _subject(what, path),
+        f"cannot be written, {problem}",
+        remedy=remedy,
+        actual=problem,
+        limit="a writable file",
     )

@@ -12,7 +12,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs torch")
 
 from pmsm_hw import nn as pnn  # noqa: E402
-from pmsm_hw.errors import FormatError, QuantizationError  # noqa: E402
+from pmsm_hw.errors import FormatError, InputError, QuantizationError  # noqa: E402
 from pmsm_hw.nn import PolarityQuant  # noqa: E402
 from pmsm_hw.nn.entropy import entropy_report, gaussian_bits, histogram_bits  # noqa: E402
 
@@ -137,7 +137,7 @@ def test_report_of_a_network(tmp_path: Any) -> None:
     assert (tmp_path / "entropy.png").read_bytes()[:4] == b"\x89PNG"
     with pytest.raises(FormatError, match="cannot be written"):
         signed.plot(tmp_path / "absent" / "entropy.png")
-    with pytest.raises(ValueError, match="bmp"):
+    with pytest.raises(InputError, match="bmp"):
         signed.plot(tmp_path / "entropy.bmp")
     assert [p.name for p in tmp_path.iterdir()] == ["entropy.png"]
 
