@@ -179,13 +179,7 @@ def check_folder(path: AnyPath, what: str = "folder") -> None:
     except (OSError, ValueError) as error:
         raise _cannot(what, path, error) from error
     if not folder.is_dir():
-        _refuse(
-            what,
-            path,
-            f"cannot be written, '{folder}' is not a folder",
-            "choose another place",
-            "no folder",
-        )
+        _refuse(what, path, f"'{folder}' is not a folder", "choose another place")
     _probe(folder, what, path)
 
 
