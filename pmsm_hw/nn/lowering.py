@@ -6,14 +6,16 @@ times with the parameters of the moment: `Lowering.plan` gives a differentiable 
 
 from __future__ import annotations
 
+import copy
 import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812
+import torch.utils._pytree as pytree
 from torch import Tensor, fx, nn
 
 from pmsm_hw.errors import ConversionError
@@ -34,10 +36,15 @@ from pmsm_hw.nn.expressions import (
     concatenated,
 )
 from pmsm_hw.nn.gain import LearnedGainQuant
+from pmsm_hw.nn.mutations import run_nodes, without_mutations
+from pmsm_hw.nn.preparation import check_finite
 from pmsm_hw.nn.quantizer import InputQuant, PolarityQuant
-from pmsm_hw.nn.tracing import function_name, trace
+from pmsm_hw.nn.tracing import few, kind_of, subject_of, trace
 
-__all__ = ["InputPlan", "Lowering", "NeuronPlan", "Plan", "Pooling", "ReadoutPlan", "RelayPlan"]
+__all__ = [
+    "InputPlan", "Lowering", "NeuronPlan", "Plan", "Pooling", "ReadoutPlan", "RelayPlan",
+    "average_name",
+]  # fmt: skip
 
 Pooling: TypeAlias = Literal["auto", "fold", "relay"]
 QUANTIZE_LINE = "model = pmsm_hw.nn.quantize(model, levels=(0, 4), init='mse', calibration=x)"
@@ -122,6 +129,13 @@ class _Builder:
     relays: dict[tuple[Any, ...], str] = field(default_factory=dict)
 
 
+class Seen(NamedTuple):
+    """What a node gave for two samples where that was a tensor."""
+
+    shape: Shape
+    dtype: torch.dtype
+
+
 class Lowering:
     """A model's graph, ready to be lowered.
 
@@ -171,12 +185,19 @@ class Lowering:
                 actual=pooling,
                 limit=("auto", "fold", "relay"),
             )
-        self.graph = (
-            model.graph if isinstance(model, fx.GraphModule) else trace(model, ConversionError)
-        )
+        if isinstance(model, fx.GraphModule):
+            self.graph = copy.deepcopy(model.graph)
+        else:
+            with evaluating(model):
+                self.graph = trace(model, ConversionError)
         self.modules = dict(model.named_modules())
         self._refuse_early()
-        self.results = self._propagate(examples)
+        check_finite(model, self.graph, ConversionError)
+        self._check_examples(examples)
+        without_mutations(model, self.graph, few(examples), ConversionError, owned=False)
+        self.results = self._propagate(few(examples))
+        self._varying = self._numbers_of_the_batch(few(examples))
+        self._in_order: dict[fx.Node, bool] = {}
         self._names: dict[fx.Node, str] = {}
         self._taken: set[str] = set()
 
@@ -198,8 +219,8 @@ class Lowering:
                 raise ConversionError(
                     self.subject(node),
                     "max pooling has no spiking counterpart, limit: 0",
-                    remedy="use nn.AvgPool2d in its place and train again, or quantize with "
-                    "max_pool='average'",
+                    remedy=f"use {average_name(self.kind(node))} in its place and train again, "
+                    "or, in Python, quantize(..., max_pool='average')",
                     actual=self.kind(node),
                     limit="average pooling",
                 )
@@ -212,48 +233,51 @@ class Lowering:
                 limit=1,
             )
 
-    def _propagate(self, examples: tuple[Tensor, ...]) -> dict[fx.Node, Any]:
-        """Run the model once; keep shapes of tensors and all other values."""
-        placeholders = [n for n in self.graph.nodes if n.op == "placeholder"]
-        if len(placeholders) != len(examples):
+    def _check_examples(self, examples: tuple[Tensor, ...]) -> None:
+        n_inputs = sum(n.op == "placeholder" for n in self.graph.nodes)
+        if n_inputs != len(examples):
             raise ConversionError(
                 f"model '{type(self.model).__name__}'",
-                f"takes {len(placeholders)} inputs, {len(examples)} examples were given",
+                f"takes {n_inputs} inputs, {len(examples)} examples were given",
                 remedy="give one example batch per input",
                 actual=len(examples),
-                limit=len(placeholders),
+                limit=n_inputs,
             )
-        results: dict[fx.Node, Any] = {}
-        where: list[fx.Node] = []
-
-        class Recorder(fx.Interpreter):
-            def run_node(self, n: fx.Node) -> Any:
-                where.append(n)
-                result = super().run_node(n)
-                results[n] = tuple(result.shape) if isinstance(result, Tensor) else result
-                return result
-
-        try:
-            with evaluating(self.model), torch.no_grad():
-                runner = Recorder(
-                    self.model
-                    if isinstance(self.model, fx.GraphModule)
-                    else fx.GraphModule(self.model, self.graph)
-                )
-                runner.extra_traceback = False
-                runner.run(*(x[:1] for x in examples))
-        except (RuntimeError, ValueError, TypeError, IndexError) as cause:
-            node = where[-1]
+        if not all(x.ndim and len(x) for x in examples):
             raise ConversionError(
-                self.subject(node),
-                f"fails on the example input of shape "
-                f"{', '.join('x'.join(map(str, x.shape)) for x in examples)}: "
-                f"{str(cause).strip().splitlines()[0]}",
-                remedy="give an example batch as the model takes it",
-                actual=tuple(tuple(x.shape) for x in examples),
-                limit="a batch that the model accepts",
-            ) from cause
-        return results
+                "example input",
+                "has 0 samples, at least 1 is needed",
+                remedy="give a batch of inputs",
+                actual=0,
+                limit=1,
+            )
+
+    def _propagate(self, examples: tuple[Tensor, ...]) -> dict[fx.Node, Any]:
+        """Run the model once; keep shapes of tensors and all other values."""
+        with evaluating(self.model):
+            ran = run_nodes(self.model, self.graph, examples, ConversionError)
+            return {
+                node: Seen(tuple(value.shape), value.dtype) if isinstance(value, Tensor) else value
+                for node, value in ran
+            }
+
+    def _numbers_of_the_batch(self, examples: tuple[Tensor, ...]) -> set[fx.Node]:
+        """Nodes whose numbers, like ``x.size(0)``, follow the size of the batch."""
+        if all(isinstance(v, Seen) for n, v in self.results.items() if n.op != "output"):
+            return set()
+        longer = self._propagate(tuple(torch.cat([x, x])[:3] for x in examples))
+        activations: set[fx.Node] = set()
+        varying: set[fx.Node] = set()
+        for node in self.graph.nodes:
+            seen, sources = self.results[node], node.all_input_nodes
+            if not isinstance(seen, Seen):
+                if not _tensors(seen) and seen != longer[node]:
+                    varying.add(node)
+            elif node.op == "placeholder" or any(n in activations for n in sources):
+                activations.add(node)
+            elif any(n in varying for n in sources):
+                varying.add(node)  # a constant made of such numbers
+        return varying
 
     def _module(self, node: fx.Node) -> nn.Module | None:
         if node.op != "call_module":
@@ -263,27 +287,27 @@ class Lowering:
 
     def kind(self, node: fx.Node) -> str:
         """Class or function that a node calls."""
-        module = self._module(node)
-        if module is not None:
-            return type(module).__name__
-        return function_name(node.target) if node.op == "call_function" else str(node.target)
+        return kind_of(self.model, node)
 
     def subject(self, node: fx.Node) -> str:
         """How errors name a node."""
-        if node.op == "call_module":
-            return f"module '{node.target}' ({self.kind(node)})"
-        return f"operation '{node.name}' ({self.kind(node)})"
+        return subject_of(self.model, node)
 
     # -- evaluation --------------------------------------------------------------------------
 
-    def plan(self) -> Plan:
+    def plan(self, values: dict[fx.Node, Any] | None = None) -> Plan:
         """Lower with the parameters of the moment; differentiable in them.
 
         Batch norm is folded with its running statistics.
+
+        Parameters
+        ----------
+        values
+            Is filled with what each node became.
         """
         builder = _Builder()
         self._taken = set()
-        values: dict[fx.Node, Any] = {}
+        values = {} if values is None else values
         output: Any = None
         for node in self.graph.nodes:
             if node.op == "output":
@@ -309,15 +333,36 @@ class Lowering:
             return self._placeholder(builder, node)
         if node.op == "get_attr":
             return _attribute(self.model, str(node.target))
+        seen = self.results[node]
+        touched = any(isinstance(values[n], Expression) for n in node.all_input_nodes)
+        if not touched and not _tensors(seen) and not isinstance(seen, Seen):
+            return seen  # sizes and other numbers
+        if not touched:
+            return self._constant(node, values)
+        if not isinstance(seen, Seen):
+            if _tensors(seen):
+                raise self._refusal(node, "takes an activation apart")
+            if not _reads_shape(node):
+                raise self._refusal(node, "reads the values of an activation as numbers")
+            return seen
+        if not seen.dtype.is_floating_point or torch.finfo(seen.dtype).bits < 32:
+            raise self._refusal(node, f"computes in {seen.dtype}, float32 is needed")
         if node.op == "call_module":
-            module = self._module(node)
-            assert module is not None
-            x = values[cast(fx.Node, (*node.args, *node.kwargs.values())[0])]
-            return self._call_module(builder, node, module, x)
-        touches = [a for a in node.all_input_nodes if isinstance(values[a], Expression)]
-        if not touches and not isinstance(self.results[node], tuple):
-            return self.results[node]  # sizes and other numbers
-        return self._call_function(builder, node, values)
+            result = self._call_module(builder, node, values)
+        else:
+            result = self._call_function(builder, node, values)
+        if isinstance(result, Expression) and seen.shape != (2, *result.shape):
+            raise self._refusal(node, f"turns 2 samples into shape {seen.shape}")
+        return result
+
+    def _constant(self, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
+        """What a node makes of values that no input reaches, with the parameters of the moment."""
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
+        if node.op == "call_module":
+            return self.modules[str(node.target)](*args, **kwargs)
+        if node.op == "call_method":
+            return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+        return cast(Callable[..., Any], node.target)(*args, **kwargs)
 
     def _name(self, node: fx.Node, wanted: str) -> str:
         if node not in self._names:
@@ -330,7 +375,7 @@ class Lowering:
         return name
 
     def _placeholder(self, builder: _Builder, node: fx.Node) -> Expression:
-        shape = tuple(self.results[node][1:])
+        shape = tuple(self.results[node].shape[1:])
         users = [self._module(user) for user in node.users]
         quantizers = [m for m in users if isinstance(m, InputQuant)]
         if quantizers and all(isinstance(m, InputQuant) for m in users):
@@ -445,12 +490,16 @@ class Lowering:
     # -- layers ------------------------------------------------------------------------------
 
     def _call_module(
-        self, builder: _Builder, node: fx.Node, module: nn.Module, x: Any
+        self, builder: _Builder, node: fx.Node, values: dict[fx.Node, Any]
     ) -> Expression:
-        if not isinstance(x, Expression):
-            raise self._refusal(node, "is applied to a constant")
+        module = self._module(node)
+        assert module is not None
+        given = (*node.args, *node.kwargs.values())
+        if len(given) != 1 or not isinstance(given[0], fx.Node):
+            raise self._refusal(node, f"takes {len(given)} arguments, one activation is possible")
+        x: Expression = values[given[0]]
         if isinstance(module, InputQuant):
-            if cast(fx.Node, node.args[0]).op != "placeholder":
+            if given[0].op != "placeholder":
                 raise self._refusal(node, "quantizes a value that is not an input")
             return x
         if isinstance(module, LearnedGainQuant):
@@ -483,8 +532,8 @@ class Lowering:
             )  # fmt: skip
         if isinstance(module, nn.AdaptiveAvgPool1d | nn.AdaptiveAvgPool2d):
             return self._adaptive_pool(x, module.output_size)
-        if isinstance(module, nn.Flatten):
-            return self._reshape(node, x)
+        if isinstance(module, nn.Flatten | nn.Unflatten):
+            return self._rearranged(node, x, module)
         if isinstance(module, nn.Identity | nn.Dropout | nn.Dropout1d | nn.Dropout2d):
             return x
         if isinstance(module, nn.ZeroPad1d | nn.ZeroPad2d | nn.ConstantPad1d | nn.ConstantPad2d):
@@ -642,8 +691,17 @@ class Lowering:
         pairs = [(0, 0)] * (x.n_axes - len(pairs)) + pairs
         return x.padded(tuple(pairs))
 
-    def _reshape(self, node: fx.Node, x: Expression) -> Expression:
-        shape = tuple(self.results[node])[1:]
+    def _rearranged(
+        self, node: fx.Node, x: Expression, function: Callable[[Tensor], Any]
+    ) -> Expression:
+        """Reshape, or permute axes of which all but one have size 1: values keep their order."""
+        if node not in self._in_order:
+            numbers = torch.arange(2 * math.prod(x.shape), dtype=torch.float64)
+            moved = function(numbers.reshape(2, *x.shape))
+            self._in_order[node] = torch.equal(moved.reshape(-1), numbers)
+        if not self._in_order[node]:
+            raise self._refusal(node, f"changes the order of the values of shape {x.shape}")
+        shape = self.results[node].shape[1:]
         if shape == x.shape:
             return x
         if shape == (math.prod(x.shape),):
@@ -744,27 +802,26 @@ class Lowering:
     # -- functions ---------------------------------------------------------------------------
 
     def _call_function(self, builder: _Builder, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
-        def value(argument: Any) -> Any:
-            if isinstance(argument, fx.Node):
-                return values[argument]
-            if isinstance(argument, tuple | list):
-                return type(argument)(value(a) for a in argument)
-            return argument
-
         target = node.target
-        args = tuple(value(a) for a in node.args)
-        kwargs = {k: value(v) for k, v in node.kwargs.items()}
+        args, kwargs = cast(
+            "tuple[tuple[Any, ...], dict[str, Any]]",
+            fx.node.map_arg((node.args, node.kwargs), values.__getitem__),
+        )
         method = str(target) if node.op == "call_method" else ""
-        every = (*args, *kwargs.values())
-        lists = [a for a in every if isinstance(a, tuple | list)]
-        if not any(isinstance(a, Expression) for part in (every, *lists) for a in part):
-            if method:
-                return getattr(args[0], method)(*args[1:], **kwargs)
-            return cast(Callable[..., Any], target)(*args, **kwargs)
-        if target is operator.getitem and isinstance(args[0], Expression):
+        x: Any = args[0] if args else kwargs.get("input")
+        rest = {k: v for k, v in kwargs.items() if k != "input"}
+        if target is getattr and isinstance(x, Expression) and args[1] == "data":
+            return x
+        if (target in _HARMLESS or method in _HARMLESS) and isinstance(x, Expression):
+            return x
+        if (target in _RESHAPES or method in _RESHAPES) and isinstance(x, Expression):
+            function: Any = getattr(Tensor, method) if method else target
+            return self._rearranged(node, x, lambda v: function(v, *args[1:], **rest))
+        for source in node.all_input_nodes:
+            if source in self._varying:
+                raise self._refusal(node, f"computes with '{source.name}', a size of the batch")
+        if target is operator.getitem and isinstance(x, Expression):
             raise self._refusal(node, "takes a part of an activation")
-        if target in _SIZES or method in ("size", "dim"):
-            return self.results[node]
         arithmetic = self._arithmetic(node, target, method, args, kwargs)
         if arithmetic is not None:
             return arithmetic
@@ -773,12 +830,12 @@ class Lowering:
             return self._concatenation(
                 node, given["tensors"], given.get("dim", given.get("axis", 0))
             )
-        x: Any = args[0] if args else kwargs.get("input")
         if not isinstance(x, Expression):
             raise self._refusal(node, "is applied to a constant")
-        if target in _RESHAPES or method in _RESHAPE_METHODS:
-            return self._reshape(node, x)
-        if target in (F.dropout, F.dropout1d, F.dropout2d) or method == "contiguous":
+        if target in (F.dropout, F.dropout1d, F.dropout2d):
+            given = arguments_of(("input", "p", "training"), args, kwargs)
+            if given.get("training", target is F.dropout):
+                raise self._refusal(node, "drops values at random in evaluation mode, too")
             return x
         return self._functional_layer(builder, node, x, args, kwargs)
 
@@ -829,17 +886,19 @@ class Lowering:
         given = arguments_of(("input", "other"), args, kwargs)
         a: Any = given.get("input")
         b: Any = given.get("other")
-        if target in _ADDS or method in ("add", "add_"):
+        if target in _ADDS or method in _ADDS:
             kind = "add"
-        elif target in _SUBTRACTS or method in ("sub", "sub_"):
+        elif target in _SUBTRACTS or method in _SUBTRACTS:
             kind = "sub"
-        elif target in _MULTIPLIES or method in ("mul", "mul_"):
+        elif target in _MULTIPLIES or method in _MULTIPLIES:
             return self._multiply(node, *((a, b) if isinstance(a, Expression) else (b, a)))
-        elif target in _DIVIDES or method in ("div", "div_"):
+        elif target in _DIVIDES or method in _DIVIDES:
             if isinstance(b, Expression) or given.get("rounding_mode") is not None:
                 raise self._refusal(node, "divides by an activation, or rounds")
+            if not bool(torch.as_tensor(b).all()):
+                raise self._refusal(node, "divides by 0")
             return self._multiply(node, a, 1.0 / b)
-        elif target is operator.neg or method == "neg":
+        elif target in _NEGATES or method in _NEGATES:
             return self._multiply(node, a, -1.0)
         else:
             return None
@@ -887,6 +946,8 @@ class Lowering:
         shape = (1,) * (x.n_axes + 2 - c.ndim) + tuple(c.shape)
         if len(shape) != x.n_axes + 2 or any(n != 1 for i, n in enumerate(shape) if i != 1):
             raise self._refusal(node, f"combines with a constant of shape {tuple(c.shape)}")
+        if c.numel() not in (1, x.shape[0]):
+            raise self._refusal(node, f"combines shape {x.shape} with one of {tuple(c.shape)}")
         return c.reshape(-1).expand(x.shape[0])
 
 
@@ -907,13 +968,59 @@ def arguments_of(
     return dict(zip(names, args, strict=False)) | dict(kwargs)
 
 
-_SIZES = frozenset({operator.getitem, getattr, operator.floordiv, math.prod})
-_ADDS = frozenset({operator.add, operator.iadd, torch.add})
-_SUBTRACTS = frozenset({operator.sub, operator.isub, torch.sub})
-_MULTIPLIES = frozenset({operator.mul, operator.imul, torch.mul})
-_RESHAPES = frozenset({torch.flatten, torch.reshape, torch.squeeze})
-_RESHAPE_METHODS = frozenset({"flatten", "view", "reshape", "squeeze"})
-_DIVIDES = frozenset({operator.truediv, operator.itruediv, torch.div})
+_ADDS: frozenset[Any] = frozenset({operator.add, operator.iadd, torch.add, "add"})
+_SUBTRACTS: frozenset[Any] = frozenset(
+    {operator.sub, operator.isub, torch.sub, torch.subtract, "sub", "subtract"}
+)
+_MULTIPLIES: frozenset[Any] = frozenset(
+    {operator.mul, operator.imul, torch.mul, torch.multiply, "mul", "multiply"}
+)
+_DIVIDES: frozenset[Any] = frozenset(
+    {
+        operator.truediv, operator.itruediv, torch.div, torch.divide, torch.true_divide, "div",
+        "divide", "true_divide",
+    }
+)  # fmt: skip
+_NEGATES: frozenset[Any] = frozenset({operator.neg, torch.neg, torch.negative, "neg", "negative"})
+_HARMLESS: frozenset[Any] = frozenset(
+    {
+        "clone", "contiguous", "cpu", "cuda", "detach", "double", "float", "to", "type", "type_as",
+        torch.clone, torch.detach, torch.Tensor.contiguous,
+    }
+)  # fmt: skip
+"""Change no value; `Lowering` refuses those that make floats narrower than 32 bits."""
+
+_RESHAPES: frozenset[Any] = frozenset(
+    {
+        "flatten", "moveaxis", "movedim", "permute", "reshape", "squeeze", "swapaxes", "swapdims",
+        "transpose", "unflatten", "unsqueeze", "view", torch.flatten, torch.moveaxis,
+        torch.movedim, torch.permute, torch.reshape, torch.squeeze, torch.swapaxes, torch.swapdims,
+        torch.transpose, torch.unflatten, torch.unsqueeze,
+    }
+)  # fmt: skip
+_SHAPES: frozenset[Any] = frozenset(
+    {
+        "device", "dim", "dtype", "element_size", "get_device", "is_cuda", "is_floating_point",
+        "ndim", "ndimension", "nelement", "numel", "shape", "size", "stride", "type",
+        torch.is_floating_point, torch.is_tensor, torch.numel,
+    }
+)  # fmt: skip
+
+
+def _reads_shape(node: fx.Node) -> bool:
+    """Whether a node reads what the shape or type of a tensor tells."""
+    return (node.args[1] if node.target is getattr else node.target) in _SHAPES
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor)]
+
+
+def average_name(kind: str) -> str:
+    """The module of torch that averages where a max pooling of this name takes the largest."""
+    adaptive = "Adaptive" if "daptive" in kind else ""
+    return f"nn.{adaptive}AvgPool{next((d for d in ('1d', '2d', '3d') if d in kind), '2d')}"
+
 
 _ACTIVATION_NAMES = frozenset(
     {
@@ -926,7 +1033,9 @@ _ACTIVATION_NAMES = frozenset(
 
 def _is_activation(node: fx.Node, module: nn.Module | None) -> bool:
     if module is not None:
-        return type(module).__module__ == "torch.nn.modules.activation"
+        return type(module).__module__ == "torch.nn.modules.activation" and not isinstance(
+            module, nn.MultiheadAttention
+        )
     if node.op == "call_function":
         return getattr(node.target, "__name__", "") in _ACTIVATION_NAMES
     return node.op == "call_method" and node.target in _ACTIVATION_NAMES

@@ -12,13 +12,25 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
+from torch.utils.data import DataLoader
 
-from pmsm_hw.errors import QuantizationError
+from pmsm_hw.errors import ConversionError, QuantizationError
+from pmsm_hw.nn.agreement import (
+    FLOAT32_TOLERANCE,
+    answers,
+    difference,
+    first_difference,
+    standing_for,
+)
 from pmsm_hw.nn.batch_norm import calibrate_from_batch_norm
 from pmsm_hw.nn.evaluation import evaluating
 from pmsm_hw.nn.initialization import choose_theta
+from pmsm_hw.nn.lowering import Lowering, average_name
+from pmsm_hw.nn.mutations import without_mutations
+from pmsm_hw.nn.preparation import check_finite, prepared
+from pmsm_hw.nn.probing import probe
 from pmsm_hw.nn.quantizer import InputQuant, PolarityQuant, check_levels
-from pmsm_hw.nn.tracing import arguments, exported, function_name, trace, unique_path
+from pmsm_hw.nn.tracing import arguments, exported, few, kind_of, subject_of, trace, unique_path
 
 __all__ = ["as_tensors", "calibrate", "quantize", "spikes"]
 
@@ -42,12 +54,17 @@ _OTHER_FUNCTIONS: frozenset[Callable[..., Any]] = frozenset(
     }
 )  # fmt: skip
 _OTHER_METHODS = frozenset({"sigmoid", "tanh", "softmax"})
+_SOFTMAX: frozenset[Any] = frozenset(
+    {F.softmax, F.log_softmax, torch.softmax, torch.log_softmax, "softmax", "log_softmax"}
+)
 _MAX_POOLS = (nn.MaxPool1d, nn.MaxPool2d)
+_ADAPTIVE_MAX_POOLS = (nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d)
 _MAX_POOL_FUNCTIONS: frozenset[Callable[..., Any]] = frozenset(
     {F.max_pool1d, F.max_pool2d, torch.max_pool1d, torch.max_pool2d}
 )
-
-
+_ADAPTIVE_MAX_POOL_FUNCTIONS: frozenset[Callable[..., Any]] = frozenset(
+    {F.adaptive_max_pool1d, F.adaptive_max_pool2d, torch.adaptive_max_pool1d}
+)
 _POOL_ARGUMENTS = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode")
 
 
@@ -125,29 +142,41 @@ def quantize(
             actual=calibration,
             limit="batch_norm",
         )
-    root: nn.Module = copy.deepcopy(model).eval()
+    reference = prepared(model, QuantizationError)
+    root: nn.Module = copy.deepcopy(reference)
     try:
         graph = trace(root, QuantizationError)
     except QuantizationError as reason:
         if batch is None:
             raise
-        root, graph = exported(root, batch, reason)
+        exported_root, graph = exported(root, batch, reason)
+        root = exported_root
+    check_finite(root, graph, QuantizationError)
     _refuse_others(root, graph, max_pool)
-    n_swapped = 0
+    proven_on = batch or probe(reference, graph, cast(float, input_scale), input_levels)
+    _check_batch(graph, proven_on)
+    wanted = answers(reference, proven_on, QuantizationError, what="calibration")
+    small = few(proven_on)
+    without_mutations(root, graph, small, QuantizationError, owned=True)
+    found = answers(_Run(root, graph), proven_on, QuantizationError, what="calibration")
+    _prove(reference, root, graph, proven_on, wanted, found)
+    stand_ins: dict[str, Callable[[Tensor], Any]] = {}
     for node in list(graph.nodes):
         name = _activation(root, node)
         if name is None:
             if max_pool == "average":
-                _swap_pool(root, node)
+                _swap_pool(root, node, stand_ins)
             continue
         quantizer = PolarityQuant(levels, gains, lsq_gradient_scale=lsq_gradient_scale)
+        activation = stand_ins.get(str(node.target)) or _as_function(root, node)
         if node.op == "call_module" and not _is_ours(root, node.target):
             path = node.target  # first call of this module: take its place
         else:
             path = unique_path(root, name)
         root.set_submodule(path, quantizer)
         _replace(graph, node, path)
-        n_swapped += 1
+        stand_ins[path] = activation
+    n_swapped = sum(isinstance(root.get_submodule(path), PolarityQuant) for path in stand_ins)
     if n_swapped == 0:
         raise QuantizationError(
             f"model '{type(model).__name__}'",
@@ -156,13 +185,25 @@ def quantize(
             actual=0,
             limit=1,
         )
-    _quantize_inputs(root, graph, batch, input_scale, input_levels)
+    inputs = _quantize_inputs(root, graph, batch, input_scale, input_levels)
     graph.lint()
     quantized = fx.GraphModule(root, graph, type(model).__name__)
-    quantized.graph.eliminate_dead_code()
     quantized.delete_all_unused_submodules()
     quantized.recompile()
     quantized.eval()
+    stand_ins |= dict.fromkeys(inputs, _same)
+    paths = {path for path, _ in quantized.named_modules()}
+    with standing_for(quantized, {p: f for p, f in stand_ins.items() if p in paths}):
+        found = answers(quantized, proven_on, QuantizationError, what="calibration")
+        _prove(reference, quantized, quantized.graph, proven_on, wanted, found)
+    notes = _drop_softmax(quantized)
+    try:
+        Lowering(quantized, small).plan()
+    except ConversionError as cause:  # at once: training it would be for nothing
+        raise QuantizationError(
+            cause.subject, cause.problem,
+            remedy=cause.remedy, actual=cause.actual, limit=cause.limit,
+        ) from cause  # fmt: skip
     options = {
         "levels": list(levels),
         "gains": list(gains),
@@ -173,7 +214,8 @@ def quantize(
         "lsq_gradient_scale": lsq_gradient_scale,
     }
     recipe: dict[str, Any] = dict(cast(Any, getattr(model, "recipe", {}))) | {"quantize": options}
-    quantized.__dict__.update(recipe=recipe, examples=tuple(x[:256] for x in batch or ()))
+    examples = tuple(x[:256] for x in batch or ())
+    quantized.__dict__.update(recipe=recipe, examples=examples, notes=notes)
     if batch is None:
         calibrate_from_batch_norm(quantized, init, per_channel=per_channel)
     else:
@@ -183,8 +225,118 @@ def quantize(
 
 def as_tensors(batch: Batch) -> tuple[Tensor, ...]:
     """One tensor per model input, floats in torch's default dtype."""
-    parts = (batch,) if isinstance(batch, Tensor | np.ndarray) else tuple(batch)
-    return tuple(torch.as_tensor(part).to(torch.get_default_dtype()) for part in parts)
+    kind = type(batch).__name__
+    try:
+        if isinstance(batch, DataLoader):
+            raise TypeError
+        parts = (batch,) if isinstance(batch, Tensor | np.ndarray) else tuple(batch)
+        return tuple(torch.as_tensor(part).to(torch.get_default_dtype()) for part in parts)
+    except (TypeError, ValueError, RuntimeError) as cause:
+        raise QuantizationError(
+            "batch",
+            f"is a {kind} that holds no arrays, one array or one per input is needed",
+            remedy="give arrays or tensors; of a DataLoader, next(iter(loader))[0]",
+            actual=kind,
+            limit="arrays",
+        ) from cause
+
+
+class _Run(nn.Module):
+    """A graph as a module, run node by node."""
+
+    def __init__(self, root: nn.Module, graph: fx.Graph) -> None:
+        super().__init__()
+        self.root, self.graph = root, graph
+
+    def forward(self, *x: Tensor) -> Any:
+        """What the graph returns."""
+        runner = fx.Interpreter(self.root, graph=self.graph)
+        runner.extra_traceback = False
+        return runner.run(*x)
+
+
+def _prove(
+    reference: nn.Module,
+    root: nn.Module,
+    graph: fx.Graph,
+    batch: Sequence[Tensor],
+    wanted: Any,
+    found: Any,
+) -> None:
+    """Raise where a graph, without quantizers at work, does not compute what the model does."""
+    off = difference(wanted, found)
+    if not off > FLOAT32_TOLERANCE:
+        return
+    raise QuantizationError(
+        first_difference(reference, root, graph, batch, QuantizationError),
+        f"computes something else in the traced graph than in the model: {off:.2g} of the largest "
+        f"output, limit: {FLOAT32_TOLERANCE}",
+        remedy="write it as plain torch operations that return new values and draw no random "
+        "numbers in evaluation mode",
+        actual=off,
+        limit=FLOAT32_TOLERANCE,
+    )
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
+
+
+def _as_function(root: nn.Module, node: fx.Node) -> Callable[[Tensor], Any]:
+    """What a node makes of its one input."""
+    if len(node.all_input_nodes) != 1:
+        raise QuantizationError(
+            subject_of(root, node),
+            f"is an activation with {len(node.all_input_nodes)} tensors as arguments, limit: 1",
+            remedy="give its slope and limits as numbers",
+            actual=len(node.all_input_nodes),
+            limit=1,
+        )
+    if node.op == "call_module":
+        return root.get_submodule(str(node.target))
+    rest = {k: v for k, v in node.kwargs.items() if k != "input"}
+
+    def call(x: Tensor) -> Any:
+        function: Any = node.target
+        if node.op == "call_method":
+            function = getattr(torch.Tensor, str(node.target))
+        return function(x, *node.args[1:], **rest)
+
+    return call
+
+
+def _drop_softmax(model: fx.GraphModule) -> tuple[str, ...]:
+    """Let a model return logits in place of their (log-)softmax; what was dropped."""
+    notes = []
+    for node in list(model.graph.nodes):
+        if not _is_final_softmax(model, node):
+            continue
+        (source,) = node.all_input_nodes
+        notes.append(
+            f"{subject_of(model, node)} at the output is left out: the network returns the logits, "
+            "of which the largest is the same"
+        )
+        node.replace_all_uses_with(source)
+        model.graph.erase_node(node)
+    if notes:
+        model.delete_all_unused_submodules()
+        model.recompile()
+    return tuple(notes)
+
+
+def _is_final_softmax(root: nn.Module, node: fx.Node) -> bool:
+    """Whether a node is a (log-)softmax over classes that only the output reads."""
+    if node.op == "call_module":
+        module = root.get_submodule(str(node.target))
+        if not isinstance(module, nn.Softmax | nn.LogSoftmax):
+            return False
+        dim = module.dim
+    elif node.op in ("call_function", "call_method") and node.target in _SOFTMAX:
+        dim = arguments(node, ("input", "dim"), {"dim": None})["dim"]
+    else:
+        return False
+    users = list(node.users)
+    return dim in (None, 1, -1) and [user.op for user in users] == ["output"]
 
 
 def _is_ours(root: nn.Module, path: str) -> bool:
@@ -204,9 +356,9 @@ def _activation(root: nn.Module, node: fx.Node) -> str | None:
 
 def _refuse_others(root: nn.Module, graph: fx.Graph, max_pool: str) -> None:
     found: list[tuple[str, str]] = []
-    pools: list[str] = []
-    for module in root.modules():
-        if isinstance(module, PolarityQuant):
+    pools: list[fx.Node] = []
+    for part in root.modules():
+        if isinstance(part, PolarityQuant):
             raise QuantizationError(
                 "model",
                 "has PolarityQuant modules already, limit: 0",
@@ -215,25 +367,16 @@ def _refuse_others(root: nn.Module, graph: fx.Graph, max_pool: str) -> None:
                 limit="a float model",
             )
     for node in graph.nodes:
-        if node.op == "call_module":
-            module = root.get_submodule(str(node.target))
-            kind, name = type(module).__name__, str(node.target)
-            is_other, is_pool = (
-                isinstance(module, _OTHER_ACTIVATIONS),
-                isinstance(module, _MAX_POOLS),
-            )
-        elif node.op == "call_function":
-            kind, name = function_name(node.target), node.name
-            is_other, is_pool = node.target in _OTHER_FUNCTIONS, node.target in _MAX_POOL_FUNCTIONS
-        elif node.op == "call_method":
-            kind, name = str(node.target), node.name
-            is_other, is_pool = node.target in _OTHER_METHODS, False
-        else:
+        if node.op not in ("call_module", "call_function", "call_method"):
             continue
-        if is_other:
-            found.append((name, kind))
-        if is_pool:
-            pools.append(f"'{name}' ({kind})")
+        module = root.get_submodule(str(node.target)) if node.op == "call_module" else None
+        is_other = isinstance(module, _OTHER_ACTIVATIONS) or node.target in (
+            _OTHER_METHODS if node.op == "call_method" else _OTHER_FUNCTIONS
+        )
+        if is_other and not _is_final_softmax(root, node):
+            found.append((str(node.target) if module else node.name, kind_of(root, node)))
+        if _pool_of(root, node) is not None:
+            pools.append(node)
     if found:
         names = ", ".join(f"'{name}' ({kind})" for name, kind in found)
         raise QuantizationError(
@@ -245,47 +388,87 @@ def _refuse_others(root: nn.Module, graph: fx.Graph, max_pool: str) -> None:
             limit=tuple(t.__name__ for t in _ACTIVATIONS),
         )
     if pools and max_pool != "average":
+        names = ", ".join(f"'{_name(node)}' ({kind_of(root, node)})" for node in pools)
         raise QuantizationError(
-            f"module {', '.join(pools)}",
+            f"module {names}",
             "max pooling has no spiking counterpart, limit: 0",
-            remedy="use nn.AvgPool2d, or quantize(..., max_pool='average') and fine-tune",
+            remedy=f"use {_average_of(root, pools[0])} in its place and train again, or, in "
+            "Python, quantize(..., max_pool='average') and fine-tune",
             actual=len(pools),
             limit=0,
         )
 
 
-def _swap_pool(root: nn.Module, node: fx.Node) -> None:
+def _name(node: fx.Node) -> str:
+    return str(node.target) if node.op == "call_module" else node.name
+
+
+def _pool_of(root: nn.Module, node: fx.Node) -> str | None:
+    """Whether a node is max pooling: ``"adaptive"``, ``"windows"`` or None."""
+    module = root.get_submodule(str(node.target)) if node.op == "call_module" else None
+    if isinstance(module, _ADAPTIVE_MAX_POOLS) or node.target in _ADAPTIVE_MAX_POOL_FUNCTIONS:
+        return "adaptive"
+    if isinstance(module, _MAX_POOLS) or node.target in _MAX_POOL_FUNCTIONS:
+        return "windows"
+    return None
+
+
+def _average_of(root: nn.Module, node: fx.Node) -> str:
+    """The module of torch that averages the same windows."""
+    return average_name(kind_of(root, node))
+
+
+def _swap_pool(
+    root: nn.Module, node: fx.Node, stand_ins: dict[str, Callable[[Tensor], Any]]
+) -> None:
     """Turn a max pooling into an average pooling of the same window."""
-    window: dict[str, Any]
-    if node.op == "call_module":
-        pool = root.get_submodule(str(node.target))
-        if not isinstance(pool, _MAX_POOLS):
-            return
-        window = {name: getattr(pool, name) for name in _POOL_ARGUMENTS[1:]}
-        is_1d = isinstance(pool, nn.MaxPool1d)
-    elif node.op == "call_function" and node.target in _MAX_POOL_FUNCTIONS:
-        window = arguments(node, _POOL_ARGUMENTS, {"padding": 0, "dilation": 1, "ceil_mode": False})
-        is_1d = "1d" in getattr(node.target, "__name__", "")
-    else:
+    kind = _pool_of(root, node)
+    if kind is None:
         return
-    if any(d != 1 for d in np.atleast_1d(window["dilation"])):
-        raise QuantizationError(
-            f"module '{node.target if node.op == 'call_module' else node.name}'",
-            f"max pooling with dilation {window['dilation']} has no average counterpart, limit: 1",
-            remedy="use a pooling without dilation",
-            actual=window["dilation"],
-            limit=1,
+    pool = root.get_submodule(str(node.target)) if node.op == "call_module" else None
+    window: dict[str, Any]
+    average: Any
+    names: tuple[str, ...]
+    if kind == "adaptive":
+        names = ("input", "output_size", "return_indices")
+        window = arguments(node, names, {}) if pool is None else vars(pool)
+        average = getattr(nn, _average_of(root, node)[3:])(window["output_size"])
+    else:
+        names = _POOL_ARGUMENTS
+        if pool is None:
+            defaults = {"padding": 0, "dilation": 1, "ceil_mode": False}
+            window = arguments(node, names, defaults)
+        else:
+            window = vars(pool)
+        if any(d != 1 for d in np.atleast_1d(window["dilation"])):
+            raise QuantizationError(
+                f"module '{_name(node)}'",
+                f"max pooling with dilation {window['dilation']} has no average counterpart, "
+                "limit: 1",
+                remedy="use a pooling without dilation",
+                actual=window["dilation"],
+                limit=1,
+            )
+        average = getattr(nn, _average_of(root, node)[3:])(
+            window["kernel_size"],
+            window.get("stride") or window["kernel_size"],
+            window["padding"],
+            ceil_mode=bool(window["ceil_mode"]),
         )
-    average = (nn.AvgPool1d if is_1d else nn.AvgPool2d)(
-        window["kernel_size"],
-        window.get("stride") or window["kernel_size"],
-        window["padding"],
-        ceil_mode=bool(window["ceil_mode"]),
-    )
-    if node.op == "call_module":
+    if window.get("return_indices"):
+        raise QuantizationError(
+            f"module '{_name(node)}'",
+            "returns the positions of maxima, which an average has not",
+            remedy="use average pooling and train again",
+            actual="return_indices=True",
+            limit="return_indices=False",
+        )
+    if pool is not None:
+        stand_ins[str(node.target)] = pool
         root.set_submodule(str(node.target), average)
         return
     path = unique_path(root, node.name)
+    stand_ins[path] = _as_function(root, node)
     root.set_submodule(path, average)
     _replace(node.graph, node, path)
 
@@ -297,12 +480,6 @@ def _replace(graph: fx.Graph, node: fx.Node, path: str) -> None:
     with graph.inserting_after(node):
         new = graph.call_module(path, (source,))
     node.replace_all_uses_with(new)
-    in_place = node.target in (F.relu_, torch.relu_, "relu_") or bool(node.kwargs.get("inplace"))
-    if in_place:  # whoever reads the input later reads the changed one
-        order = {n: i for i, n in enumerate(graph.nodes)}
-        for user in list(source.users):
-            if user is not node and order[user] > order[new]:
-                user.replace_input_with(source, new)
     graph.erase_node(node)
 
 
@@ -312,18 +489,12 @@ def _quantize_inputs(
     batch: tuple[Tensor, ...] | None,
     scale: float | None,
     levels: Sequence[int] | None,
-) -> None:
+) -> list[str]:
+    """Put a quantizer behind each input; their paths."""
     placeholders = [node for node in graph.nodes if node.op == "placeholder"]
     if batch is None:  # scale and levels are given
         batch = (torch.empty(0),) * len(placeholders)
-    if len(placeholders) != len(batch):
-        raise QuantizationError(
-            "calibration",
-            f"{len(batch)} arrays were given, the model takes {len(placeholders)} inputs",
-            remedy="give one array per input",
-            actual=len(batch),
-            limit=len(placeholders),
-        )
+    paths = []
     for node, x in zip(placeholders, batch, strict=True):
         lo, hi = (int(v) for v in levels) if levels is not None else _default_levels(x)
         unit = scale if scale is not None else _default_scale(x, (lo, hi))
@@ -333,6 +504,30 @@ def _quantize_inputs(
         with graph.inserting_after(node):
             new = graph.call_module(path, (node,))
         node.replace_all_uses_with(new, delete_user_cb=lambda user, new=new: user is not new)
+        paths.append(path)
+    return paths
+
+
+def _check_batch(graph: fx.Graph, batch: Sequence[Tensor]) -> None:
+    n_inputs = sum(node.op == "placeholder" for node in graph.nodes)
+    if n_inputs != len(batch):
+        raise QuantizationError(
+            "calibration",
+            f"{len(batch)} arrays were given, the model takes {n_inputs} inputs",
+            remedy="give one array per input",
+            actual=len(batch),
+            limit=n_inputs,
+        )
+    lengths = tuple(len(x) if x.ndim else 0 for x in batch)
+    if min(lengths) < 1 or len(set(lengths)) > 1:
+        raise QuantizationError(
+            "calibration",
+            f"has {', '.join(map(str, lengths))} samples, at least 1 is needed, as many of "
+            "each input",
+            remedy="give a batch, some hundred training inputs",
+            actual=lengths,
+            limit=1,
+        )
 
 
 def _default_levels(x: Tensor) -> tuple[int, int]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -14,11 +16,44 @@ from pmsm_hw.errors import PmsmHwError
 from pmsm_hw.nn.neuron import PolarityMultiSpike
 from pmsm_hw.nn.quantizer import InputQuant, PolarityQuant
 
-__all__ = ["arguments", "exported", "function_name", "trace", "unique_path"]
+__all__ = [
+    "arguments", "exported", "few", "function_name", "kind_of", "subject_of", "trace",
+    "unique_path",
+]  # fmt: skip
+
+
+class _Proxy(fx.Proxy):
+    """Records ``x += y`` and ``x[i] = y`` as writes; torch.fx makes an addition of the one."""
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self.tracer.create_proxy("call_function", operator.setitem, (self, index, value), {})
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in ("tracer", "node"):
+            raise fx.proxy.TraceError(f"assigns to attribute {name!r} of a tensor")
+        super().__setattr__(name, value)
+
+
+def _in_place(function: Callable[..., Any]) -> Callable[[_Proxy, Any], Any]:
+    def record(self: _Proxy, other: Any) -> Any:
+        return self.tracer.create_proxy("call_function", function, (self, other), {})
+
+    return record
+
+
+for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or",
+              "xor", "lshift", "rshift"):  # fmt: skip
+    setattr(_Proxy, f"__i{_name}__", _in_place(getattr(operator, f"i{_name}")))
 
 
 class _Tracer(fx.Tracer):
     """Keeps this package's modules whole, and remembers where it is."""
+
+    proxy_buffer_attributes = True  # else writes into buffers would happen while tracing
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        """A value whose writes are recorded."""
+        return _Proxy(node, self)
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,6 +103,11 @@ def trace(model: nn.Module, error: type[PmsmHwError]) -> fx.Graph:
         ) from cause
 
 
+def few(batch: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Two samples of each input, the same twice where there is one."""
+    return tuple(torch.cat([x[:2], x[:2]])[:2] for x in batch)
+
+
 def exported(
     model: nn.Module, examples: Sequence[Tensor], reason: PmsmHwError
 ) -> tuple[fx.GraphModule, fx.Graph]:
@@ -85,11 +125,14 @@ def exported(
     reason
         Why torch.fx failed: raised if torch.export fails as well.
     """
-    inputs = tuple(torch.cat([x[:2], x[:2]])[:2] for x in examples)  # a batch of 1 would be fixed
+    inputs = few(examples)  # a batch of 1 would be fixed
     shapes = tuple({0: torch.export.Dim("batch")} for _ in inputs)
     try:
-        program = torch.export.export(model, inputs, dynamic_shapes=shapes, strict=False)
-        root = program.module()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch about itself
+            program = torch.export.export(model, inputs, dynamic_shapes=shapes, strict=False)
+            program = program.run_decompositions({})  # nothing writes in place any more
+            root = program.module()
     except (RuntimeError, ValueError, TypeError, AssertionError, AttributeError) as cause:
         raise reason from cause
     assert isinstance(root, fx.GraphModule)
@@ -101,8 +144,8 @@ def exported(
             graph.output(pytree.tree_unflatten(flat, program.call_spec.out_spec))
         elif not (node.op == "call_module" and not node.users):  # guards of shapes
             found[node] = _plain(graph, graph.node_copy(node, found.__getitem__))
-    root.graph = graph
-    return root, graph
+    plain = fx.GraphModule(root, graph)  # that of torch.export has no evaluation mode
+    return plain, plain.graph
 
 
 def _plain(graph: fx.Graph, node: fx.Node) -> fx.Node:
@@ -116,6 +159,26 @@ def _plain(graph: fx.Graph, node: fx.Node) -> fx.Node:
         x, weight, bias, mean, variance, training, momentum, eps, *_ = node.args
         node.target = F.batch_norm
         node.args = (x, mean, variance, weight, bias, training, momentum, eps)
+    elif node.target is aten._native_batch_norm_legit_no_training.default:
+        x, weight, bias, mean, variance, momentum, eps = node.args
+        node.target = F.batch_norm
+        node.args = (x, mean, variance, weight, bias, False, momentum, eps)
+    elif node.target is operator.getitem and node.args[1] == 0:
+        source = node.args[0]
+        assert isinstance(source, fx.Node)
+        if source.target is F.batch_norm:  # the first of three results, where it was an operator
+            graph.erase_node(node)
+            return source
+    elif node.target in (aten._softmax.default, aten._log_softmax.default):
+        node.target = F.softmax if node.target is aten._softmax.default else F.log_softmax
+        node.args = node.args[:2]
+    elif node.target is aten._to_copy.default:
+        node.op, node.target = "call_method", "to"
+        node.kwargs = {"dtype": node.kwargs.get("dtype") or torch.get_default_dtype()}
+    elif node.target is aten.alias.default and isinstance(node.args[0], fx.Node):
+        source = node.args[0]
+        graph.erase_node(node)
+        return source
     elif node.target is aten.constant_pad_nd.default:
         x, widths, *value = node.args
         node.target, node.args = F.pad, (x, widths, "constant", *value)
@@ -130,9 +193,10 @@ def _plain(graph: fx.Graph, node: fx.Node) -> fx.Node:
 _SAME_ARGUMENTS = frozenset(
     {
         "adaptive_avg_pool1d", "adaptive_avg_pool2d", "add", "avg_pool1d", "avg_pool2d", "cat",
-        "conv1d", "conv2d", "div", "dropout", "elu", "flatten", "gelu", "hardtanh", "leaky_relu",
-        "linear", "max_pool1d", "max_pool2d", "mean", "mul", "pad", "relu", "relu6", "relu_",
-        "reshape", "selu", "sigmoid", "silu", "softmax", "sub", "tanh",
+        "clone", "conv1d", "conv2d", "detach", "div", "dropout", "elu", "flatten", "gelu",
+        "hardtanh", "leaky_relu", "linear", "max_pool1d", "max_pool2d", "mean", "mul", "neg", "pad",
+        "permute", "relu", "relu6", "reshape", "selu", "sigmoid", "silu", "softmax", "squeeze",
+        "sub", "tanh", "transpose", "unsqueeze",
     }
 )  # fmt: skip
 
@@ -155,6 +219,20 @@ def arguments(node: fx.Node, names: tuple[str, ...], defaults: dict[str, Any]) -
     found.update(zip(names, node.args, strict=False))
     found.update(node.kwargs)
     return found
+
+
+def kind_of(root: nn.Module, node: fx.Node) -> str:
+    """Class or function that a node calls."""
+    if node.op == "call_module":
+        return type(root.get_submodule(str(node.target))).__name__
+    return function_name(node.target) if node.op == "call_function" else str(node.target)
+
+
+def subject_of(root: nn.Module, node: fx.Node) -> str:
+    """How errors name a node."""
+    if node.op == "call_module":
+        return f"module '{node.target}' ({kind_of(root, node)})"
+    return f"operation '{node.name}' ({kind_of(root, node)})"
 
 
 def function_name(target: Any) -> str:
