@@ -470,7 +470,7 @@ REFUSED = {
         [nir.Linear(np.ones((3, 4))), if_neurons(3)], "node 'linear': takes 4 values, gets 3",
     ),
     "wrong neurons": (
-        [nir.Linear(UNITS), if_neurons(4)], "node 'if': has shape (4,), what feeds it (3,)",
+        [nir.Linear(UNITS), if_neurons(4)], "node 'if': has shape (4,), 'linear' feeds it (3,)",
     ),
     "reset to other values": (
         [nir.Linear(UNITS), nir.IF(np.ones(3), np.ones(3), np.full(3, 0.5))],
@@ -506,14 +506,19 @@ def test_cycles_without_delay_are_refused(tmp_path):
         names=["in", "w", "n", "back", "out"],
         edges=[("in", "w"), ("w", "n"), ("n", "back"), ("back", "n"), ("n", "out")],
     )  # fmt: skip
-    assert "form a cycle without delay" in refusal(tmp_path / "g.nir")
+    message = refusal(tmp_path / "g.nir")
+    assert "node 'n': is in a cycle" in message
+    assert "'n' -> 'back' -> 'n'" in message
+    assert "'w'" not in message
     write(
         tmp_path / "g.nir",
         nir.Input(np.array([3])), nir.Scale(np.ones(3)), nir.Scale(np.ones(3)), if_neurons(3),
         names=["in", "a", "b", "n"],
         edges=[("in", "a"), ("a", "b"), ("b", "a"), ("b", "n")],
     )  # fmt: skip
-    assert "is in a cycle of linear nodes" in refusal(tmp_path / "g.nir")
+    message = refusal(tmp_path / "g.nir")
+    assert "is in a cycle of linear nodes" in message
+    assert "'n'" not in message
 
 
 # -- hostile files ----------------------------------------------------------------------------

@@ -55,7 +55,7 @@ from pmsm_hw.network import (
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["load_nir", "save_nir"]
+__all__ = ["import_nir", "load_nir", "save_nir"]
 
 METADATA_VERSION = 1
 """Of the metadata that carry a network exactly."""
@@ -332,7 +332,7 @@ def load_nir(
     input_levels: tuple[int, int] | None = None,
     levels: tuple[int, int] | None = None,
 ) -> Network:
-    """Read a NIR file.
+    """Read a NIR file; `import_nir` also says what is not exactly as the file has it.
 
     A file that `save_nir` wrote gives back its network exactly, and takes none of the other
     parameters. Of a general graph, Affine, Linear, Conv1d, Conv2d, Flatten, SumPool2d, AvgPool2d,
@@ -366,6 +366,46 @@ def load_nir(
         If the file is damaged, or holds what cannot be represented (the node is named), or has a
         network of `save_nir` and one of the other parameters is given.
     """
+    network, _ = import_nir(
+        path,
+        name=name,
+        max_steps=max_steps,
+        input_scale=input_scale,
+        input_levels=input_levels,
+        levels=levels,
+    )
+    return network
+
+
+def import_nir(
+    path: str | os.PathLike[str],
+    *,
+    name: str | None = None,
+    max_steps: int | None = None,
+    input_scale: float | None = None,
+    input_levels: tuple[int, int] | None = None,
+    levels: tuple[int, int] | None = None,
+) -> tuple[Network, tuple[str, ...]]:
+    """Read a NIR file, as `load_nir`, and say where the network is not exactly what it says.
+
+    Parameters
+    ----------
+    path, name, max_steps, input_scale, input_levels, levels
+        As for `load_nir`.
+
+    Returns
+    -------
+    network : Network
+        What `load_nir` gives.
+    notes : tuple of str
+        What differs from NIR's definition, was taken for granted or was rounded, one sentence each.
+        None for a file that `save_nir` wrote.
+
+    Raises
+    ------
+    FormatError
+        As for `load_nir`.
+    """
     subject = f"file '{os.fspath(path)}'"
     with open_untrusted(path) as reader:
         refuse_other_kinds(reader, "nir")
@@ -392,7 +432,7 @@ def load_nir(
                 value,
                 "a general NIR graph",
             )
-        return _exact(subject, graph, metadata)
+        return _exact(subject, graph, metadata), ()
     options = ImportOptions(**{"name": os.path.splitext(os.path.basename(path))[0], **given})
     return network_from_graph(subject, graph, options)
 

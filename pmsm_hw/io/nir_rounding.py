@@ -1,0 +1,315 @@
+"""Integer weights, thresholds and biases for a NIR graph: exact where one step divides them all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pmsm_hw.exact_step import common_step, multiples
+from pmsm_hw.io.nir_graph import Graph
+from pmsm_hw.io.schema import check_work, fields_of
+from pmsm_hw.network import (
+    MAX_WEIGHT_EXPONENT,
+    STATE_MAX,
+    Network,
+    PolarityMultiSpike,
+    Population,
+    Projection,
+    Readout,
+)
+
+__all__ = ["Branch", "Target", "network_of", "shortest"]
+
+WEIGHT_LIMIT = 127
+N_WEIGHTS = 256
+"""Distinct weights that 8 bits hold."""
+MAX_CHANNEL_STEPS = 1 << 14
+"""Most channels that are tried for a step each."""
+PRODUCT_ERRORS = {2: 2.0**-8, 4: 2.0**-22, 8: 2.0**-50}
+"""Relative error of a product of numbers of that many bytes, computed in float64."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Branch:
+    """One linear way from a population to the next, with real weights.
+
+    ``make(weight, exponent)`` builds the projection from integer weights (from ones, if None).
+    """
+
+    name: str
+    weight: NDArray[Any]  # rows: target channels, or neurons if dense
+    make: Callable[..., Projection]
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Real value of weight 1, per channel, and how much finer the rest is."""
+
+    unit: NDArray[np.float64]
+    exponent: int
+    is_exact: NDArray[np.bool_]
+
+    def fine(self, n_axes: int) -> NDArray[np.float64]:
+        """Value of one unit of the state, broadcastable to a shape of so many axes."""
+        return (self.unit / 2.0**self.exponent).reshape(-1, *(1,) * (n_axes - 1))
+
+
+@dataclass(kw_only=True)
+class Target:
+    """A population to be, with the real numbers of what leads to it."""
+
+    population: Population
+    threshold: NDArray[Any] | None  # broadcastable to its shape; None: a readout
+    r: NDArray[np.float64]  # what a readout's input is multiplied by
+    bias: NDArray[np.float64] = field(default_factory=lambda: np.zeros(()))
+    branches: list[Branch] = field(default_factory=list)
+    precision: np.dtype[Any] | None = None
+
+    @property
+    def n_channels(self) -> int:
+        """Channels: each has a unit of its own."""
+        return int(self.population.shape[0])
+
+    def fits(self, grid: _Grid) -> bool:
+        """Whether bias and threshold stay within the state's width on a grid."""
+        fine = grid.fine(len(self.population.shape))
+        parts = [self.bias] if self.threshold is None else [self.bias, self.threshold]
+        return all(bool((np.rint(np.abs(a) / fine) <= STATE_MAX).all()) for a in parts)
+
+    def weights_of(self, channel: int) -> list[NDArray[Any]]:
+        """Weights into one channel."""
+        rows = [len(b.weight) // self.n_channels for b in self.branches]
+        return [
+            b.weight[channel * n : (channel + 1) * n]
+            for b, n in zip(self.branches, rows, strict=True)
+        ]
+
+    def others_of(self, channel: int) -> list[NDArray[Any]]:
+        """Bias and threshold of one channel."""
+        arrays = [self.bias] if self.threshold is None else [self.bias, self.threshold]
+        return [a[channel] if a.ndim and len(a) > 1 else a for a in arrays]
+
+
+def network_of(
+    graph: Graph,
+    name: str,
+    max_steps: int,
+    populations: Mapping[str, Population],
+    relays: list[Projection],
+    targets: Mapping[str, Target],
+) -> tuple[Network, tuple[str, ...]]:
+    """Round what leads to each target to integers, as finely as the state has room for.
+
+    Returns
+    -------
+    Network
+        With the populations, in their order.
+    tuple of str
+        What was rounded.
+    """
+    grids = {key: _grids(target) for key, target in targets.items()}
+    chosen = dict.fromkeys(targets, 0)
+
+    def build(overflow: Literal["error", "saturate"]) -> Network:
+        found = dict(populations)
+        projections = list(relays)
+        taken = {q.name for q in projections}
+        for key, target in targets.items():
+            rounded, made = _rounded(graph, key, target, grids[key][chosen[key]])
+            found[key] = replace(rounded, overflow=overflow)  # type: ignore[call-arg]
+            for projection in made:
+                while projection.name in taken:
+                    projection = replace(projection, name=projection.name + "_")
+                taken.add(projection.name)
+                projections.append(projection)
+        check_work(
+            graph.subject,
+            [fields_of(p) for p in found.values()],
+            [fields_of(q) for q in projections],
+            max_steps,
+        )
+        return Network(
+            name=name,
+            max_steps=max_steps,
+            populations=tuple(found.values()),
+            projections=tuple(projections),
+        )
+
+    while True:  # those that do not fit all go one grid on at a time
+        trial = build("saturate")
+        tight = [k for k, i in chosen.items() if i + 1 < len(grids[k]) and not trial.bounds[k].fits]
+        if not tight:
+            break
+        for key in tight:
+            chosen[key] += 1
+    network = build("error")
+    coarse = [key for key, i in chosen.items() if not grids[key][i].is_exact.all()]
+    if not coarse:
+        return network, ()
+    shown = ", ".join(f"'{key}'" for key in coarse[:5]) + (", ..." if len(coarse) > 5 else "")
+    return network, (
+        f"weights into {len(coarse)} of {len(targets)} populations ({shown}) are rounded to 8 bits "
+        "per channel, their thresholds and biases to up to 6 bits more",
+    )
+
+
+def _grids(target: Target) -> list[_Grid]:
+    """Grids to try: the exact one if there is one, then coarser and coarser thresholds."""
+    n = target.n_channels
+    steps, weight_shift = _exact_steps(target)
+    known = np.isfinite(steps)
+    grids: list[_Grid] = []
+    if known.all():
+        lowest = int(np.maximum(weight_shift[:, 0] - weight_shift[:, 1], 0).max())
+        highest = min(int(weight_shift[:, 0].max()), MAX_WEIGHT_EXPONENT)
+        grids += [  # the higher the exponent, the fewer bits of weights
+            _Grid(_exact_units(steps, weight_shift, exponent), exponent, known)
+            for exponent in range(highest, lowest - 1, -1)
+        ]
+    largest = np.zeros(n)
+    for branch in target.branches:
+        rows = np.abs(branch.weight).reshape(n, -1).max(axis=1)
+        largest = np.maximum(largest, rows)
+    dead = largest == 0
+    if dead.any():  # only threshold and bias count there: they get the full width of a weight
+        others = [np.abs(a) for a in (target.bias, target.threshold) if a is not None]
+        rest = np.max([_per_channel_max(a, n) for a in others], axis=0)
+        largest = np.where(dead, np.where(rest > 0, rest, WEIGHT_LIMIT), largest)
+    coarse = largest / WEIGHT_LIMIT
+    for exponent in range(MAX_WEIGHT_EXPONENT, -1, -1):
+        reach = known & (weight_shift[:, 0] - exponent <= weight_shift[:, 1])
+        unit = np.where(reach, _exact_units(steps, weight_shift, exponent), coarse)
+        grids.append(_Grid(unit, exponent, reach))
+    return [grid for grid in grids if target.fits(grid)] or grids[-1:]
+
+
+def _per_channel_max(values: NDArray[Any], n: int) -> NDArray[np.float64]:
+    if values.ndim == 0 or len(values) == 1:
+        return np.full(n, float(values.max()))
+    found: NDArray[np.float64] = values.reshape(n, -1).max(axis=1)
+    return found
+
+
+def _exact_units(
+    steps: NDArray[np.float64], weight_shift: NDArray[np.int64], exponent: int
+) -> NDArray[np.float64]:
+    """Value of weight 1: of the bits that are 0 in all weights, the exponent takes its part."""
+    shift = np.maximum(weight_shift[:, 0] - exponent, 0)
+    unit: NDArray[np.float64] = steps * 2.0 ** (weight_shift[:, 0] - shift)
+    return unit
+
+
+def _exact_steps(target: Target) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Step of each channel (NaN: none), and bits ``(v, room)`` of its weights.
+
+    Weights are multiples of ``2**v`` steps; divided by that they could be shifted by ``room`` bits.
+    """
+    n = target.n_channels
+    steps = np.full(n, np.nan)
+    weight_shift = np.zeros((n, 2), np.int64)
+    every = [b.weight for b in target.branches]
+    rest = [a for a in (target.bias, target.threshold) if a is not None]
+    whole = _step_of(every, rest, target.precision)
+    if whole is not None:
+        steps[:], weight_shift[:] = whole
+        return steps, weight_shift
+    if n > MAX_CHANNEL_STEPS:
+        return steps, weight_shift
+    for channel in range(n):
+        found = _step_of(target.weights_of(channel), target.others_of(channel), target.precision)
+        if found is not None:
+            steps[channel], weight_shift[channel] = found
+    return steps, weight_shift
+
+
+def _step_of(
+    weights: list[NDArray[Any]], others: list[NDArray[Any]], precision: np.dtype[Any] | None
+) -> tuple[float, tuple[int, int]] | None:
+    """Step of which all are multiples, weights such that 8 bits and an exponent hold them."""
+    distinct = []
+    for weight in weights:
+        if len(np.unique(weight.reshape(-1)[:1024])) > N_WEIGHTS:
+            return None
+        distinct.append(np.unique(weight))
+    known = np.unique(np.concatenate(distinct)) if distinct else np.zeros(1)
+    if len(known) > N_WEIGHTS:
+        return None
+    rest = [np.unique(np.abs(a)) for a in others]
+    parts = [known, *rest]
+    relative: float | None = None
+    if precision is not None:
+        cast = [_as(part, precision) for part in parts]
+        if all(part is not None for part in cast):
+            parts = [part for part in cast if part is not None]
+        else:
+            relative = PRODUCT_ERRORS.get(precision.itemsize, 2.0**-50)
+    step = common_step(*parts, relative_error=relative)
+    if step is None:
+        return None if any(part.any() for part in parts) else (1.0, (0, 0))
+    k = multiples(known, step)
+    k = k[k != 0]
+    if k.size == 0:
+        return step, (0, 0)
+    together = int(np.bitwise_or.reduce(np.abs(k)))
+    shift = (together & -together).bit_length() - 1
+    limits = np.where(k > 0, WEIGHT_LIMIT, WEIGHT_LIMIT + 1)  # -128 to 127
+    room = int((limits // (np.abs(k) >> shift)).min()).bit_length() - 1
+    return (step, (shift, room)) if room >= 0 else None
+
+
+def _as(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any] | None:
+    """Values as floats of a type, if that loses nothing."""
+    with np.errstate(over="ignore", under="ignore"):
+        cast = values.astype(dtype)
+    return cast if np.array_equal(cast.astype(np.float64), values.astype(np.float64)) else None
+
+
+def _rounded(
+    graph: Graph, key: str, target: Target, grid: _Grid
+) -> tuple[Population, list[Projection]]:
+    """Population and projections on a grid."""
+    population, n = target.population, target.n_channels
+    shape = population.shape
+    made = []
+    for branch in target.branches:
+        rows = np.repeat(grid.unit, len(branch.weight) // n)
+        integer = np.rint(branch.weight / rows.reshape(-1, *(1,) * (branch.weight.ndim - 1)))
+        made.append(branch.make(integer.astype(np.int8), grid.exponent))
+    fine = grid.fine(len(shape))
+    bias = np.rint(target.bias / fine)
+    if np.abs(bias).max() > STATE_MAX:
+        graph.refuse(key, "has a bias far larger than its weights", "rescale it")
+    bias = shortest(bias.astype(np.int64))
+    if isinstance(population, Readout):
+        return replace(population, bias=bias, scale=shortest(fine * target.r)), made
+    assert target.threshold is not None
+    theta = np.rint(target.threshold / fine)
+    if theta.max() > STATE_MAX:
+        graph.refuse(key, "has a threshold far larger than its weights", "remove it")
+    if theta.min() < 1:
+        graph.refuse(
+            key,
+            "has a threshold far smaller than its weights: it rounds to 0",
+            "make them closer",
+            float(np.min(target.threshold)),
+        )
+    assert isinstance(population, PolarityMultiSpike)
+    return replace(population, bias=bias, theta=shortest(theta.astype(np.int64))), made
+
+
+def shortest(values: NDArray[Any]) -> NDArray[Any]:
+    """One value for all, or per channel, where that says the same.
+
+    Parameters
+    ----------
+    values
+        At least one axis; the first is that of the channels.
+    """
+    flat = values.reshape(len(values), -1)
+    if (flat == flat[0, 0]).all():
+        return np.asarray(flat[0, 0])
+    return flat[:, 0].copy() if (flat == flat[:, :1]).all() else np.ascontiguousarray(values)
