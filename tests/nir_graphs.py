@@ -2,8 +2,8 @@
 
 ``python tests/nir_graphs.py --cases 500`` compares what `pmsm_hw.io.import_nir` and the reference
 give with the loops and prints one JSON line; the test suite runs some. Every case is seeded by its
-number alone: ``--first N --cases 1`` repeats case N. ``--bits`` draws plain chains with weights of 2 to 8 bits,
-which must be taken over without one differing spike, in no more bits than they have.
+number alone: ``--first N --cases 1`` repeats case N. ``--bits`` draws plain chains with weights of
+2 to 8 bits, which must be taken over without one differing spike, in no more bits than they have.
 """
 
 from __future__ import annotations

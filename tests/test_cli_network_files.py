@@ -99,7 +99,9 @@ def test_nir_files_go_wherever_network_files_go(files, tmp_path):
     assert io.load_mapping(mapped).network_fingerprint == network.fingerprint
     assert (network.max_steps, network["if"].levels) == (5, (0, 2))
     assert (network["input"].levels, network["input"].scale) == ((0, 3), 0.5)
-    assert cli("export", "general.nir", *options, "-o", plain, cwd=files).returncode == 0
+    done = cli("export", "general.nir", *options, "-o", plain, cwd=files)
+    assert done.returncode == 0
+    assert "note: IF neurons fire at the threshold and keep what exceeds it" in done.stderr
     assert io.load(plain) == network
     line = refused("emulate", "general.nir", cwd=files)
     assert "pmsm-hw map general.nir" in line

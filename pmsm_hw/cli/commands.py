@@ -358,7 +358,14 @@ def run(
         io.save(output, network, mapping=mapping, report=opened.conversion)
         say(f"wrote {output}")
     _write(found, samples, html=report, trace=trace, conversion=opened.conversion_dict)
+    _say_notes(opened)
     answer(as_json, found.to_dict(), found.table())
+
+
+def _say_notes(opened: Opened) -> None:
+    """Say where a network is not exactly what its file says, once nothing can fail any more."""
+    for note in opened.notes:
+        say(f"note: {note}")
 
 
 def _mapping_of(opened: Opened, chip: str | None, objective: str, seed: int) -> Mapping:
@@ -428,6 +435,7 @@ def compare(
         if value not in OBJECTIVES:
             raise typer.BadParameter(f"{value!r} is not one of {', '.join(OBJECTIVES)}")
     reports: dict[str, Report] = {}
+    every: list[Opened] = []
     for model in models:
         torch_model = Path(model).suffix not in NETWORK_SUFFIXES
         opened = open_model(
@@ -435,6 +443,7 @@ def compare(
             ModelOptions(name=Path(model).stem if torch_model else None),
             calibration=_calibration(data),
         )
+        every.append(opened)
         for chip, objective in product(_each(chips), _each(objectives)):
             if chip is None and objective is None:
                 mapping = _mapping_of(opened, None, "latency", seed)
@@ -461,6 +470,8 @@ def compare(
 
         save_figure(accuracy_against_energy(reports), plot)
         say(f"wrote {plot}")
+    for opened in every:
+        _say_notes(opened)
     values = {"runs": [{"run": name, **r.to_dict()} for name, r in reports.items()]}
     answer(as_json, values, compare_(reports))
 
@@ -540,7 +551,9 @@ def inspect(
       pmsm-hw inspect net.h5
       pmsm-hw inspect net.nir --max-steps 4
     """
-    network = open_network(file, _nir(max_steps, levels, input_scale, input_levels)).network
+    opened = open_network(file, _nir(max_steps, levels, input_scale, input_levels))
+    network = opened.network
+    _say_notes(opened)
     answer(as_json, network.describe(), network.summary())
 
 
@@ -586,6 +599,7 @@ def map_(
 
         plot_mapping(mapping, plot)
         say(f"wrote {plot}")
+    _say_notes(opened)
     answer(as_json, dict(mapping.metrics), mapping.summary())
 
 
@@ -662,7 +676,8 @@ def lava(
     from pmsm_hw.reference import differing_spikes
     from pmsm_hw.tables import table
 
-    network = open_network(file, _nir(max_steps, levels, input_scale, input_levels)).network
+    opened = open_network(file, _nir(max_steps, levels, input_scale, input_levels))
+    network = opened.network
     samples = _samples(network, data, n_steps, limit, seed)
     with bar("Lava, steps") as progress:
         result = run_in_lava(
@@ -682,6 +697,7 @@ def lava(
         values["accuracy"] = float((result.predictions() == samples.labels).mean())
     rows = [(k, v) for k, v in values.items() if k != "spikes"]
     rows += [(f"spikes of {name}", n) for name, n in values["spikes"].items()]
+    _say_notes(opened)
     answer(as_json, values, table(("", "value"), rows, title=f"Lava: {network.name}"))
     if values["differing_spikes"] or values["differing_readouts"]:
         raise typer.Exit(DIFFERENT)
@@ -709,12 +725,14 @@ def export(
     from pmsm_hw import io
 
     check_files({"--output": output}, inputs=(file,), suffixes=(".nir", ".h5"))
-    network = open_network(file, _nir(max_steps, levels, input_scale, input_levels)).network
+    opened = open_network(file, _nir(max_steps, levels, input_scale, input_levels))
+    network = opened.network
     notes: tuple[str, ...] = ()
     if output.suffix.lower() == ".nir":
         notes = io.save_nir(output, network)
     else:
         io.save(output, network)
+    _say_notes(opened)
     answer(as_json, {"file": str(output), "notes": notes}, "\n".join((*notes, f"wrote {output}")))
 
 

@@ -65,11 +65,14 @@ class Opened:
         If the file held one.
     conversion
         Report of the conversion, if there is one: as a dictionary if it came from a file.
+    notes
+        Where the network is not exactly what its file says.
     """
 
     network: Network
     mapping: Mapping | None
     conversion: ConversionReport | dict[str, Any] | None
+    notes: tuple[str, ...] = ()
 
     @property
     def conversion_dict(self) -> dict[str, Any] | None:
@@ -152,8 +155,8 @@ def open_network(file: Path, options: ModelOptions) -> Opened:
             "input_levels": options.input_levels and pair("--input-levels", options.input_levels),
             "levels": options.levels and pair("--levels", options.levels),
         }
-        network = io.load_nir(file, **given)
-        return Opened(network=network, mapping=None, conversion=None)
+        network, notes = io.import_nir(file, **given)
+        return Opened(network=network, mapping=None, conversion=None, notes=notes)
     _refuse_without_effect(str(file), OWN, options)
     return Opened(
         network=io.load(file),

@@ -336,8 +336,9 @@ def load_nir(
 
     A file that `save_nir` wrote gives back its network exactly, and takes none of the other
     parameters. Of a general graph, Affine, Linear, Conv1d, Conv2d, Flatten, SumPool2d, AvgPool2d,
-    Scale, IF, I, Input and Output nodes are taken: weights are rounded to 8 bits per channel,
-    thresholds and biases with up to 6 bits more. Neurons carry what is left over a threshold on to
+    Scale, IF, I, Input and Output nodes are taken. What is a multiple of one step is taken over
+    exactly; else weights are rounded to 8 bits per channel, thresholds and biases to up to 6 bits
+    more. Neurons carry what is left over a threshold on to
     the next step (Sinabs' and Loihi's usual subtraction), where NIR's IF proper resets to 0, and
     fire at the threshold, where NIR's fire above it. Pooling in front of a linear node gets a relay
     population. An Output fed by neurons becomes a readout that counts their spikes.
