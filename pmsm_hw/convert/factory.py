@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import importlib
 import os
-import pickle
 import sys
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from pmsm_hw.errors import ConversionError, FormatError
+from pmsm_hw.nn.tensor_files import read_tensors
 
 __all__ = ["build_model"]
 
@@ -78,17 +77,9 @@ def build_model(factory: str, state_dict: str | os.PathLike[str] | None = None) 
 
 
 def _fill(model: nn.Module, subject: str, path: str | os.PathLike[str]) -> None:
-    try:
-        values = torch.load(path, weights_only=True, map_location="cpu")
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        reason = str(error).strip().splitlines()
-        raise FormatError(
-            f"file '{os.fspath(path)}'",
-            f"cannot be read as a state dict: {reason[0] if reason else type(error).__name__}",
-            remedy="write it with torch.save(model.state_dict(), file)",
-            actual=type(error).__name__,
-            limit="a state dict",
-        ) from error
+    values = read_tensors(
+        path, what="a state dict", remedy="write it with torch.save(model.state_dict(), file)"
+    )
     if not isinstance(values, dict):
         raise FormatError(
             f"file '{os.fspath(path)}'",
@@ -99,7 +90,7 @@ def _fill(model: nn.Module, subject: str, path: str | os.PathLike[str]) -> None:
         )
     try:
         model.load_state_dict(values)
-    except RuntimeError as error:
+    except Exception as error:  # keys that are no names, values that are no tensors, ...
         raise ConversionError(
             subject,
             f"does not take the values of '{os.fspath(path)}': {' '.join(str(error).split())}",

@@ -7,22 +7,29 @@ from __future__ import annotations
 
 import io
 import os
-import pickle
+import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from pmsm_hw.convert.integer import IntegerModel, integer_model
-from pmsm_hw.errors import ConversionError, FormatError, PmsmHwError
+from pmsm_hw.convert.integer import COARSEST, IntegerModel, integer_model
+from pmsm_hw.errors import ConversionError, FormatError
 from pmsm_hw.files import replacing
+from pmsm_hw.network import MAX_WEIGHT_EXPONENT
 from pmsm_hw.nn import models
 from pmsm_hw.nn.quantization import quantize
+from pmsm_hw.nn.tensor_files import read_tensors
 
 __all__ = ["FORMAT", "FORMAT_VERSION", "encoded_model", "load_model", "save_model"]
 
 FORMAT = "pmsm-hw-model"
 FORMAT_VERSION = 1
+
+_REMEDY = "give a file that save_model wrote"
+_LARGEST_SIZE = 1 << 24
+"""Largest whole number among the arguments of a model."""
 
 
 def save_model(path: str | os.PathLike[str], model: nn.Module) -> None:
@@ -38,7 +45,7 @@ def save_model(path: str | os.PathLike[str], model: nn.Module) -> None:
     Raises
     ------
     ConversionError
-        If the model is of another class, which a file cannot name safely.
+        If the model is of another class, which a file cannot name safely, or not in float32.
     FormatError
         If the file cannot be written.
     """
@@ -71,6 +78,15 @@ def encoded_model(model: nn.Module) -> io.BytesIO:
         )
     inner = model.model if isinstance(model, IntegerModel) else model
     assert isinstance(inner, nn.Module)
+    for name, value in inner.state_dict().items():
+        if value.is_floating_point() and value.dtype != torch.float32:
+            raise ConversionError(
+                f"parameter '{name}'",
+                f"is {value.dtype}, a file holds torch.float32",
+                remedy="call model.float() first",
+                actual=str(value.dtype),
+                limit="torch.float32",
+            )
     content = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -98,46 +114,39 @@ def load_model(path: str | os.PathLike[str]) -> nn.Module:
     Raises
     ------
     FormatError
-        If the file is absent, damaged, of another kind or of another version.
+        If the file is absent, damaged, of another kind or of another version, or describes no model
+        that can be built.
     """
     subject = f"file '{os.fspath(path)}'"
-    try:
-        content = torch.load(path, weights_only=True, map_location="cpu")
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as cause:
-        is_pickle = isinstance(cause, pickle.UnpicklingError)  # torch's text is a page long
-        reason = "" if is_pickle else (str(cause).strip().splitlines() or [""])[0]
-        raise FormatError(
-            subject,
-            f"cannot be read as a model: {reason or 'it is no archive of tensors'}",
-            remedy="give a file that save_model wrote",
-            actual=type(cause).__name__,
-            limit=FORMAT,
-        ) from cause
+    content = read_tensors(path, what="a model", remedy=_REMEDY)
     found = content.get("format") if isinstance(content, dict) else type(content).__name__
     if found != FORMAT:
         raise FormatError(
             subject,
-            f"holds {found!r}, a {FORMAT} is needed",
-            remedy="give a file that save_model wrote",
+            f"holds {str(found)[:60]!a}, a {FORMAT} is needed",
+            remedy=_REMEDY,
             actual=found,
             limit=FORMAT,
         )
     if content.get("format_version") != FORMAT_VERSION:
         raise FormatError(
             subject,
-            f"has format_version {content.get('format_version')!r}, this pmsm-hw reads "
+            f"has format_version {str(content.get('format_version'))[:60]!a}, this pmsm-hw reads "
             f"{FORMAT_VERSION}",
             remedy="use the pmsm-hw that wrote it",
             actual=content.get("format_version"),
             limit=FORMAT_VERSION,
         )
     try:
-        return _rebuilt(content)
-    except (KeyError, TypeError, RuntimeError, PmsmHwError) as cause:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _rebuilt(content)
+    except Exception as cause:  # whatever building and loading a model meets in a wrong description
         lines = str(cause).strip().splitlines()
+        reason = lines[0][:300] if lines else type(cause).__name__
         raise FormatError(
             subject,
-            f"describes no model that can be built: {lines[0] if lines else cause!r}",
+            f"describes no model that can be built: {reason}",
             remedy="write it again with save_model",
             actual=type(cause).__name__,
             limit="a complete description",
@@ -145,15 +154,76 @@ def load_model(path: str | os.PathLike[str]) -> nn.Module:
 
 
 def _rebuilt(content: dict[str, Any]) -> nn.Module:
-    recipe, examples = content["recipe"], tuple(content["examples"])
-    model = models.build(recipe["model"], **recipe["arguments"])
+    recipe, state = _dictionary(content, "recipe"), _dictionary(content, "state")
+    others = set(recipe) - {"model", "arguments", "quantize", "integer"}
+    if others or ("integer" in recipe and "quantize" not in recipe):
+        raise ValueError(f"its recipe has {', '.join(map(ascii, recipe))[:200]}")
+    for name, value in state.items():
+        _sound(name, value)
+    examples = tuple(content["examples"])
+    for example in examples:
+        _sound("examples", example)
+        if example.dtype != torch.float32:
+            raise ValueError(f"its examples are {example.dtype}")
+    arguments = _dictionary(recipe, "arguments")
+    _refuse_sizes(arguments, len(state))
+    # shapes alone, before any memory is taken
+    with torch.device("meta"):
+        shapes = models.build(recipe["model"], **arguments).state_dict()
+    for name, value in shapes.items():
+        if name not in state or state[name].shape != value.shape:
+            has = tuple(state[name].shape) if name in state else "nothing"
+            raise ValueError(f"'{name}' has {has}, shape {tuple(value.shape)} is needed")
+    model = models.build(recipe["model"], **arguments)
     if "quantize" in recipe:
-        model = quantize(model, calibration=examples, **recipe["quantize"])
-    model.load_state_dict(content["state"])
+        batch: Any = examples or "batch_norm"
+        model = quantize(model, calibration=batch, **_dictionary(recipe, "quantize"))
+    for name, value in model.state_dict().items():
+        if name in state and state[name].dtype != value.dtype:
+            raise ValueError(f"'{name}' is {state[name].dtype}, {value.dtype} is needed")
+    model.load_state_dict(state)
     model.eval()
     if "integer" in recipe:
-        model = integer_model(model, examples, **recipe["integer"])
-        model.exponents = dict(content["exponents"])
-        model.saturated = frozenset(content["saturated"])
+        model = integer_model(model, examples, **_dictionary(recipe, "integer"))
+        exponents, saturated = _dictionary(content, "exponents"), frozenset(content["saturated"])
+        known = set(model.exponents) | model.saturated
+        whole = all(type(bits) is int for bits in exponents.values())
+        if not whole or set(exponents) | saturated != known or set(exponents) & saturated:
+            raise ValueError("its exponents are not those of its populations")
+        for bits in exponents.values():
+            if not COARSEST <= bits <= MAX_WEIGHT_EXPONENT:
+                raise ValueError(
+                    f"it has exponent {bits}, limits: {COARSEST} and {MAX_WEIGHT_EXPONENT}"
+                )
+        model.exponents, model.saturated = dict(exponents), saturated
+        model.rounded()  # proves the state of every population
         model.eval()
     return model
+
+
+def _dictionary(content: Mapping[str, Any], key: str) -> dict[str, Any]:
+    found = content[key]
+    if not isinstance(found, dict) or not all(isinstance(k, str) for k in found):
+        raise ValueError(f"its {key} is no dictionary of names")
+    return dict(found)
+
+
+def _sound(name: str, value: Any) -> None:
+    """Raise ValueError for what is no plain tensor, or larger than what is stored of it."""
+    if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_quantized:
+        raise ValueError(f"{name[:60]!a} is no plain tensor")
+    if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+        raise ValueError(f"{name[:60]!a} has more values than are stored")
+
+
+def _refuse_sizes(arguments: Mapping[str, Any], n_tensors: int) -> None:
+    """Raise ValueError where building alone would take very long."""
+    for name, value in arguments.items():
+        parts = value if isinstance(value, list | tuple) else [value]
+        for part in parts:
+            if not isinstance(part, int | str) or (isinstance(part, int) and part > _LARGEST_SIZE):
+                raise ValueError(f"argument {name[:60]!a} is {str(value)[:60]!a}")
+        # numbers of layers or blocks: each has tensors of its own
+        n_parts = sum(parts) if name == "blocks" else len(parts)
+        if n_parts > n_tensors + 2:
+            raise ValueError(f"argument {name[:60]!a} asks for more than its tensors hold")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import pickle
 import sys
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
@@ -19,10 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from pmsm_hw.errors import QuantizationError
+from pmsm_hw.errors import FormatError, QuantizationError
 from pmsm_hw.files import check_output, replacing
 from pmsm_hw.nn.evaluation import evaluating
 from pmsm_hw.nn.quantizer import PolarityQuant
+from pmsm_hw.nn.tensor_files import read_tensors
 
 __all__ = ["History", "accuracy", "finetune", "loader", "predict", "train"]
 
@@ -389,21 +389,28 @@ def _restore(
     shuffler: Any,
     epochs: int,
 ) -> None:
+    remedy = "delete it, or give another file"
     try:
-        state = torch.load(path, weights_only=True)
+        state = read_tensors(path, what="a checkpoint", remedy=remedy)
         same = state["epochs"] == epochs
         if same:
             model.load_state_dict(state["model"])
             step.load_state_dict(state["optimizer"])
-    except (
-        KeyError, RuntimeError, ValueError, EOFError, OSError, TypeError, pickle.UnpicklingError,
-    ) as cause:  # fmt: skip
-        is_pickle = isinstance(cause, pickle.UnpicklingError)  # torch's text is a page long
-        reason = "" if is_pickle else (str(cause).strip().splitlines() or [""])[0]
+            schedule.load_state_dict(state["schedule"])
+            course.loss, course.accuracy = state["loss"], state["accuracy"]
+            course.validation_accuracy = state["validation_accuracy"]
+            course.stopped_early = state["stopped_early"]
+            torch.set_rng_state(state["generator"])
+            if shuffler is not None and state["shuffler"] is not None:
+                shuffler.set_state(state["shuffler"])
+    except Exception as cause:  # whatever torch meets in a file that is damaged or of another kind
+        reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
+        if isinstance(cause, FormatError):
+            reason = cause.problem.removeprefix("cannot be read as a checkpoint: ")
         raise QuantizationError(
             f"checkpoint '{path}'",
-            f"cannot be resumed: {reason or 'it is no archive of tensors'}",
-            remedy="delete it, or give another file",
+            f"cannot be resumed: {reason}",
+            remedy=remedy,
             actual=str(path),
             limit="a checkpoint of this training",
         ) from cause
@@ -415,13 +422,6 @@ def _restore(
             actual=state["epochs"],
             limit=epochs,
         )
-    schedule.load_state_dict(state["schedule"])
-    course.loss, course.accuracy = state["loss"], state["accuracy"]
-    course.validation_accuracy = state["validation_accuracy"]
-    course.stopped_early = state["stopped_early"]
-    torch.set_rng_state(state["generator"])
-    if shuffler is not None and state["shuffler"] is not None:
-        shuffler.set_state(state["shuffler"])
 
 
 @contextmanager
