@@ -175,6 +175,15 @@ def integer_model(
             actual="IntegerModel",
             limit="a quantized model",
         )
+    for what, value in (("weight_bits", weight_bits), ("max_steps", max_steps)):
+        if not isinstance(value, int | np.integer) or isinstance(value, bool):
+            raise ConversionError(
+                what,
+                f"{value!r} is not a whole number",
+                remedy="give an integer",
+                actual=value,
+                limit="an integer",
+            )
     if not 2 <= weight_bits <= 8:
         raise ConversionError(
             "weight_bits",

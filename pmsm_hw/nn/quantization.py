@@ -124,6 +124,14 @@ def quantize(
         the calibration batch is missing or useless.
     """
     levels, gains = check_levels("quantize", levels, gains)
+    if max_pool not in ("refuse", "average"):
+        raise QuantizationError(
+            "max_pool",
+            f"{max_pool!r} is not one of refuse, average",
+            remedy="choose one of them",
+            actual=max_pool,
+            limit=("refuse", "average"),
+        )
     if calibration is None:
         raise QuantizationError(
             f"model '{type(model).__name__}'",
