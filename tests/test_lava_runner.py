@@ -16,11 +16,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scarce import no_file_above
 
 import pmsm_hw as p
 import pmsm_hw.io
 from pmsm_hw import lava, reference
 from pmsm_hw.lava import interpreter, runner
+from pmsm_hw.lava.cleanup import temporary_folder
 from pmsm_hw.lava.interpreter import VARIABLE
 
 POPULATIONS = (
@@ -321,6 +323,64 @@ def test_a_caller_that_is_killed(
     end = time.monotonic() + 10
     while processes(tag) and time.monotonic() < end:
         time.sleep(0.05)
+
+
+LEAVES_A_FOLDER = """
+import os, signal, sys
+from pmsm_hw.lava.cleanup import temporary_folder
+with temporary_folder("pmsm_hw_test_", __import__("pathlib").Path(sys.argv[1])) as folder:
+    (folder / "inner").mkdir()
+    print(folder, flush=True)
+    sys.stdin.read()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_folder_left_by_a_killed_process_goes_with_the_next_run(tmp_path: Path) -> None:
+    owners = [
+        subprocess.Popen(
+            [sys.executable, "-c", LEAVES_A_FOLDER, str(tmp_path)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    folders = [Path(owner.stdout.readline().strip()) for owner in owners if owner.stdout]
+    foreign = tmp_path / "pmsm_hw_test_link"
+    foreign.symlink_to(folders[0] / "inner")
+    owners[0].communicate("")
+    assert owners[0].returncode == -signal.SIGKILL
+    with temporary_folder("pmsm_hw_test_", tmp_path):
+        assert folders[0].is_dir()  # young: its owner may be about to lock it
+    for folder in folders:
+        os.utime(folder, (0, 0))
+    with temporary_folder("pmsm_hw_test_", tmp_path) as mine:
+        assert sorted(tmp_path.iterdir()) == sorted([mine, folders[1], foreign])
+    owners[1].communicate("")
+    with temporary_folder("pmsm_hw_test_", tmp_path):
+        pass
+    assert list(tmp_path.iterdir()) == [foreign]
+
+
+@pytest.mark.parametrize("timeout_s", [float("nan"), float("inf"), 0, -1.0, "x", True, None])
+def test_limits_that_are_none(timeout_s: object) -> None:
+    with pytest.raises(p.errors.InputError, match=r"timeout_s .*is not a positive number"):
+        lava.run(NETWORK, IMAGES, timeout_s=timeout_s)  # type: ignore[arg-type]
+
+
+def test_no_room_for_the_files_of_a_run(lava_python: None, no_traces: None) -> None:
+    """For those of the caller, and for those of the child."""
+    for n_bytes, reason in ((3_000, "File too large"), (20_000, "the disk is full, or a limit")):
+        with no_file_above(n_bytes):
+            error = failure()
+        assert f"does not take the files of a run in Lava ({reason}" in str(error)
+        assert "TMPDIR" in error.remedy
+
+
+def test_a_python_that_cannot_be_started(tmp_path: Path, no_traces: None) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/nowhere/at/all\n")
+    python.chmod(0o755)
+    assert "cannot be started (No such file or directory)" in str(failure(python=str(python)))
 
 
 def test_a_python_without_lava(tmp_path: Path, no_traces: None, lava_python: None) -> None:

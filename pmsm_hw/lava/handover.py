@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 from pmsm_hw.files import replacing
 from pmsm_hw.reference import Result
 
-__all__ = ["NO_LAVA", "read_result", "read_units", "write_result", "write_units"]
+__all__ = ["NO_LAVA", "NO_ROOM", "read_result", "read_units", "write_result", "write_units"]
 
 NO_LAVA = 3
 """Exit status of a child that cannot import lava-nc."""
+
+NO_ROOM = 4
+"""Exit status of a child that cannot write its files."""
 
 
 def write_units(path: Path, units: Mapping[str, NDArray[np.int32]]) -> None:

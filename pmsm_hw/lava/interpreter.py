@@ -7,11 +7,11 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 
 from pmsm_hw.errors import LavaError
+from pmsm_hw.lava.cleanup import temporary_folder
 
 __all__ = ["REQUIREMENTS", "VARIABLE", "find_python"]
 
@@ -106,14 +106,24 @@ def _by_uv(uv: str) -> str:
     environment = _environment()
     python = environment / "bin" / "python"
     if not python.exists():
-        environment.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=environment.parent) as name:
-            made = Path(name) / ENVIRONMENT
-            inside = str(made / "bin" / "python")
-            _uv(uv, "venv", "--python", "3.10", str(made))
-            _uv(uv, "pip", "install", "--python", inside, *REQUIREMENTS)
-            with suppress(OSError):  # another process was faster
-                made.rename(environment)
+        try:
+            environment.parent.mkdir(parents=True, exist_ok=True)
+            with temporary_folder("making-", environment.parent) as folder:
+                made = folder / ENVIRONMENT
+                inside = str(made / "bin" / "python")
+                _uv(uv, "venv", "--python", "3.10", str(made))
+                _uv(uv, "pip", "install", "--python", inside, *REQUIREMENTS)
+                with suppress(OSError):  # another process was faster
+                    made.rename(environment)
+        except OSError as error:
+            raise LavaError(
+                f"folder '{environment.parent}'",
+                f"takes no environment with lava-nc ({error.strerror})",
+                remedy="name another folder in the environment variable XDG_CACHE_HOME, or "
+                + REMEDY,
+                actual=str(error),
+                limit="a writable folder",
+            ) from error
     return str(python)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+import math
+from numbers import Real
+from typing import Any, Literal, TypeAlias
 
 from pmsm_hw.errors import InputError
 
-__all__ = ["Granularity", "Tag", "check_options"]
+__all__ = ["Granularity", "Tag", "check_options", "check_timeout"]
 
 Granularity: TypeAlias = Literal["coarse", "fine"]
 """``"coarse"``: one process per population; ``"fine"``: one per population and projection."""
@@ -29,3 +31,16 @@ def check_options(granularity: str, tag: str) -> None:
                 actual=value,
                 limit=choices,
             )
+
+
+def check_timeout(timeout_s: Any) -> None:
+    """Raise `InputError` unless it is a positive, finite number of seconds."""
+    number = isinstance(timeout_s, Real) and not isinstance(timeout_s, bool)
+    if not number or not math.isfinite(timeout_s) or timeout_s <= 0:
+        raise InputError(
+            "timeout_s (--timeout-s)",
+            f"{timeout_s!r} is not a positive number of seconds",
+            remedy="give one, as in 600",
+            actual=timeout_s,
+            limit="more than 0, finite",
+        )

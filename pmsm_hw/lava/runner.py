@@ -7,10 +7,9 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -18,11 +17,11 @@ from typing import NoReturn
 import numpy as np
 
 import pmsm_hw
-from pmsm_hw.errors import LavaError
-from pmsm_hw.lava.cleanup import KILL_WAIT_S, end_group, remove_shared_memory
-from pmsm_hw.lava.handover import NO_LAVA, read_result, write_units
+from pmsm_hw.errors import FormatError, LavaError
+from pmsm_hw.lava.cleanup import KILL_WAIT_S, end_group, remove_shared_memory, temporary_folder
+from pmsm_hw.lava.handover import NO_LAVA, NO_ROOM, read_result, write_units
 from pmsm_hw.lava.interpreter import REMEDY, find_python
-from pmsm_hw.lava.options import Granularity, Tag, check_options
+from pmsm_hw.lava.options import Granularity, Tag, check_options, check_timeout
 from pmsm_hw.network import Network
 from pmsm_hw.reference import Inputs, Result, units_of
 
@@ -143,6 +142,7 @@ def run_many(
         As for `run`.
     """
     check_options(granularity, tag)
+    check_timeout(timeout_s)
     if sys.platform != "linux":
         raise LavaError(
             "lava",
@@ -153,13 +153,44 @@ def run_many(
         )
     if not jobs:
         return []
-    with tempfile.TemporaryDirectory(prefix=PREFIX) as name:
-        folder = Path(name)
+    with _folder() as folder:
         token = folder.name
-        total = _hand_over(folder, token, jobs, granularity, tag)
+        with _room(folder.parent):
+            total = _hand_over(folder, token, jobs, granularity, tag)
         interpreter = find_python(python)
         _run_child(folder, token, interpreter, timeout_s, progress, total)
         return [read_result(folder / f"{i}.result.npz") for i in range(len(jobs))]
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """Make the folder of a run; only its making is told as a lack of room."""
+    with ExitStack() as stack:
+        with _room("temporary files"):
+            folder = stack.enter_context(temporary_folder(PREFIX))
+        yield folder
+
+
+@contextmanager
+def _room(where: str | os.PathLike[str]) -> Iterator[None]:
+    """Tell what cannot be written as what it is: the folder is not the user's."""
+    try:
+        yield
+    except (OSError, FormatError) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__
+        if not isinstance(cause, OSError):
+            raise
+        raise _no_room(where, cause.strerror or str(cause)) from error
+
+
+def _no_room(where: str | os.PathLike[str], reason: str) -> LavaError:
+    return LavaError(
+        f"folder '{os.fspath(where)}'",
+        f"does not take the files of a run in Lava ({reason})",
+        remedy="free some room there, or name another folder in the environment variable TMPDIR",
+        actual=reason,
+        limit="a writable folder with enough room",
+    )
 
 
 def _hand_over(folder: Path, token: str, jobs: Sequence[Job], granularity: str, tag: str) -> int:
@@ -214,15 +245,24 @@ def _run_child(
     total: int,
 ) -> None:
     with (folder / "output.txt").open("wb") as output:
-        child = subprocess.Popen(  # noqa: S603
-            [interpreter, "-m", "pmsm_hw.lava.worker", str(folder)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=output,
-            env=_environment(folder),
-            cwd=folder,
-            start_new_session=True,
-        )
+        try:
+            child = subprocess.Popen(  # noqa: S603
+                [interpreter, "-m", "pmsm_hw.lava.worker", str(folder)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=output,
+                env=_environment(folder),
+                cwd=folder,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise LavaError(
+                "lava",
+                f"'{interpreter}' cannot be started ({error.strerror})",
+                remedy=REMEDY,
+                actual=interpreter,
+                limit="3.10 with lava-nc",
+            ) from error
         try:
             ended = _wait(child, folder, timeout_s, progress, total)
         finally:
@@ -287,6 +327,8 @@ def _said(folder: Path, *names: str) -> str:
 
 
 def _raise(folder: Path, interpreter: str, status: int) -> NoReturn:
+    if status == NO_ROOM:
+        raise _no_room(folder.parent, "the disk is full, or a limit is reached")
     said = _said(folder, "error.txt")
     ended = f"killed by signal {-status}" if status < 0 else f"ended with status {status}"
     if status == NO_LAVA or (status >= 0 and not (folder / "error.txt").exists()):

@@ -13,6 +13,7 @@ waits for the caller: when that is killed, it ends this process group and cleans
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import json
 import os
@@ -26,9 +27,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
+from pmsm_hw.errors import FormatError
 from pmsm_hw.io import load
 from pmsm_hw.lava.cleanup import end_group, remove_shared_memory
-from pmsm_hw.lava.handover import NO_LAVA, read_units, write_result
+from pmsm_hw.lava.handover import NO_LAVA, NO_ROOM, read_units, write_result
 from pmsm_hw.network import Network, PolarityMultiSpike, Readout
 from pmsm_hw.reference import Result
 
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 POLL_S = 0.05
+
+_NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 _ending = threading.Lock()
 """Taken for good by the first thread that has an error to tell."""
@@ -67,8 +71,10 @@ def main(arguments: list[str]) -> int:
         for i, job in enumerate(header["jobs"]):
             _run_job(folder, i, job, watch)
         (folder / "done").touch()
-    except Exception:  # the boundary of the process: whatever it is, the caller is told
-        _fail(folder, traceback.format_exc())
+    except Exception as error:  # the boundary of the process: whatever it is, the caller is told
+        cause = error.__cause__ if isinstance(error, FormatError) else error
+        full = isinstance(cause, OSError) and cause.errno in _NO_ROOM
+        _fail(folder, traceback.format_exc(), NO_ROOM if full else 1)
     return 0
 
 
@@ -83,8 +89,11 @@ def _check_lava(folder: Path) -> None:
 def _fail(folder: Path, text: str, status: int = 1) -> NoReturn:
     _ending.acquire()
     temporary = folder / "error.part"
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(folder / "error.txt")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(folder / "error.txt")
+    except OSError:
+        status = NO_ROOM
     # neither clean-up nor joins: Lava's may wait for ever
     os._exit(status)
 
@@ -181,6 +190,8 @@ def _run(
     def file(population: int, what: str, shape: tuple[int, ...], dtype: Any) -> Path:
         path = folder / f"{index}.{population}.{what}.npy"
         np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape).flush()
+        with path.open("rb+") as made:  # a store into a page that a full disk lacks is a SIGBUS
+            os.posix_fallocate(made.fileno(), 0, path.stat().st_size)
         return path
 
     for i, population in enumerate(network):
