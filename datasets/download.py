@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from pmsm_hw.errors import DatasetError
+from pmsm_hw.errors import DatasetError, FormatError
+from pmsm_hw.files import made_folder, replacing
+from pmsm_hw.temporary import temporary_folder
 
 __all__ = ["Archive", "fetch", "unpack"]
 
@@ -51,15 +53,35 @@ def fetch(archive: Archive, folder: Path) -> Path:
     ------
     DatasetError
         If it cannot be reached or arrives damaged; nothing is left behind then.
+    FormatError
+        If the folder does not take it.
     """
+    path = folder / archive.file_name
+    if path.is_file() and _md5(path) == archive.md5:
+        return path
+    with made_folder(folder), replacing(path, "download") as out:
+        digest = hashlib.md5(usedforsecurity=False)
+        for chunk in _received(archive, folder):
+            out.write(chunk)
+            digest.update(chunk)
+        found = digest.hexdigest()
+        if found != archive.md5:
+            raise DatasetError(
+                f"download of '{archive.file_name}'",
+                f"has MD5 {found}, {archive.md5} is published",
+                remedy="try again; if it stays so, get it from its publisher",
+                actual=found,
+                limit=archive.md5,
+            )
+    return path
+
+
+def _received(archive: Archive, folder: Path) -> Iterator[bytes]:
+    """What comes over the network; what goes wrong there is no fault of the disk."""
     # 40 ms to import, and hardly ever needed
     from http.client import HTTPException
     from urllib.request import urlopen
 
-    path = folder / archive.file_name
-    if path.is_file() and _md5(path) == archive.md5:
-        return path
-    part = path.with_name(path.name + ".part")
     subject = f"download of '{archive.file_name}'"
     if not archive.url.startswith(("https://", "file://")):
         raise DatasetError(
@@ -70,20 +92,10 @@ def fetch(archive: Archive, folder: Path) -> Path:
             limit="https",
         )
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         # the addresses are constants of this package
-        with urlopen(archive.url, timeout=_TIMEOUT_S) as response, part.open("wb") as out:  # noqa: S310
-            shutil.copyfileobj(response, out, _CHUNK_BYTES)
-        found = _md5(part)
-        if found != archive.md5:
-            raise DatasetError(
-                subject,
-                f"has MD5 {found}, {archive.md5} is published",
-                remedy="try again; if it stays so, get it from its publisher",
-                actual=found,
-                limit=archive.md5,
-            )
-        os.replace(part, path)
+        with urlopen(archive.url, timeout=_TIMEOUT_S) as response:  # noqa: S310
+            while chunk := response.read(_CHUNK_BYTES):
+                yield chunk
     except (OSError, HTTPException) as error:
         reason = getattr(error, "reason", None) or str(error) or type(error).__name__
         raise DatasetError(
@@ -92,9 +104,6 @@ def fetch(archive: Archive, folder: Path) -> Path:
             remedy=f"go online, or put the file into '{folder}' yourself",
             actual=archive.url,
         ) from error
-    finally:
-        part.unlink(missing_ok=True)
-    return path
 
 
 def _md5(path: Path) -> str:
@@ -108,11 +117,46 @@ def _md5(path: Path) -> str:
 def unpack(path: Path, folder: Path) -> None:
     """Unpack a .zip or .tar.gz: folders and plain files only, all of them inside ``folder``.
 
+    What it holds appears in ``folder`` once all is there: half a data set would be taken for one.
+
     Raises
     ------
     DatasetError
         If the archive is damaged, or a member is a link, a device or points elsewhere.
+    FormatError
+        If the folder does not take it.
     """
+    with _writing(folder), made_folder(folder), temporary_folder(".unpacking-", folder) as part:
+        _unpack(path, part)
+        _merge(part, folder)
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Tell faults of the disk that is written to from those of an archive that is read."""
+    try:
+        yield
+    except OSError as error:
+        raise FormatError(
+            f"folder '{folder}'",
+            f"does not take what is unpacked ({error.strerror or error})",
+            remedy="free some room, or choose another folder",
+            actual=str(error),
+            limit="a writable folder with enough room",
+        ) from error
+
+
+def _merge(source: Path, target: Path) -> None:
+    """Move what a folder holds into another one; a folder that is not there yet comes whole."""
+    for item in sorted(source.iterdir()):
+        place = target / item.name
+        if item.is_dir() and place.is_dir():
+            _merge(item, place)
+        else:
+            item.replace(place)
+
+
+def _unpack(path: Path, folder: Path) -> None:
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
@@ -161,8 +205,13 @@ def _inside(path: Path, folder: Path, name: str) -> Path:
 
 
 def _write(source: IO[bytes], target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(target.name + ".part")
-    with part.open("wb") as out:
-        shutil.copyfileobj(source, out, _CHUNK_BYTES)
-    os.replace(part, target)
+    with _writing(target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        out = target.open("wb")
+    try:
+        while chunk := source.read(_CHUNK_BYTES):
+            with _writing(target.parent):
+                out.write(chunk)
+    finally:
+        with _writing(target.parent):
+            out.close()

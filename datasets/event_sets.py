@@ -278,8 +278,8 @@ def load_cifar10dvs(root: Path, split: str, download: bool, **binning: int | Non
     is lower.
     """
     folder = first_folder(root, ("CIFAR10DVS", "cifar10-dvs"), CIFAR10_CLASSES[0])
-    if download and not (folder / CIFAR10_CLASSES[0]).is_dir():
-        for name, (number, md5) in _CIFAR10DVS.items():
+    for name, (number, md5) in _CIFAR10DVS.items():
+        if download and not (folder / name).is_dir():  # each comes by itself
             url = f"https://ndownloader.figshare.com/files/{number}"
             unpack(fetch(Archive(url=url, file_name=f"{name}.zip", md5=md5), folder), folder)
     pieces: list[Piece] = []

@@ -10,12 +10,13 @@ import zipfile
 
 import numpy as np
 import pytest
+from scarce import no_file_above
 
 from pmsm_hw.datasets import Compose, Mirror, Normalize, Shift, download, event_sets, load
 from pmsm_hw.datasets.aedat import read_aedat2, read_aedat3
 from pmsm_hw.datasets.cifar import CIFAR10_CLASSES
 from pmsm_hw.datasets.download import Archive, fetch, unpack
-from pmsm_hw.errors import DatasetError, InputError, PmsmHwError
+from pmsm_hw.errors import DatasetError, FormatError, InputError, PmsmHwError
 
 RNG = np.random.default_rng(0)
 
@@ -543,7 +544,7 @@ def test_download_checks_and_unpacks(tmp_path, suffix):
     served.write_bytes(b"another file")
     with pytest.raises(DatasetError, match="is published"):
         fetch(archive, tmp_path / "other")
-    assert list((tmp_path / "other").iterdir()) == []
+    assert not (tmp_path / "other").exists()
     with pytest.raises(DatasetError, match="not an https address"):
         fetch(Archive(url="http://x/y", file_name="y", md5=""), tmp_path)
 
@@ -571,6 +572,54 @@ def test_links_and_damaged_archives_are_refused(tmp_path):
         path.write_bytes(content)
         with pytest.raises(DatasetError, match="cannot be unpacked"):
             unpack(path, tmp_path / "inside")
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar.gz"])
+def test_half_an_archive_is_not_taken_for_a_data_set(tmp_path, suffix):
+    """Where the disk fills up, or the archive ends early, nothing of it appears."""
+    members = [(f"Test/{i}.bin", bytes([i]) * 3000) for i in range(3)]
+    members.append(("Test/large.bin", np.random.default_rng(0).bytes(20_000)))
+    path = tmp_path / f"x{suffix}"
+    md5 = archive_of(path, members)
+    folder = tmp_path / "root"
+    archive = Archive(url=path.as_uri(), file_name="copy", md5=md5)
+    with no_file_above(10_000):
+        with pytest.raises(FormatError, match=r"does not take what is unpacked \(File too large"):
+            unpack(path, folder)
+        with pytest.raises(FormatError, match=r"download .*cannot be written \(File too large"):
+            fetch(archive, folder)
+    assert not folder.exists()
+    folder.mkdir()
+    (folder / "Test").mkdir()
+    (folder / "Test" / "mine.txt").touch()
+    with no_file_above(10_000), pytest.raises(FormatError):
+        unpack(path, folder)
+    half = tmp_path / f"half{suffix}"
+    half.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(DatasetError, match="cannot be unpacked"):
+        unpack(half, folder)
+    assert [p.name for p in folder.rglob("*")] == ["Test", "mine.txt"]
+    unpack(path, folder)
+    assert len(list((folder / "Test").iterdir())) == 5
+
+
+def test_classes_that_are_missing_are_downloaded(tmp_path, monkeypatch):
+    """As after a download of several archives that was interrupted."""
+    served = {}
+    for name in ("airplane", "bird"):
+        path = tmp_path / f"{name}.zip"
+        served[name] = (path.name, archive_of(path, [(f"{name}/x", b"")]))
+    monkeypatch.setattr(event_sets, "_CIFAR10DVS", served)
+    monkeypatch.setattr(
+        event_sets, "Archive", lambda url, file_name, md5: Archive(
+            url=(tmp_path / file_name).as_uri(), file_name=file_name, md5=md5
+        ),
+    )  # fmt: skip
+    root = tmp_path / "root"
+    (root / "airplane").mkdir(parents=True)
+    with pytest.raises(DatasetError, match="0 recordings"):
+        load("cifar10dvs", root, 3, split="test", download=True)
+    assert (root / "bird" / "x").is_file()
 
 
 def test_load_downloads_where_asked(tmp_path, monkeypatch):

@@ -22,8 +22,8 @@ import pmsm_hw as p
 import pmsm_hw.io
 from pmsm_hw import lava, reference
 from pmsm_hw.lava import interpreter, runner
-from pmsm_hw.lava.cleanup import temporary_folder
 from pmsm_hw.lava.interpreter import VARIABLE
+from pmsm_hw.temporary import temporary_folder
 
 POPULATIONS = (
     p.Input(name="image", shape=(1, 8, 8), levels=(0, 15), scale=1 / 15),
@@ -327,7 +327,7 @@ def test_a_caller_that_is_killed(
 
 LEAVES_A_FOLDER = """
 import os, signal, sys
-from pmsm_hw.lava.cleanup import temporary_folder
+from pmsm_hw.temporary import temporary_folder
 with temporary_folder("pmsm_hw_test_", __import__("pathlib").Path(sys.argv[1])) as folder:
     (folder / "inner").mkdir()
     print(folder, flush=True)

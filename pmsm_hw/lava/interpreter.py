@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pmsm_hw.errors import LavaError
-from pmsm_hw.lava.cleanup import temporary_folder
+from pmsm_hw.temporary import temporary_folder
 
 __all__ = ["REQUIREMENTS", "VARIABLE", "find_python"]
 

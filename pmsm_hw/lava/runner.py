@@ -18,12 +18,13 @@ import numpy as np
 
 import pmsm_hw
 from pmsm_hw.errors import FormatError, LavaError
-from pmsm_hw.lava.cleanup import KILL_WAIT_S, end_group, remove_shared_memory, temporary_folder
+from pmsm_hw.lava.cleanup import KILL_WAIT_S, end_group, remove_shared_memory
 from pmsm_hw.lava.handover import NO_LAVA, NO_ROOM, read_result, write_units
 from pmsm_hw.lava.interpreter import REMEDY, find_python
 from pmsm_hw.lava.options import Granularity, Tag, check_options, check_timeout
 from pmsm_hw.network import Network
 from pmsm_hw.reference import Inputs, Result, units_of
+from pmsm_hw.temporary import temporary_folder
 
 __all__ = ["Job", "run", "run_many"]
 
@@ -167,7 +168,9 @@ def _folder() -> Iterator[Path]:
     """Make the folder of a run; only its making is told as a lack of room."""
     with ExitStack() as stack:
         with _room("temporary files"):
-            folder = stack.enter_context(temporary_folder(PREFIX))
+            folder = stack.enter_context(
+                temporary_folder(PREFIX, removing=lambda left: remove_shared_memory(left.name))
+            )
         yield folder
 
 
