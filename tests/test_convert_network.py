@@ -33,12 +33,13 @@ def linear(weight: list[list[float]], bias: list[float] | None = None) -> Any:
 
 
 def test_integers_by_hand() -> None:
-    # one input unit is 0.5, so the scale of row i is max |w| * 0.5 / 127
+    # one input unit is 0.5, so the scale of row i is max |w| * 0.5 / 127; 0.001 keeps the numbers
+    # from being integers times a step
     model = torch.nn.Sequential(
         InputQuant(0.5, (0, 3)),
-        linear([[1.0, -0.5], [0.25, 0.125]], [0.25, -0.125]),
+        linear([[1.0, -0.501], [0.25, 0.1252]], [0.251, -0.1251]),
         PolarityQuant((1, 3), (2, 1), theta=0.75),
-        linear([[1.0, 1.0]]),
+        linear([[1.0, 0.9999]]),
     ).eval()
     network, report = convert(model, torch.zeros(1, 2), max_steps=1)
     (hidden,) = network.into("2")
@@ -49,7 +50,7 @@ def test_integers_by_hand() -> None:
     assert isinstance(neurons, PolarityMultiSpike)
     units = [0.5 / 127 / 64, 0.125 / 127 / 64]
     assert neurons.theta.reshape(-1).tolist() == [round(0.75 / u) for u in units]
-    assert neurons.bias.reshape(-1).tolist() == [round(0.25 / units[0]), round(-0.125 / units[1])]
+    assert neurons.bias.reshape(-1).tolist() == [round(0.251 / units[0]), round(-0.1251 / units[1])]
     assert neurons.start.reshape(-1).tolist() == [t // 2 for t in neurons.theta.reshape(-1)]
     assert neurons.levels == (1, 3)
     assert neurons.gains == (2, 1)
@@ -193,6 +194,7 @@ def test_max_steps_and_rule_reach_the_network(residual: Any) -> None:
 def wide() -> Any:
     layer = torch.nn.Linear(4096, 1, bias=False)
     layer.weight.data.fill_(1.0)
+    layer.weight.data[0, 0] = 0.7654321  # not integers times a step, which would fit
     return torch.nn.Sequential(
         InputQuant(1.0, (0, 255)), layer, PolarityQuant((0, 4), theta=1.0), torch.nn.Linear(1, 1)
     ).eval()
@@ -207,6 +209,15 @@ def test_state_that_does_not_fit_is_refused_or_saturates() -> None:
     assert report.populations[0].saturates
     result = reference.run(network, np.full((1, 4096), 255), 2)
     assert result.saturations["2"] == 2
+
+
+def test_weights_that_are_integers_need_less_state() -> None:
+    model = wide()
+    model[1].weight.data.fill_(1.0)
+    network, report = convert(model, torch.ones(1, 4096))
+    assert report.populations[0].weight_error == 0
+    assert report.populations[0].fractional_bits == 0
+    assert network.bounds["2"].u_max < 2**23
 
 
 @pytest.mark.parametrize("pooling", ["fold", "relay"])

@@ -7,8 +7,8 @@ they stay there), so the module computes what the converted `Network` does, spik
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
@@ -25,6 +25,8 @@ from pmsm_hw.convert.rounding import (
 from pmsm_hw.errors import ConversionError, PmsmHwError
 from pmsm_hw.network import (
     MAX_WEIGHT_EXPONENT,
+    STATE_MAX,
+    STATE_MIN,
     Conv1d,
     Conv2d,
     Dense,
@@ -265,6 +267,7 @@ class IntegerModel(nn.Module):
         self.examples = examples
         self.exponents: dict[str, int] = {}
         self.saturated: frozenset[str] = frozenset()
+        self.inexact: frozenset[str] = frozenset()
         self._cache: tuple[Any, dict[str, Rounded], Any] | None = None
         self._plan_cache: tuple[Any, Plan] | None = None
         self.recipe = dict(getattr(model, "recipe", {})) | {
@@ -298,25 +301,52 @@ class IntegerModel(nn.Module):
         ConversionError
             If a population's state does not fit even with weights `COARSEST` bits coarser.
         """
-        self.exponents, self.saturated = {}, frozenset()
-        bounds = self._build("probe", everything_saturates=True).bounds
+        every = frozenset(self._plan().populations)
+        # populations that integers hold exactly, and whose state fits
+        self.exponents, self.saturated, self.inexact = {}, frozenset(), frozenset()
+        whole = {n for n, p in self._neurons_and_readouts().items() if p.is_exact}
+        if whole:
+            bounds = self._probe()
+            whole = {n for n in whole if bounds[n].fits}
+        self.inexact = every
+        self._choose_rounded(spare_bits, whole)
+        self.inexact = frozenset()
+        some = {n for n, p in self._neurons_and_readouts().items() if p.n_exact and n not in whole}
+        if some:
+            self.inexact = every - whole - some
+            bounds = self._probe()
+            some = {n for n in some if bounds[n].fits or n in self.saturated}
+        self.inexact = every - whole - some
+
+    def _choose_rounded(self, spare_bits: int, whole: Set[str]) -> None:
+        """Exponents of populations that are rounded; of ``whole`` ones after training, at best."""
+        least = 0 if self.settings.saturate else COARSEST
+        bounds = self._probe()
         # bits that each state leaves unused when weights have all theirs and no fraction is kept
         room = {
             n: math.floor(math.log2((1 << 23) / max(abs(b.u_min), abs(b.u_max), 1)))
             for n, b in bounds.items()
         }
-        least = 0 if self.settings.saturate else COARSEST
-        misfits = {n for n, bits in room.items() if bits < least}
+        misfits = {n for n, bits in room.items() if bits < least and n not in whole}
         if misfits and not self.settings.saturate:
             name = min(misfits)
             raise self._misfit(name, bounds[name])
+        for name in sorted(misfits):  # saturated, which a bias cannot be
+            bias = self._neurons_and_readouts()[name].bias
+            if int(bias.min()) < STATE_MIN or int(bias.max()) > STATE_MAX:
+                raise self._misfit(name, bounds[name])
         self.saturated = frozenset(misfits)
         for name, bits in room.items():
             if name not in misfits:
                 self.exponents[name] = min(max(bits - spare_bits, least), MAX_WEIGHT_EXPONENT)
         while True:
-            bounds = self._build("probe", everything_saturates=True).bounds
-            misfits = {n for n, b in bounds.items() if not b.fits and n not in self.saturated}
+            bounds = self._probe()
+            misfits = {
+                n
+                for n, b in bounds.items()
+                if not b.fits and n not in self.saturated
+                if n not in whole or self.exponents[n] > least
+            }
             if not misfits:
                 break
             for name in misfits:
@@ -324,14 +354,50 @@ class IntegerModel(nn.Module):
                 if self.exponents[name] < least:
                     raise self._misfit(name, bounds[name])
 
+    def _neurons_and_readouts(self) -> dict[str, RoundedNeurons | RoundedReadout]:
+        with evaluating(self):
+            rounded, _ = self.rounded()
+        return {n: p for n, p in rounded.items() if not isinstance(p, InputPlan)}
+
+    def _probe(self) -> dict[str, StateBound]:
+        """Bounds of the integers of the moment, which need not fit."""
+        bounds = dict(self._build("probe", is_probe=True).bounds)
+        for name, population in self._neurons_and_readouts().items():
+            least, most = int(population.bias.min()), int(population.bias.max())
+            if least < STATE_MIN or most > STATE_MAX:  # the probe's network has it clipped
+                bound = bounds[name]
+                bounds[name] = replace(
+                    bound, u_min=min(bound.u_min, least), u_max=max(bound.u_max, most)
+                )
+        return bounds
+
     def _misfit(self, name: str, bound: StateBound) -> ConversionError:
+        reach = (
+            f"state can reach [{bound.u_min:,}, {bound.u_max:,}] within "
+            f"{self.settings.max_steps} steps, 24 bits hold [-8,388,608, 8,388,607]"
+        )
+        limit = (STATE_MIN, STATE_MAX)
+        population = self._neurons_and_readouts()[name]
+        bias = population.bias.detach().reshape(-1)
+        row = int(bias.abs().argmax())
+        most = float(bias[row])
+        if abs(most) * self.settings.max_steps > STATE_MAX:
+            unit = population.unit.reshape(-1)
+            value = most * float(unit[0 if len(unit) == 1 else row % len(unit)])
+            return ConversionError(
+                f"population '{name}', bias {row}",
+                f"{value:.6g} is so much larger than the weights that their {reach}",
+                remedy="use a bias of the size of the weighted sums: one that no input can "
+                "outweigh decides nothing more when it is larger",
+                actual=value,
+                limit=limit,
+            )
         return ConversionError(
             f"population '{name}'",
-            f"state can reach [{bound.u_min:,}, {bound.u_max:,}] within "
-            f"{self.settings.max_steps} steps, 24 bits hold [-8,388,608, 8,388,607]",
+            reach,
             remedy="use fewer weight_bits or max_steps, or overflow='saturate'",
             actual=(bound.u_min, bound.u_max),
-            limit=(-(1 << 23), (1 << 23) - 1),
+            limit=limit,
         )
 
     def rounded(self) -> tuple[dict[str, Rounded], Any]:
@@ -341,7 +407,7 @@ class IntegerModel(nn.Module):
         """
         if self.training and torch.is_grad_enabled():
             return self._round(self.lowering.plan())
-        state = (self._parameter_state(), tuple(self.exponents.items()))
+        state = (self._parameter_state(), tuple(self.exponents.items()), self.inexact)
         if self._cache is None or self._cache[0] != state:
             with torch.no_grad():
                 self._cache = (state, *self._round(self._plan()))
@@ -364,17 +430,26 @@ class IntegerModel(nn.Module):
         relay_levels = {}
         for name, population in plan.populations.items():
             if isinstance(population, RelayPlan):
-                lo, hi = _payload_range(plan.populations[population.source], self.settings)
-                n = math.prod(population.pool.kernel)
-                relay_levels[name] = (max(-lo * n, 0), max(hi * n, 1))
+                lo, hi = self._reach(plan, population)
+                relay_levels[name] = (max(-lo, 0), max(hi, 1))
         rounded = round_plan(
             plan,
             self.exponents,
             weight_bits=self.settings.weight_bits,
             per_channel=self.settings.per_channel,
             relay_levels=relay_levels,
+            reach=lambda source: self._reach(plan, source),
+            inexact=self.inexact,
         )
         return rounded, plan.output
+
+    def _reach(self, plan: Plan, source: Any) -> tuple[int, int]:
+        """Smallest and largest payload of a population, relays included."""
+        if not isinstance(source, RelayPlan):
+            return _payload_range(source, self.settings)
+        lo, hi = _payload_range(plan.populations[source.source], self.settings)
+        n = math.prod(source.pool.kernel)
+        return lo * n, hi * n
 
     # -- as a model --------------------------------------------------------------------------
 
@@ -460,7 +535,7 @@ class IntegerModel(nn.Module):
                 limit=cause.limit,
             ) from cause
 
-    def _build(self, name: str, *, everything_saturates: bool = False) -> Network:
+    def _build(self, name: str, *, is_probe: bool = False) -> Network:
         with evaluating(self):
             rounded, _ = self.rounded()
         populations: list[Population] = []
@@ -476,15 +551,18 @@ class IntegerModel(nn.Module):
                     )
                 )
                 continue
-            overflow: Any = "saturate" if everything_saturates or key in self.saturated else "error"
+            overflow: Any = "saturate" if is_probe or key in self.saturated else "error"
             shape = population.plan.shape
+            bias = _int(population.bias, shape)
+            if is_probe:
+                bias = bias.clip(STATE_MIN, STATE_MAX)
             if isinstance(population, RoundedReadout):
                 populations.append(
                     Readout(
                         name=key,
                         shape=shape,
                         scale=population.unit.cpu().numpy(),
-                        bias=_int(population.bias, shape),
+                        bias=bias,
                         overflow=overflow,
                     )
                 )
@@ -494,7 +572,7 @@ class IntegerModel(nn.Module):
                         name=key,
                         shape=shape,
                         theta=_int(population.theta, shape),
-                        bias=_int(population.bias, shape),
+                        bias=bias,
                         v_init=_int(population.start, shape),
                         levels=population.levels,
                         gains=population.gains,

@@ -270,7 +270,7 @@ def _entry(
         name=name,
         kind="relay" if is_relay else population.kind,
         n_neurons=population.n_neurons,
-        fractional_bits=0 if is_relay else integer.exponents.get(name, 0),
+        fractional_bits=plan.exponent,
         weight_error=_weight_error(plan),
         theta_error=_theta_error(plan),
         u_min=bound.u_min,

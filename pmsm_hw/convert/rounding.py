@@ -4,34 +4,44 @@ For one population let ``q = s / 2**E`` be the real value of one unit of its sta
 channel. Weights become ``round(W / (q << e))`` with a ``weight_exponent`` ``e <= E`` per
 projection, threshold and bias ``round(theta / q)`` and ``round(b / q)``: they keep E fractional
 bits more than the weights. A negative E makes weights coarser, for states that would not fit.
-Gradients are straight-through; values stay float64 torch tensors.
+Gradients are straight-through; values stay float64 torch tensors. Where weights, threshold and bias
+of a channel are integers times a step (`pmsm_hw.convert.exact_scale`), they are taken as they are.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor
 
+from pmsm_hw.convert.exact_scale import exact_channels
 from pmsm_hw.network import Shape
 from pmsm_hw.nn.expressions import (
     Channelwise,
+    Expression,
     Flat,
     Map,
     Matrix,
     Pool,
     Window,
 )
-from pmsm_hw.nn.lowering import InputPlan, NeuronPlan, Plan, ReadoutPlan, RelayPlan
+from pmsm_hw.nn.lowering import (
+    InputPlan,
+    NeuronPlan,
+    Plan,
+    PopulationPlan,
+    ReadoutPlan,
+    RelayPlan,
+)
 
 __all__ = ["RoundedNeurons", "RoundedProjection", "RoundedReadout", "round_plan"]
 
 FINEST_BITS = 16
-"""A channel's weights are never rounded finer than its threshold or bias divided by 2**16."""
+"""A channel's weights are never rounded finer than its threshold divided by 2**16."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +80,12 @@ class RoundedNeurons:
         Real value of one unit of state, ``(channels,)`` or ``()``.
     levels, gains
         As in the network.
+    exponent
+        ``E``.
+    n_exact
+        Channels whose weights, threshold and bias are what they were, and not rounded.
+    is_exact
+        Whether all are, so that ``E`` is what they need.
     """
 
     plan: NeuronPlan | RelayPlan
@@ -80,6 +96,9 @@ class RoundedNeurons:
     unit: Tensor
     levels: tuple[int, int]
     gains: tuple[int, int]
+    exponent: int = 0
+    n_exact: int = 0
+    is_exact: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +109,9 @@ class RoundedReadout:
     projections: tuple[RoundedProjection, ...]
     bias: Tensor
     unit: Tensor
+    exponent: int = 0
+    n_exact: int = 0
+    is_exact: bool = False
 
 
 Rounded: TypeAlias = "InputPlan | RoundedNeurons | RoundedReadout"
@@ -116,6 +138,8 @@ def round_plan(
     weight_bits: int,
     per_channel: bool,
     relay_levels: Mapping[str, tuple[int, int]],
+    reach: Callable[[PopulationPlan], tuple[int, int]],
+    inexact: Set[str] = frozenset(),
 ) -> dict[str, Rounded]:
     """Round all populations of a plan.
 
@@ -131,13 +155,16 @@ def round_plan(
         Whether each output channel has a scale of its own; a readout always has one for all.
     relay_levels
         ``(n, p)`` of each relay population.
+    reach
+        Smallest and largest payload of a population.
+    inexact
+        Populations that are rounded although their numbers are integers times a step.
 
     Returns
     -------
     dict
         By population, in topological order.
     """
-    largest = (1 << (weight_bits - 1)) - 1
     rounded: dict[str, Rounded] = {}
     for name, population in plan.populations.items():
         if isinstance(population, InputPlan):
@@ -146,7 +173,13 @@ def round_plan(
             rounded[name] = _round_relay(plan, population, relay_levels[name])
         else:
             rounded[name] = _round_population(
-                population, exponents.get(name, 0), largest, per_channel
+                plan,
+                population,
+                exponents.get(name, 0),
+                weight_bits,
+                shared=not per_channel or isinstance(population, ReadoutPlan),
+                is_exact=name not in inexact,
+                reach=reach,
             )
     return rounded
 
@@ -169,64 +202,157 @@ def _round_relay(plan: Plan, relay: RelayPlan, levels: tuple[int, int]) -> Round
         unit=one,
         levels=levels,
         gains=(1, 1),
+        exponent=0,
+        n_exact=relay.shape[0],
+        is_exact=True,
     )
 
 
 def _round_population(
-    population: NeuronPlan | ReadoutPlan, exponent: int, largest: int, per_channel: bool
+    plan: Plan,
+    population: NeuronPlan | ReadoutPlan,
+    exponent: int,
+    bits: int,
+    *,
+    shared: bool,
+    is_exact: bool,
+    reach: Callable[[PopulationPlan], tuple[int, int]],
 ) -> RoundedNeurons | RoundedReadout:
-    drive = population.drive
-    channels = drive.shape[0]
-    reach = [row_maxima(t.map, drive.shape) for t in drive.terms]
-    finest = torch.zeros(channels, dtype=torch.float64, device=drive._device)
-    if drive.bias is not None:
-        finest = drive.bias.detach().abs().reshape(channels, -1).amax(1)
+    drive, largest = population.drive, (1 << (bits - 1)) - 1
+    bias, theta = drive.bias, None
     if isinstance(population, NeuronPlan):
-        finest = torch.maximum(finest, population.theta.detach().expand(channels))
-    scale = finest / (1 << FINEST_BITS)
-    for maxima in reach:
-        scale = torch.maximum(scale, maxima / largest)
+        theta = population.theta
+        bias = _felt_bias(plan, population, reach)
+    maxima = [row_maxima(t.map, drive.shape) for t in drive.terms]
+    exact = exact_channels(drive, theta, bias, bits=bits, shared=shared) if is_exact else None
+    scale = _scale(drive, theta, maxima, largest)
+    if shared:
+        scale = scale.max().expand(drive.shape[0])
     scale = torch.where(scale > 0, scale, 1.0)
-    if not per_channel or isinstance(population, ReadoutPlan):
-        scale = scale.max()
+    mask = torch.zeros_like(scale, dtype=torch.bool)
     unit = scale * 2.0**-exponent
-    projections = []
-    for term, maxima in zip(drive.terms, reach, strict=True):
-        # a projection whose weights are all small is rounded finer
-        room = (scale * largest / maxima.clamp(min=1e-300)).min()
-        finer = min(max(math.floor(math.log2(float(room))), 0), max(exponent, 0))
-        shift = max(exponent - finer, 0)
-        step = unit * (1 << shift)
-        projections.append(
-            RoundedProjection(
-                source=term.source,
-                source_shape=term.source_shape,
-                map=_round_map(term.map, step, drive.shape, largest),
-                exponent=shift,
-            )
-        )
-    column = unit if unit.ndim == 0 else unit.reshape((-1,) + (1,) * drive.n_axes)
-    if drive.bias is None:
-        bias = torch.zeros((), dtype=torch.float64, device=drive._device)
+    step = unit  # of threshold and bias
+    is_whole = exact is not None and exact.exponents is not None
+    if exact is not None and exact.exponents is not None:
+        mask, shifts, exponent = exact.mask, exact.exponents, max(exact.exponents)
+        step, unit = exact.step, exact.step * 2.0**exact.fraction
     else:
-        bias = _rounded(drive.bias / column)
+        if exact is not None:
+            mask = exact.mask & (exact.fraction <= exponent)
+            scale = torch.where(mask, exact.step * 2.0**exact.fraction, scale)
+            unit = scale * 2.0**-exponent
+            step = torch.where(mask, exact.step, unit)
+        shifts = _shifts(scale, maxima, mask, exponent, largest)
+    lowest = -largest if exact is None else -largest - 1
+    projections = tuple(
+        RoundedProjection(
+            source=term.source,
+            source_shape=term.source_shape,
+            map=_round_map(term.map, unit * (1 << shift), drive.shape, lowest, largest),
+            exponent=shift,
+        )
+        for term, shift in zip(drive.terms, shifts, strict=True)
+    )
+
+    def rounded(value: Tensor) -> Tensor:
+        column = (-1,) + (1,) * drive.n_axes
+        whole = _rounded(value / step.reshape(column)) * (step / unit).round().reshape(column)
+        return whole.flatten()[0] if shared and value.ndim == 0 else whole
+
+    n_exact = int(mask.sum())
+    real = unit[0] if shared else unit
+    zero = torch.zeros((), dtype=torch.float64, device=drive._device)
     if isinstance(population, ReadoutPlan):
-        return RoundedReadout(plan=population, projections=tuple(projections), bias=bias, unit=unit)
+        return RoundedReadout(
+            plan=population,
+            projections=projections,
+            bias=zero if bias is None else rounded(bias),
+            unit=real,
+            exponent=exponent,
+            n_exact=n_exact,
+            is_exact=is_whole,
+        )
     theta = population.theta
     if theta.ndim:
         theta = theta.reshape((-1,) + (1,) * drive.n_axes)
-    theta = _rounded(theta / column).clamp(min=1)
-    phi = population.quantizer.phi
+    theta = rounded(theta).clamp(min=1)
     return RoundedNeurons(
         plan=population,
-        projections=tuple(projections),
+        projections=projections,
         theta=theta,
-        bias=bias,
-        start=torch.floor(theta.detach() * phi),
-        unit=unit,
+        bias=zero if bias is None else rounded(bias),
+        start=torch.floor(theta.detach() * population.quantizer.phi),
+        unit=real,
         levels=population.quantizer.levels,
         gains=population.quantizer.gains,
+        exponent=exponent,
+        n_exact=n_exact,
+        is_exact=is_whole,
     )
+
+
+def _scale(
+    drive: Expression, theta: Tensor | None, maxima: Sequence[Tensor], largest: int
+) -> Tensor:
+    """Real value of weight 1 of each channel: its largest weight becomes ``largest``.
+
+    A bias has no say, so that one of them cannot take the bits of the weights; what does not fit
+    the state is found by the proof. Without weights, it is the bias that is told finely.
+    """
+    channels = drive.shape[0]
+    scale = torch.zeros(channels, dtype=torch.float64, device=drive._device)
+    for rows in maxima:
+        scale = torch.maximum(scale, rows / largest)
+    if theta is not None:
+        return torch.maximum(scale, theta.detach().expand(channels) / (1 << FINEST_BITS))
+    if drive.bias is not None and not bool((scale > 0).any()):
+        scale = drive.bias.detach().abs().reshape(channels, -1).amax(1) / (1 << FINEST_BITS)
+    return scale
+
+
+def _shifts(
+    scale: Tensor, maxima: Sequence[Tensor], exact: Tensor, exponent: int, largest: int
+) -> tuple[int, ...]:
+    """Exponent of each projection; one whose weights are all small is rounded finer.
+
+    Not where all that have weights are ``exact``.
+    """
+    shifts = []
+    keep = all(bool(exact[rows > 0].all()) for rows in maxima)
+    for rows in maxima:
+        room = (scale * largest / rows.clamp(min=1e-300)).min()
+        finer = 0 if keep else min(max(math.floor(math.log2(float(room))), 0), max(exponent, 0))
+        shifts.append(max(exponent - finer, 0))
+    return tuple(shifts)
+
+
+def _felt_bias(
+    plan: Plan, population: NeuronPlan, reach: Callable[[PopulationPlan], tuple[int, int]]
+) -> Tensor | None:
+    """Bias, limited to what neurons can feel.
+
+    Where ``bias + input <= -(n + 1) theta`` for every input, all spikes are ``-n`` whatever the
+    rule, and where it is at least ``(p + 1) theta``, all are ``p``: a bias further out than that
+    would only take state that other channels need.
+    """
+    drive, (n, p) = population.drive, population.quantizer.levels
+    bias = drive.bias
+    if bias is None:
+        return None
+    with torch.no_grad():
+        theta = population.theta.reshape((-1,) + (1,) * drive.n_axes)
+        if bool((bias.abs() <= theta * min(n + 1, p + 1)).all()):
+            return bias
+        low = torch.zeros(drive.shape[0], dtype=torch.float64, device=drive._device)
+        high = low
+        for term in drive.terms:
+            lo, hi = reach(plan.populations[term.source])
+            positive, negative = row_sums(term.map, drive.shape)
+            low = low + lo * positive + hi * negative
+            high = high + hi * positive + lo * negative
+        low, high = (v.reshape((-1,) + (1,) * drive.n_axes) for v in (low, high))
+        least, most = -(n + 1) * theta - high, (p + 1) * theta - low
+    return torch.minimum(torch.maximum(bias, least), most)
 
 
 def row_maxima(map_: Map, shape: Shape) -> Tensor:
@@ -240,15 +366,29 @@ def row_maxima(map_: Map, shape: Shape) -> Tensor:
     return map_.weight.detach().abs().reshape(channels, -1).amax(1)
 
 
-def _round_map(map_: Map, step: Tensor, shape: Shape, largest: int) -> Map:
+def row_sums(map_: Map, shape: Shape) -> tuple[Tensor, Tensor]:
+    """Largest sum of the positive and least of the negative weights onto a neuron, by channel."""
     channels = shape[0]
-    step = step.expand(channels)
+    if isinstance(map_, Channelwise | Pool):
+        sums = torch.zeros(channels, dtype=torch.float64, device=map_.scale.device)
+        n = math.prod(map_.kernel) if isinstance(map_, Pool) else 1
+        sums[map_.offset : map_.offset + len(map_.scale)] = map_.scale.detach() * n
+        return sums.clamp(min=0), sums.clamp(max=0)
+    assert not isinstance(map_, Flat), "flattened terms are written out before"
+    weight = map_.weight.detach()
+    neurons = len(weight) // channels if isinstance(map_, Matrix) else 1
+    rows = weight.reshape(channels, neurons, -1)
+    return rows.clamp(min=0).sum(2).amax(1), rows.clamp(max=0).sum(2).amin(1)
+
+
+def _round_map(map_: Map, step: Tensor, shape: Shape, lowest: int, largest: int) -> Map:
+    channels = shape[0]
     if isinstance(map_, Channelwise | Pool):
         part = step[map_.offset : map_.offset + len(map_.scale)]
-        return replace(map_, scale=_rounded(map_.scale / part).clamp(-largest, largest))
+        return replace(map_, scale=_rounded(map_.scale / part).clamp(lowest, largest))
     if isinstance(map_, Window):
         column = step.reshape((-1,) + (1,) * (map_.weight.ndim - 1))
-        return replace(map_, weight=_rounded(map_.weight / column).clamp(-largest, largest))
+        return replace(map_, weight=_rounded(map_.weight / column).clamp(lowest, largest))
     assert isinstance(map_, Matrix)
     rows = step.repeat_interleave(len(map_.weight) // channels)[:, None]
-    return Matrix(_rounded(map_.weight / rows).clamp(-largest, largest))
+    return Matrix(_rounded(map_.weight / rows).clamp(lowest, largest))

@@ -95,6 +95,7 @@ def encoded_model(model: nn.Module) -> io.BytesIO:
         "examples": list(getattr(model, "examples", ())),
         "exponents": dict(model.exponents) if isinstance(model, IntegerModel) else {},
         "saturated": sorted(model.saturated) if isinstance(model, IntegerModel) else [],
+        "inexact": sorted(model.inexact) if isinstance(model, IntegerModel) else [],
     }
     made = io.BytesIO()
     torch.save(content, made)
@@ -196,6 +197,11 @@ def _rebuilt(content: dict[str, Any]) -> nn.Module:
                     f"it has exponent {bits}, limits: {COARSEST} and {MAX_WEIGHT_EXPONENT}"
                 )
         model.exponents, model.saturated = dict(exponents), saturated
+        if "inexact" in content:  # absent in files of before, whose weights tell as well
+            inexact = frozenset(content["inexact"])
+            if not inexact <= set(model.rounded()[0]):
+                raise ValueError("its inexact populations are not those of its model")
+            model.inexact = inexact
         model.rounded()  # proves the state of every population
         model.eval()
     return model
