@@ -11,15 +11,15 @@ as deep as a file says. Writing uses it.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections import Counter
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pmsm_hw.errors import FormatError
 from pmsm_hw.files import replacing
+from pmsm_hw.io.nir_export import PREFIX, PlainGraph, plain_graph
 from pmsm_hw.io.nir_import import ImportOptions, network_from_graph
 from pmsm_hw.io.schema import (
     MAX_ITEMS,
@@ -28,28 +28,17 @@ from pmsm_hw.io.schema import (
     at_most,
     attributes_of,
     check_limits,
-    check_work,
     digest_of,
     fields_of,
     network_from,
+    one_line,
     refuse,
-    text_bytes,
 )
 from pmsm_hw.io.untrusted import Reader, open_untrusted, refuse_other_kinds
 from pmsm_hw.network import (
     POPULATION_KINDS,
     PROJECTION_KINDS,
-    Conv1d,
-    Conv2d,
-    Dense,
-    Identity,
-    Input,
     Network,
-    PolarityMultiSpike,
-    Population,
-    Projection,
-    Readout,
-    SumPool,
 )
 
 if TYPE_CHECKING:
@@ -57,10 +46,12 @@ if TYPE_CHECKING:
 
 __all__ = ["import_nir", "load_nir", "save_nir"]
 
-METADATA_VERSION = 1
-"""Of the metadata that carry a network exactly."""
+METADATA_VERSION = 2
+"""Of the metadata that carry a network exactly; 1 had other forms of convolutions and pools."""
 
-_PREFIX = "pmsm_hw_"
+MAX_CHECKED_EDGES = 2_000
+"""Most edges of a graph that nir's type check is tried on: its time is quadratic in them."""
+
 _MAX_OBJECTS = 20 * MAX_ITEMS
 _MAX_DEPTH = 6
 
@@ -105,7 +96,7 @@ def save_nir(path: str | os.PathLike[str], network: Network) -> tuple[str, ...]:
             f"cannot be written without the nir package ({error})",
             remedy="pip install 'pmsm-hw[nir]'",
         ) from error
-    nodes, edges, notes = _graph(subject, network)
+    plain = plain_graph(subject, network)
     populations, projections = (
         [fields_of(item) for item in items] for items in (network.populations, network.projections)
     )
@@ -116,206 +107,40 @@ def save_nir(path: str | os.PathLike[str], network: Network) -> tuple[str, ...]:
         "digest": digest_of(network.name, network.max_steps, populations, projections),
     }
     graph = nir.NIRGraph(
-        nodes=nodes,
-        edges=edges,
-        metadata={_PREFIX + key: value for key, value in metadata.items()},
+        nodes=_nir_nodes(plain),
+        edges=plain.edges,
+        metadata={PREFIX + key: value for key, value in metadata.items()},
         type_check=False,
     )
     made = BytesIO()  # HDF5 does not survive a full disk
     nir.write(made, graph)
     with replacing(path) as file:
         file.write(made.getbuffer())
-    return tuple(notes)
+    return (*plain.notes, *_type_check_notes(plain))
 
 
-def _graph(
-    subject: str, network: Network
-) -> tuple[dict[str, Any], list[tuple[str, str]], list[str]]:
+def _nir_nodes(plain: PlainGraph) -> dict[str, Any]:
     import nir
 
-    items: list[Population | Projection] = [*network.populations, *network.projections]
-    for what, group in (
-        ("populations", network.populations),
-        ("projections", network.projections),
-    ):
-        at_most(subject, f"number of {what}", len(group), MAX_ITEMS)
-    fields = [fields_of(item) for item in items]
-    for values in fields:
-        check_limits(f"{values['kind']} '{values['name']}'", values)
-        for field in ("name", "source", "target"):
-            text_bytes(subject, field, values.get(field, ""))
-    text_bytes(subject, "name", network.name)
-    n = len(network.populations)
-    check_work(subject, fields[:n], fields[n:], network.max_steps)
-    taken: set[str] = {".", ".."}
-    keys: dict[int, str] = {}
-    for i, item in enumerate(items):
-        keys[i] = _free(item.name, taken)
-    key_of = {p.name: keys[i] for i, p in enumerate(network.populations)}
-    # a shift that all projections into a population share is the resistance of its neurons
-    shift_of = {
-        p.name: min((q.weight_exponent for q in network.into(p.name)), default=0) for p in network
-    }
-    nodes: dict[str, Any] = {}
-    edges: list[tuple[str, str]] = []
-    notes: list[str] = []
-    bias_left = {
-        p.name: p.bias / 2.0 ** shift_of[p.name]
-        for p in network
-        if isinstance(p, PolarityMultiSpike | Readout) and p.bias.any()
-    }
-    for i, item in enumerate(items):
-        metadata = _metadata(i, fields[i])
-        if isinstance(item, Population):
-            nodes[keys[i]] = _population_node(nir, item, shift_of[item.name], metadata)
-            if isinstance(item, Readout):
-                output = _free(f"{keys[i]}_output", taken)
-                nodes[output] = nir.Output(output_type=np.array(item.shape))
-                edges.append((keys[i], output))
-            notes += _population_notes(item)
-            continue
-        shift = item.weight_exponent - shift_of[item.target]
-        metadata[_PREFIX + "shift"] = shift
-        source, target = network[item.source], network[item.target]
-        bias = bias_left.get(target.name)
-        if bias is not None and _takes_bias(item, bias):
-            bias_left.pop(target.name)
-        else:
-            bias = None
-        nodes[keys[i]] = _projection_node(nir, item, source, target, shift, bias, metadata)
-        first = keys[i]
-        if isinstance(item, Dense) and len(source.shape) > 1:
-            first = _free(f"{keys[i]}_flatten", taken)
-            nodes[first] = nir.Flatten({"input": np.array(source.shape)}, start_dim=0)
-            edges.append((first, keys[i]))
-        edges += [(key_of[item.source], first), (keys[i], key_of[item.target])]
-        notes += _projection_notes(item, target)
-    notes += [f"bias of '{name}' is in its metadata only" for name in bias_left]
-    return nodes, edges, notes
+    return {key: nir.dict2NIRNode(dict(node)) for key, node in plain.nodes.items()}
 
 
-def _free(key: str, taken: set[str]) -> str:
-    """A node key like this one that is not taken; takes it."""
-    while key in taken:
-        key += "_"
-    taken.add(key)
-    return key
+def _type_check_notes(plain: PlainGraph) -> list[str]:
+    """Whether nir reads the graph with its type check, as it does by default: tried."""
+    import nir
 
-
-def _metadata(index: int, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of an item as NIR keeps them: texts, integers, arrays of at least one axis."""
-    kind = fields["kind"]
-    found: dict[str, Any] = {"index": index}
-    for name, spec in attributes_of(kind).items():
-        value = fields[name]
-        found[name] = np.asarray(value) if spec in ("ints", "pairs") else value
-    for name, dtype in arrays_of(kind).items():
-        if name == "weight" and kind not in ("sum_pool", "identity"):
-            continue  # the node itself has it
-        found[name] = np.atleast_1d(fields[name]).astype(dtype)
-        if name == "weight":
-            found["weight_axes"] = int(np.ndim(fields[name]))
-    return {_PREFIX + name: value for name, value in found.items()}
-
-
-def _population_node(nir: Any, item: Population, shift: int, metadata: dict[str, Any]) -> Any:
-    if isinstance(item, Input):
-        return nir.Input(input_type=np.array(item.shape), metadata=metadata)
-    resistance = np.full(item.shape, 2.0**shift, np.float32)
-    if isinstance(item, PolarityMultiSpike):
-        threshold = np.broadcast_to(item.theta, item.shape).astype(np.float32)
-        return nir.IF(r=resistance, v_threshold=threshold, metadata=metadata)
-    return nir.I(r=resistance, metadata=metadata)
-
-
-def _takes_bias(item: Projection, bias: NDArray[Any]) -> bool:
-    if isinstance(item, Dense):
-        return True
-    per_channel = bias.ndim == 0 or all(n == 1 for n in bias.shape[1:])
-    return isinstance(item, Conv1d | Conv2d) and per_channel
-
-
-def _projection_node(
-    nir: Any,
-    item: Projection,
-    source: Population,
-    target: Population,
-    shift: int,
-    bias: NDArray[Any] | None,
-    metadata: dict[str, Any],
-) -> Any:
-    weight: NDArray[Any] = item.weight
-    if shift:
-        weight = weight.astype(np.int16) << shift
-    if isinstance(item, Dense):
-        if bias is None:
-            return nir.Linear(weight=weight, metadata=metadata)
-        full = np.broadcast_to(bias, target.shape).reshape(-1).astype(np.float32)
-        return nir.Affine(weight=weight, bias=full, metadata=metadata)
-    if isinstance(item, Identity):
-        scale = weight.reshape(-1, *(1,) * (len(source.shape) - 1)) if weight.ndim else weight
-        full = np.broadcast_to(scale, source.shape).astype(np.float32)
-        return nir.Scale(scale=full, metadata=metadata)
-    channels = target.shape[0]
-    if isinstance(item, SumPool):
-        plain = not shift and np.all(weight == 1) and len(item.kernel) == 2
-        if plain and all(a == b for a, b in item.padding):
-            return nir.SumPool2d(
-                kernel_size=np.array(item.kernel),
-                stride=np.array(item.stride),
-                padding=np.array([a for a, _ in item.padding]),
-                metadata=metadata,
-            )
-        shape = (channels, 1, *item.kernel)
-        weight = np.broadcast_to(weight.reshape(-1, *(1,) * (len(shape) - 1)), shape).copy()
-        stride, padding, dilation = item.stride, item.padding, (1,) * len(item.kernel)
-        groups = channels
-    else:
-        conv = cast(Conv2d, item)
-        stride, padding, dilation, groups = conv.stride, conv.padding, conv.dilation, conv.groups
-    zeros = np.zeros(channels, np.float32)
-    full = zeros if bias is None else np.broadcast_to(bias.reshape(-1), channels).astype(np.float32)
-    arguments = {
-        "weight": weight,
-        "groups": groups,
-        "bias": full,
-        "metadata": metadata,
-    }
-    before = [a for a, _ in padding]
-    if len(stride) == 1:
-        return nir.Conv1d(
-            input_shape=source.shape[1], stride=stride[0], padding=before[0], dilation=dilation[0],
-            **arguments,
-        )  # fmt: skip
-    return nir.Conv2d(
-        input_shape=source.shape[1:], stride=np.array(stride), padding=np.array(before),
-        dilation=np.array(dilation), **arguments,
-    )  # fmt: skip
-
-
-def _population_notes(item: Population) -> list[str]:
-    if not isinstance(item, PolarityMultiSpike):
-        return []
-    notes = [
-        f"'{item.name}' is a polarity multi-spike population (levels {item.levels}, rule "
-        f"'{item.rule}', initial state, overflow '{item.overflow}'); NIR's IF sends one positive "
-        "spike a step and resets to 0"
-    ]
-    if item.gains != (1, 1):
-        notes.append(f"spikes of '{item.name}' carry gains {item.gains}; NIR's carry 1")
-    return notes
-
-
-def _projection_notes(item: Projection, target: Population) -> list[str]:
-    notes = []
-    padding = getattr(item, "padding", ())
-    if any(a != b for a, b in padding):
-        notes.append(f"'{item.name}' pads by {padding}; NIR pads both sides alike")
-    if item.delay:
-        notes.append(f"'{item.name}' has a delay of {item.delay} steps, in its metadata only")
-    if isinstance(item, Dense) and len(target.shape) > 1:
-        notes.append(f"'{item.name}' fills the shape {target.shape} of '{target.name}' in C order")
-    return notes
+    remedy = "read it with nir.read(path, type_check=False)"
+    if len(plain.edges) > MAX_CHECKED_EDGES:
+        return [
+            f"nir's type check was not tried on {len(plain.edges):,} edges; if need be {remedy}"
+        ]
+    try:
+        nir.NIRGraph(_nir_nodes(plain), list(plain.edges), metadata={}, type_check=True)
+    except (ValueError, AssertionError, TypeError, IndexError, KeyError) as error:
+        return [
+            f"nir {nir.version} refuses the graph by its type check ({one_line(error)}); {remedy}"
+        ]
+    return []
 
 
 # ---------------------------------------------------------------------------------------------
@@ -423,7 +248,7 @@ def import_nir(
         "levels": levels,
     }
     given = {option: value for option, value in given.items() if value is not None}
-    if isinstance(metadata, dict) and _PREFIX + "version" in metadata:
+    if isinstance(metadata, dict) and PREFIX + "version" in metadata:
         for option, value in given.items():
             refuse(
                 subject,
@@ -485,7 +310,7 @@ def _exact(subject: str, graph: dict[str, Any], metadata: dict[str, Any]) -> Net
 
     own = _unprefixed(metadata)
     version = _field("int", own.get("version"))
-    if version != METADATA_VERSION:
+    if version not in (1, METADATA_VERSION):
         refuse(
             subject,
             f"has metadata version {version}, this release reads {METADATA_VERSION}",
@@ -503,8 +328,8 @@ def _exact(subject: str, graph: dict[str, Any], metadata: dict[str, Any]) -> Net
     for key, node in nodes.items():
         if not isinstance(node, dict):
             bad(f"node '{key}'", node)
-        if node.get("type") in ("Output", "Flatten") and "metadata" not in node:
-            continue  # for other readers
+        if "metadata" not in node:
+            continue  # for other readers; `_check_unchanged` looks at them
         fields = _unprefixed(node.get("metadata"))
         kind = _field("text", fields.get("kind"))
         if kind not in POPULATION_KINDS and kind not in PROJECTION_KINDS:
@@ -517,7 +342,7 @@ def _exact(subject: str, graph: dict[str, Any], metadata: dict[str, Any]) -> Net
         check_limits(f"{subject}: node '{key}'", item)
         for field, dtype in arrays_of(kind).items():
             array = fields.get(field)
-            if field == "weight" and kind not in ("sum_pool", "identity"):
+            if field == "weight" and array is None:
                 array = _unshifted(node.get("weight"), _field("int", fields.get("shift")))
             if not isinstance(array, np.ndarray) or array.dtype != np.dtype(dtype):
                 bad(f"node '{key}', field '{field}'", array)
@@ -540,13 +365,65 @@ def _exact(subject: str, graph: dict[str, Any], metadata: dict[str, Any]) -> Net
     )
     if own.get("digest") != digest:
         bad("the graph", "the digest does not match")
+    if version == METADATA_VERSION:
+        _check_unchanged(subject, graph, network)
     return network
+
+
+def _check_unchanged(subject: str, graph: dict[str, Any], network: Network) -> None:
+    """Refuse a graph whose nodes or edges are not those of the network that its metadata carry.
+
+    Inputs and Outputs may have been added: nir does so to nodes without an input or an output.
+    """
+
+    def changed(what: str, problem: str) -> NoReturn:
+        refuse(
+            f"{subject}: {what}",
+            f"{problem}, but not the metadata of pmsm-hw that carry the network",
+            "write it again with pmsm_hw.io.save_nir, or remove all metadata pmsm_hw_* to have it "
+            "read as a graph of another origin",
+            what,
+        )
+
+    expected = plain_graph(subject, network)
+    nodes, edges = graph["nodes"], graph.get("edges")
+    if not isinstance(edges, list) or not all(isinstance(e, list) and len(e) == 2 for e in edges):
+        changed("the graph", "its edges were changed")
+    for key, node in expected.nodes.items():
+        if key not in nodes:
+            changed(f"node '{key}'", "was removed")
+        for field, value in node.items():
+            if field != "metadata" and not _is_same(value, nodes[key].get(field)):
+                changed(f"node '{key}'", f"its field '{field}' was changed")
+        for field in nodes[key].keys() - node.keys() - {"metadata"}:
+            changed(f"node '{key}'", f"a field '{field}' was added")
+    added = {key: node.get("type") for key, node in nodes.items() if key not in expected.nodes}
+    before, now = set(expected.edges), [(str(a), str(b)) for a, b in edges]
+    fed, feeds = {b for _, b in before}, {a for a, _ in before}
+    for edge in before - set(now):
+        changed(f"node '{edge[1]}'", f"the edge from '{edge[0]}' was removed")
+    for (source, target), n in Counter(now).items():
+        by_nir = (added.get(source) == "Input" and target not in fed) or (
+            added.get(target) == "Output" and source not in feeds
+        )
+        if n > 1 or ((source, target) not in before and not by_nir):
+            changed(f"node '{target}'", f"an edge from '{source}' was added")
+    for key, kind in added.items():
+        if kind not in ("Input", "Output"):
+            changed(f"node '{key}'", "was added")
+
+
+def _is_same(a: object, b: object) -> bool:
+    """Whether a field of a node holds what it should, in whatever type of number."""
+    if isinstance(a, str) or isinstance(b, str) or b is None or isinstance(b, dict | list):
+        return a == b
+    return np.array_equal(np.asarray(a), np.asarray(b))
 
 
 def _unprefixed(metadata: object) -> dict[str, Any]:
     if not isinstance(metadata, dict):
         return {}
-    return {k[len(_PREFIX) :]: v for k, v in metadata.items() if k.startswith(_PREFIX)}
+    return {k[len(PREFIX) :]: v for k, v in metadata.items() if k.startswith(PREFIX)}
 
 
 def _field(spec: Spec, value: object) -> Any:
