@@ -259,7 +259,7 @@ def test_random_data_is_seeded_and_within_levels(files, network):
     assert once["n_samples"] == 3
     assert once["accuracy"] is None
     assert other["counts"] != once["counts"]
-    assert "random data" in refused("run", "net.h5", "--data", "random", "--limit", 0, cwd=files)
+    assert "0 is outside 1" in refused("run", "net.h5", "--data", "random", "--limit", 0, cwd=files)
 
 
 def test_several_inputs_by_name(tmp_path):

@@ -26,6 +26,8 @@ GIVEN = {
     "calibration": "nofile.npz",
     "input_scale": 0.5,
     "input_levels": "0,15",
+    "per_channel": True,
+    "max_pool": "average",
 }
 
 
@@ -83,8 +85,6 @@ def test_torch_options_that_need_others_are_refused():
         open_model("pmsm_hw.nn.models:digits_cnn", ModelOptions(gains="4,1"))
     with pytest.raises(InputError, match=r"option --state-dict: has no effect, 'm.pt' has its own"):
         open_model("m.pt", ModelOptions(state_dict=Path("w.pt")))
-    with pytest.raises(InputError, match=r"option --input-scale: is for a \.nir file"):
-        open_model("pmsm_hw.nn.models:digits_cnn", ModelOptions(input_scale=0.5))
 
 
 def test_nir_files_go_wherever_network_files_go(files, tmp_path):

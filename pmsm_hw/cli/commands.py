@@ -11,6 +11,7 @@ import typer
 from pmsm_hw import __version__
 from pmsm_hw.cli.models import ModelOptions, Opened, open_model, open_network
 from pmsm_hw.cli.options import (
+    MOST_STEPS,
     OBJECTIVES,
     AsJson,
     Calibration,
@@ -23,6 +24,7 @@ from pmsm_hw.cli.options import (
     Levels,
     Limit,
     MappedFile,
+    MaxPool,
     MaxSteps,
     Mode,
     ModelName,
@@ -31,20 +33,24 @@ from pmsm_hw.cli.options import (
     NirLevels,
     NirMaxSteps,
     Objective,
+    PerChannel,
     ProfileName,
+    RunObjective,
     Seed,
     StateDict,
     Steps,
     TraceFile,
     WeightBits,
+    between,
 )
 from pmsm_hw.cli.terminal import DIFFERENT, answer, bar, check_files, command_line, say
+from pmsm_hw.cli.torch_models import by_stage, real_values, stage_table
 from pmsm_hw.errors import InputError, require_extra
 
 if TYPE_CHECKING:
     from pmsm_hw.datasets import Samples
     from pmsm_hw.emulator import Report
-    from pmsm_hw.mapping import Mapping
+    from pmsm_hw.mapping import Chip, Mapping
     from pmsm_hw.network import Network
 
 __all__ = ["app"]
@@ -90,13 +96,45 @@ def _root(
 # -- what commands share -------------------------------------------------------------------
 
 
-def _samples(network: Network, data: str, n_steps: int, limit: int | None, seed: int) -> Samples:
+def _samples(
+    opened: Opened, data: str, n_steps: int, limit: int | None, seed: int | None
+) -> Samples:
     from pmsm_hw.datasets import load_samples, random_samples
 
+    network = opened.network
+    if n_steps > network.max_steps:
+        raise InputError(
+            f"network '{network.name}'",
+            f"{n_steps} steps exceed max_steps {network.max_steps}, up to which overflow is "
+            "excluded",
+            remedy="use a smaller --n-steps, or convert with a larger --max-steps",
+            actual=n_steps,
+            limit=network.max_steps,
+        )
     if data == "random":
         n = RANDOM_SAMPLES if limit is None else limit
-        return random_samples(network, n_samples=n, n_steps=n_steps, seed=seed)
-    return load_samples(data, n_steps=n_steps, limit=limit)
+        return random_samples(network, n_samples=n, n_steps=n_steps, seed=seed or 0)
+    samples = load_samples(data, n_steps=n_steps, limit=limit)
+    return real_values(samples) if opened.stages else samples
+
+
+def _refuse_without_effect(option: str, value: object, why: str, remedy: str) -> None:
+    """Refuse an option that was given and changes nothing."""
+    if value is not None:
+        raise InputError(
+            f"option {option}",
+            f"has no effect: {why}",
+            remedy=remedy,
+            actual=str(value),
+            limit="not given",
+        )
+
+
+def _needs_random(seed: int | None, data: str) -> None:
+    if data != "random":
+        _refuse_without_effect(
+            "--seed", seed, f"nothing is drawn for --data {data}", "leave it out"
+        )
 
 
 def _calibration(data: str) -> str:
@@ -113,10 +151,10 @@ def _nir(
     )
 
 
-def _place(network: Network, chip: str, objective: str, seed: int) -> Mapping:
+def _place(network: Network, chip: str | Chip, objective: str, seed: int) -> Mapping:
     from pmsm_hw.mapping import load_chip, map_network
 
-    loaded = load_chip(chip)
+    loaded = load_chip(chip) if isinstance(chip, str) else chip
     with bar(f"mapping onto {loaded.name}") as progress:
         # counted population by population, then some stages for the whole
         n_stages, seen = len(network.populations) + MAPPING_STAGES, 0
@@ -224,7 +262,7 @@ def _html_needs() -> None:
 
 @app.command()
 def demo(
-    seed: Seed = 0,
+    seed: Seed = None,
     network: Annotated[
         Path | None,
         typer.Option("--network", help="Start from this network file; needs no torch."),
@@ -268,7 +306,7 @@ def demo(
         made=save_dir,
     )
     result = run_demo(
-        seed=seed,
+        seed=seed or 0,
         network=None if network is None else load(network),
         save_dir=save_dir,
         chip=chip,
@@ -293,6 +331,8 @@ def run(
     state_dict: StateDict = None,
     levels: Levels = None,
     gains: Gains = None,
+    per_channel: PerChannel = None,
+    max_pool: MaxPool = None,
     weight_bits: WeightBits = None,
     max_steps: MaxSteps = None,
     calibration: Calibration = None,
@@ -307,10 +347,10 @@ def run(
             "--chip", help="Chip name or file; by default the file's own mapping, or loihi1."
         ),
     ] = None,
-    objective: Objective = "latency",
+    objective: RunObjective = None,
     mode: Mode = "cycle",
     profile: ProfileName = None,
-    seed: Seed = 0,
+    seed: Seed = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Keep the mapped network here (.h5).")
     ] = None,
@@ -343,11 +383,15 @@ def run(
         calibration=calibration,
         input_scale=input_scale,
         input_levels=input_levels,
+        per_channel=per_channel,
+        max_pool=max_pool,
     )
-    opened = open_model(model, options, calibration=_calibration(data))
+    opened = open_model(model, options, calibration=_calibration(data), n_steps=n_steps)
     network = opened.network
-    samples = _samples(network, data, n_steps, limit, seed)
-    mapping = _mapping_of(opened, chip, objective, seed)
+    samples = _samples(opened, data, n_steps, limit, seed)
+    mapping = _mapping_of(opened, chip, objective, seed or 0)
+    if mapping is opened.mapping:
+        _needs_random(seed, data)
     found = _emulate(
         network, mapping, samples, n_steps, mode=mode, profile=profile,
         trace=mode == "cycle" and (report is not None or trace is not None),
@@ -358,8 +402,12 @@ def run(
         io.save(output, network, mapping=mapping, report=opened.conversion)
         say(f"wrote {output}")
     _write(found, samples, html=report, trace=trace, conversion=opened.conversion_dict)
+    values, text = found.to_dict(), found.table()
+    if stages := by_stage(opened.stages, samples, found):
+        values["stages"] = stages
+        text = f"{text}\n\n{stage_table(stages)}"
     _say_notes(opened)
-    answer(as_json, found.to_dict(), found.table())
+    answer(as_json, values, text)
 
 
 def _say_notes(opened: Opened) -> None:
@@ -368,11 +416,17 @@ def _say_notes(opened: Opened) -> None:
         say(f"note: {note}")
 
 
-def _mapping_of(opened: Opened, chip: str | None, objective: str, seed: int) -> Mapping:
-    """The file's own mapping where no chip is asked for."""
-    if chip is None and opened.mapping is not None:
-        return opened.mapping
-    return _place(opened.network, chip or "loihi1", objective, seed)
+def _mapping_of(opened: Opened, chip: str | None, objective: str | None, seed: int) -> Mapping:
+    """The file's own mapping where neither a chip nor an objective is asked for."""
+    own = opened.mapping
+    if chip is None and objective is None and own is not None:
+        return own
+    target = chip or ("loihi1" if own is None else own.chip)
+    return _place(opened.network, target, objective or "latency", seed)
+
+
+def _is_torch(model: str) -> bool:
+    return Path(model).suffix not in NETWORK_SUFFIXES
 
 
 def _each(values: list[str] | None) -> list[str | None]:
@@ -402,12 +456,13 @@ def compare(
         typer.Option("--profile", help="Profile of the chip; may be repeated."),
     ] = None,
     steps: Annotated[
-        list[int] | None, typer.Option("--n-steps", help="Time steps T; may be repeated.")
+        list[int] | None,
+        typer.Option("--n-steps", help="Time steps T; may be repeated.", **between(1, MOST_STEPS)),
     ] = None,
-    mode: Mode = "counts",
+    mode: Mode = "cycle",
     data: Data = "digits",
     limit: Limit = None,
-    seed: Seed = 0,
+    seed: Seed = None,
     plot: Annotated[
         Path | None,
         typer.Option(
@@ -434,21 +489,24 @@ def compare(
     for value in objectives or ():
         if value not in OBJECTIVES:
             raise typer.BadParameter(f"{value!r} is not one of {', '.join(OBJECTIVES)}")
+    sources = {
+        model: open_model(
+            model,
+            ModelOptions(name=Path(model).stem if _is_torch(model) else None),
+            calibration=_calibration(data),
+            n_steps=max(steps or [1]),
+        )
+        for model in models
+    }
+    if not (chips or objectives) and all(o.mapping is not None for o in sources.values()):
+        _needs_random(seed, data)
     reports: dict[str, Report] = {}
     every: list[Opened] = []
     for model in models:
-        torch_model = Path(model).suffix not in NETWORK_SUFFIXES
-        opened = open_model(
-            model,
-            ModelOptions(name=Path(model).stem if torch_model else None),
-            calibration=_calibration(data),
-        )
+        opened = sources[model]
         every.append(opened)
         for chip, objective in product(_each(chips), _each(objectives)):
-            if chip is None and objective is None:
-                mapping = _mapping_of(opened, None, "latency", seed)
-            else:
-                mapping = _place(opened.network, chip or "loihi1", objective or "latency", seed)
+            mapping = _mapping_of(opened, chip, objective, seed or 0)
             for profile, n_steps in product(_each(profiles), steps or [1]):
                 time_steps = f"T={n_steps}" if steps is not None and len(steps) > 1 else None
                 parts = (model, chip, objective, profile, time_steps)
@@ -461,7 +519,7 @@ def compare(
                         actual=name,
                         limit="once",
                     )
-                samples = _samples(opened.network, data, n_steps, limit, seed)
+                samples = _samples(opened, data, n_steps, limit, seed)
                 reports[name] = _emulate(
                     opened.network, mapping, samples, n_steps, mode=mode, profile=profile
                 )
@@ -489,10 +547,14 @@ def convert(
     state_dict: StateDict = None,
     levels: Levels = None,
     gains: Gains = None,
+    per_channel: PerChannel = None,
+    max_pool: MaxPool = None,
+    input_scale: InputScale = None,
+    input_levels: InputLevels = None,
     name: Name = "network",
     weight_bits: WeightBits = None,
     max_steps: MaxSteps = None,
-    calibration: Calibration = "digits-train",
+    calibration: Calibration = None,
     as_json: AsJson = False,
 ) -> None:
     """Turn a trained torch model into an integer network.
@@ -525,6 +587,10 @@ def convert(
         weight_bits=weight_bits,
         max_steps=max_steps,
         calibration=calibration,
+        per_channel=per_channel,
+        max_pool=max_pool,
+        input_scale=input_scale,
+        input_levels=input_levels,
     )
     opened = open_model(model, options)
     io.save(output, opened.network, report=opened.conversion)
@@ -567,7 +633,7 @@ def map_(
     input_levels: InputLevels = None,
     chip: ChipName = "loihi1",
     objective: Objective = "latency",
-    seed: Seed = 0,
+    seed: Seed = None,
     plot: Annotated[
         Path | None,
         typer.Option(
@@ -592,7 +658,7 @@ def map_(
         require_extra("matplotlib", "plot", "a figure")
     check_files({"--output": output, "--plot": plot}, inputs=(file, chip), rewritten=file)
     opened = open_network(file, _nir(max_steps, levels, input_scale, input_levels))
-    mapping = _place(opened.network, chip, objective, seed)
+    mapping = _place(opened.network, chip, objective, seed or 0)
     io.save(output, opened.network, mapping=mapping, report=opened.conversion)
     if plot is not None:
         from pmsm_hw.mapping import plot_mapping
@@ -611,7 +677,7 @@ def emulate(
     mode: Mode = "cycle",
     profile: ProfileName = None,
     limit: Limit = None,
-    seed: Seed = 0,
+    seed: Seed = None,
     report: HtmlReport = None,
     trace: TraceFile = None,
     as_json: AsJson = False,
@@ -637,8 +703,10 @@ def emulate(
             actual=file.suffix,
             limit=".h5",
         )
+    _needs_random(seed, data)
     network, mapping = io.load(file), io.load_mapping(file)
-    samples = _samples(network, data, n_steps, limit, seed)
+    opened = Opened(network=network, mapping=mapping, conversion=None)
+    samples = _samples(opened, data, n_steps, limit, seed)
     found = _emulate(
         network, mapping, samples, n_steps, mode=mode, profile=profile,
         trace=mode == "cycle" and (report is not None or trace is not None),
@@ -660,7 +728,7 @@ def lava(
     timeout_s: Annotated[
         float, typer.Option("--timeout-s", help="Give up after so many seconds.")
     ] = 600.0,
-    seed: Seed = 0,
+    seed: Seed = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a network in Lava and compare every spike and readout with the reference.
@@ -676,9 +744,10 @@ def lava(
     from pmsm_hw.reference import differing_spikes
     from pmsm_hw.tables import table
 
+    _needs_random(seed, data)
     opened = open_network(file, _nir(max_steps, levels, input_scale, input_levels))
     network = opened.network
-    samples = _samples(network, data, n_steps, limit, seed)
+    samples = _samples(opened, data, n_steps, limit, seed)
     with bar("Lava, steps") as progress:
         result = run_in_lava(
             network, samples.x, n_steps, timeout_s=timeout_s, progress=progress.steps

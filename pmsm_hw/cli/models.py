@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pmsm_hw.cli.options import pair
-from pmsm_hw.errors import InputError, require_extra
+from pmsm_hw.cli.torch_models import Stage, convert_model
+from pmsm_hw.errors import InputError
 
 if TYPE_CHECKING:
     from pmsm_hw.convert import ConversionReport
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from pmsm_hw.network import Network
 
 __all__ = ["ModelOptions", "Opened", "open_model", "open_network"]
-
-CALIBRATION_SAMPLES = 256
 
 TORCH = "a torch model"
 NIR = "a .nir file"
@@ -29,8 +28,10 @@ TAKEN_BY = {
     "weight_bits": (TORCH,),
     "max_steps": (TORCH, NIR),
     "calibration": (TORCH,),
-    "input_scale": (NIR,),
-    "input_levels": (NIR,),
+    "input_scale": (TORCH, NIR),
+    "input_levels": (TORCH, NIR),
+    "per_channel": (TORCH,),
+    "max_pool": (TORCH,),
 }
 """What each option has an effect on."""
 
@@ -51,6 +52,8 @@ class ModelOptions:
     calibration: str | None = None
     input_scale: float | None = None
     input_levels: str | None = None
+    per_channel: bool | None = None
+    max_pool: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,12 +70,15 @@ class Opened:
         Report of the conversion, if there is one: as a dictionary if it came from a file.
     notes
         Where the network is not exactly what its file says.
+    stages
+        Torch models that it came from.
     """
 
     network: Network
     mapping: Mapping | None
     conversion: ConversionReport | dict[str, Any] | None
     notes: tuple[str, ...] = ()
+    stages: tuple[Stage, ...] = ()
 
     @property
     def conversion_dict(self) -> dict[str, Any] | None:
@@ -81,7 +87,9 @@ class Opened:
         return found if found is None or isinstance(found, dict) else found.to_dict()
 
 
-def open_model(model: str, options: ModelOptions, *, calibration: str = "digits-train") -> Opened:
+def open_model(
+    model: str, options: ModelOptions, *, calibration: str = "digits-train", n_steps: int = 1
+) -> Opened:
     """Read a network file, or convert a torch model.
 
     Parameters
@@ -92,6 +100,8 @@ def open_model(model: str, options: ModelOptions, *, calibration: str = "digits-
         What was given.
     calibration
         Samples for a torch model where the options name none.
+    n_steps
+        Frames that a recording among these is binned into.
 
     Raises
     ------
@@ -111,14 +121,13 @@ def open_model(model: str, options: ModelOptions, *, calibration: str = "digits-
             limit=(".h5", ".nir", ".pt", "package.module:function"),
         )
     _refuse_without_effect(model, TORCH, options)
-    if options.gains is not None and options.levels is None:
-        _refuse_option("gains", options.gains, "has an effect only with --levels", "--levels")
     if options.state_dict is not None and suffix == ".pt":
         _refuse_option(
             "state_dict", options.state_dict, f"has no effect, '{model}' has its own values",
             "package.module:function",
         )  # fmt: skip
-    return _converted(model, options, calibration)
+    found = convert_model(model, options, calibration, n_steps=n_steps)
+    return Opened(network=found.network, mapping=None, conversion=found.report, stages=found.stages)
 
 
 def open_network(file: Path, options: ModelOptions) -> Opened:
@@ -182,31 +191,3 @@ def _refuse_option(option: str, value: object, problem: str, limit: object) -> N
         actual=str(value),
         limit=limit,
     )
-
-
-def _converted(model: str, options: ModelOptions, calibration: str) -> Opened:
-    require_extra("torch", "torch", "conversion")
-    from pmsm_hw.convert import build_model, convert, load_model
-    from pmsm_hw.datasets import load_samples
-
-    module = load_model(model) if model.endswith(".pt") else build_model(model, options.state_dict)
-    data = calibration if options.calibration is None else options.calibration
-    samples = load_samples(data, limit=CALIBRATION_SAMPLES).x
-    example = list(samples.values()) if isinstance(samples, dict) else samples
-    if options.levels is not None:
-        from pmsm_hw import nn
-
-        module = nn.quantize(
-            module,
-            levels=pair("--levels", options.levels),
-            gains=pair("--gains", options.gains or "1,1"),
-            calibration=example,
-        )
-    given: dict[str, Any] = {
-        "name": options.name,
-        "weight_bits": options.weight_bits,
-        "max_steps": options.max_steps,
-    }
-    given = {option: value for option, value in given.items() if value is not None}
-    network, report = convert(module, example, **given)
-    return Opened(network=network, mapping=None, conversion=report)

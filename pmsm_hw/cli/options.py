@@ -10,14 +10,20 @@ import typer
 from pmsm_hw.errors import InputError
 
 __all__ = [
-    "AsJson", "Calibration", "ChipName", "Data", "Gains", "HtmlReport", "InputLevels", "InputScale",
-    "Levels", "Limit", "MappedFile", "MaxSteps", "Mode", "ModelName", "Name", "NetworkFile",
-    "NirLevels", "NirMaxSteps", "Objective", "ProfileName", "Seed", "StateDict", "Steps",
-    "TraceFile", "WeightBits", "pair",
+    "MOST_STEPS", "OBJECTIVES", "AsJson", "Calibration", "ChipName", "Data", "Gains", "HtmlReport",
+    "InputLevels", "InputScale", "Levels", "Limit", "MappedFile", "MaxPool", "MaxSteps", "Mode",
+    "ModelName", "Name", "NetworkFile", "NirLevels", "NirMaxSteps", "Objective", "PerChannel",
+    "ProfileName", "RunObjective", "Seed", "StateDict", "Steps", "TraceFile", "WeightBits",
+    "between", "pair",
 ]  # fmt: skip
 
 OBJECTIVES = ("latency", "energy", "cores")
 MODES = ("counts", "cycle")
+
+MOST_STEPS = 4096
+"""The largest ``max_steps`` of a network."""
+
+MOST_SAMPLES = (1 << 31) - 1
 
 
 def _one_of(*values: str) -> dict[str, object]:
@@ -28,6 +34,24 @@ def _one_of(*values: str) -> dict[str, object]:
         return given
 
     return {"callback": check, "autocompletion": lambda: list(values)}
+
+
+def between(least: int, most: int) -> dict[str, object]:
+    """Settings of an option that takes integers within limits.
+
+    Parameters
+    ----------
+    least, most
+        The limits.
+    """
+
+    def check(given: int | list[int] | None) -> int | list[int] | None:
+        for value in given if isinstance(given, list) else [given]:
+            if value is not None and not least <= value <= most:
+                raise typer.BadParameter(f"{value} is outside {least}..{most}")
+        return given
+
+    return {"callback": check}
 
 
 def _chips() -> list[str]:
@@ -78,9 +102,9 @@ Levels = Annotated[
     typer.Option(
         "--levels",
         metavar="N,P",
-        help="Quantize a plain torch model first: N negative, P positive levels, as in 2,4. "
-        "Training on afterwards, in Python, wins back accuracy. Of a .nir file: most negative and "
-        "positive spikes a step of its neurons (0,1).",
+        help="Quantize a plain torch model first: N negative, P positive levels. Without "
+        "fine-tuning in Python afterwards, give many, as in 0,15. Of a .nir file: most negative "
+        "and positive spikes a step of its neurons (0,1).",
     ),
 ]
 Gains = Annotated[
@@ -93,20 +117,25 @@ Gains = Annotated[
 ]
 Name = Annotated[str, typer.Option("--name", help="Name of the network.")]
 WeightBits = Annotated[
-    int | None, typer.Option("--weight-bits", help="Bits per weight of a torch model, 2 to 8 (8).")
+    int | None,
+    typer.Option(
+        "--weight-bits", help="Bits per weight of a torch model, 2 to 8 (8).", **between(2, 8)
+    ),
 ]
 MaxSteps = Annotated[
     int | None,
     typer.Option(
         "--max-steps",
-        help="Largest number of time steps to prove the state for (8; of a .nir file 16).",
+        help="Largest T for which overflow is excluded (8; of a .nir file 16).",
+        **between(1, MOST_STEPS),
     ),
 ]
 NirMaxSteps = Annotated[
     int | None,
     typer.Option(
         "--max-steps",
-        help="Of a .nir file: largest number of time steps to prove the state for (16).",
+        help="Of a .nir file: largest T for which overflow is excluded (16).",
+        **between(1, MOST_STEPS),
     ),
 ]
 NirLevels = Annotated[
@@ -117,16 +146,35 @@ NirLevels = Annotated[
         help="Of a .nir file: most negative and positive spikes a step of its neurons (0,1).",
     ),
 ]
+PerChannel = Annotated[
+    bool | None,
+    typer.Option(
+        "--per-channel", help="With --levels: one threshold per channel instead of one per layer."
+    ),
+]
+MaxPool = Annotated[
+    str | None,
+    typer.Option(
+        "--max-pool",
+        help="With --levels: average takes average pooling in place of max pooling.",
+        **_one_of("average"),
+    ),
+]
 InputScale = Annotated[
     float | None,
-    typer.Option("--input-scale", help="Of a .nir file: real value of one unit of its inputs (1)."),
+    typer.Option(
+        "--input-scale",
+        help="Real value of one unit of the inputs (1 for a .nir file; for a torch model so that "
+        "the levels span the calibration samples).",
+    ),
 ]
 InputLevels = Annotated[
     str | None,
     typer.Option(
         "--input-levels",
         metavar="LO,HI",
-        help="Of a .nir file: smallest and largest value of its inputs, in units (0,255).",
+        help="Smallest and largest value of the inputs, in units (0,255; -127,127 for a torch "
+        "model with negative inputs).",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
@@ -146,9 +194,16 @@ Calibration = Annotated[
         "compares on, as --data; by default what --data names (digits-train for digits).",
     ),
 ]
-Steps = Annotated[int, typer.Option("--n-steps", help="Time steps T per sample.")]
-Limit = Annotated[int | None, typer.Option("--limit", help="Use only the first samples.")]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
+Steps = Annotated[
+    int, typer.Option("--n-steps", help="Time steps T per sample.", **between(1, MOST_STEPS))
+]
+Limit = Annotated[
+    int | None,
+    typer.Option("--limit", help="Use only the first samples.", **between(1, MOST_SAMPLES)),
+]
+Seed = Annotated[
+    int | None, typer.Option("--seed", help="Random seed (0).", **between(0, (1 << 32) - 1))
+]
 ChipName = Annotated[
     str, typer.Option("--chip", help="Chip name or chip file.", autocompletion=_chips)
 ]
@@ -156,7 +211,16 @@ Objective = Annotated[
     str,
     typer.Option(
         "--objective",
-        help="What to place for: latency, energy or cores.",
+        help="Mapping objective: latency, energy or cores.",
+        **_one_of(*OBJECTIVES),
+    ),
+]
+RunObjective = Annotated[
+    str | None,
+    typer.Option(
+        "--objective",
+        help="Mapping objective: latency, energy or cores; by default the file's own mapping, or "
+        "latency.",
         **_one_of(*OBJECTIVES),
     ),
 ]
@@ -164,7 +228,8 @@ Mode = Annotated[
     str,
     typer.Option(
         "--mode",
-        help="counts (exact counts, simple time) or cycle (every message on its own).",
+        help="counts (exact counts, latency without contention) or cycle (simulates each message: "
+        "contention and blocking).",
         **_one_of(*MODES),
     ),
 ]
