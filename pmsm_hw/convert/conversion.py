@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from pmsm_hw.convert.integer import IntegerModel, integer_model
+from pmsm_hw.convert.integer import IntegerModel, built
 from pmsm_hw.convert.report import ConversionReport, report_on
 from pmsm_hw.network import Network
 from pmsm_hw.nn.lowering import Pooling
@@ -82,7 +82,7 @@ def convert(
     else:
         if example_input is None:
             example_input = getattr(model, "examples", ())
-        integer = integer_model(
+        integer = built(
             model, example_input, weight_bits=weight_bits, per_channel=per_channel,
             max_steps=max_steps, rule=rule, pooling=pooling, target_spikes=target_spikes,
             overflow=overflow,

@@ -16,12 +16,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from pmsm_hw.convert.proof import Proof, Watch, prove
 from pmsm_hw.convert.rounding import (
     RoundedNeurons,
     RoundedProjection,
     RoundedReadout,
     round_plan,
 )
+from pmsm_hw.convert.summing import summed
 from pmsm_hw.errors import ConversionError, PmsmHwError
 from pmsm_hw.network import (
     MAX_WEIGHT_EXPONENT,
@@ -40,7 +42,6 @@ from pmsm_hw.network import (
     StateBound,
     SumPool,
 )
-from pmsm_hw.nn.drives import applied
 from pmsm_hw.nn.evaluation import evaluating
 from pmsm_hw.nn.expressions import Channelwise, Flat, Pool, Window
 from pmsm_hw.nn.lowering import (
@@ -52,6 +53,7 @@ from pmsm_hw.nn.lowering import (
     RelayPlan,
 )
 from pmsm_hw.nn.neuron import Rule, State, check_rule
+from pmsm_hw.nn.preparation import check_kind, unwrapped
 from pmsm_hw.nn.quantization import Batch, as_tensors
 from pmsm_hw.nn.quantizer import InputQuant, payload
 from pmsm_hw.nn.snn import SnnResult, split_frames
@@ -169,6 +171,32 @@ def integer_model(
     ConversionError
         Naming module, reason and remedy.
     """
+    integer = built(
+        model, example_input, weight_bits=weight_bits, per_channel=per_channel,
+        max_steps=max_steps, rule=rule, pooling=pooling, target_spikes=target_spikes,
+        overflow=overflow, input_scale=input_scale, input_levels=input_levels,
+        spare_bits=spare_bits,
+    )  # fmt: skip
+    integer.prove()
+    return integer
+
+
+def built(
+    model: nn.Module,
+    example_input: Batch,
+    *,
+    weight_bits: int,
+    per_channel: bool,
+    max_steps: int,
+    rule: str,
+    pooling: Pooling,
+    target_spikes: Literal["graded", "unit"],
+    overflow: str,
+    input_scale: float | None,
+    input_levels: Sequence[int] | None,
+    spare_bits: int,
+) -> IntegerModel:
+    """`integer_model` before its proof."""
     if isinstance(model, IntegerModel):
         raise ConversionError(
             "model",
@@ -210,6 +238,8 @@ def integer_model(
             actual=overflow,
             limit=("error", "saturate"),
         )
+    check_kind(model, ConversionError)
+    model = unwrapped(model)
     settings = Settings(
         weight_bits=weight_bits,
         per_channel=per_channel,
@@ -400,6 +430,24 @@ class IntegerModel(nn.Module):
             limit=limit,
         )
 
+    def prove(self, watch: Watch | None = None) -> Proof:
+        """Compare the integers of the moment with the quantized model, on the example batch.
+
+        Parameters
+        ----------
+        watch
+            See `pmsm_hw.convert.proof.prove`.
+
+        Raises
+        ------
+        ConversionError
+            Naming the first module or operation where values part by more than rounding.
+        """
+        with evaluating(self), torch.no_grad():
+            rounded, _ = self.rounded()
+            plan = self._plan()
+        return prove(self.model, self.lowering, plan, rounded, self.examples, watch)
+
     def rounded(self) -> tuple[dict[str, Rounded], Any]:
         """Integers of the parameters of the moment, and the output's structure.
 
@@ -466,7 +514,7 @@ class IntegerModel(nn.Module):
         answers: dict[str, Tensor] = {}
         for name, population in rounded.items():
             if isinstance(population, RoundedNeurons):
-                drive = _drive(population, payloads)
+                drive = summed(population, payloads)
                 plan = population.plan
                 phi = plan.quantizer.phi if isinstance(plan, NeuronPlan) else 0.0
                 payloads[name] = cast(
@@ -477,7 +525,7 @@ class IntegerModel(nn.Module):
                     ),  # type: ignore[no-untyped-call]
                 )  # fmt: skip
             elif isinstance(population, RoundedReadout):
-                answers[name] = _real(_drive(population, payloads), population)
+                answers[name] = _real(summed(population, payloads), population)
         return _filled(output, answers)
 
     def _inputs(self, rounded: Mapping[str, Rounded], x: Sequence[Tensor]) -> dict[str, Tensor]:
@@ -654,21 +702,6 @@ def _projection(
     return Dense(weight=weight, **common)
 
 
-def _drive(population: RoundedNeurons | RoundedReadout, payloads: Mapping[str, Tensor]) -> Tensor:
-    """Summed input plus bias, in units of state: ``(batch, *shape)``."""
-    shape = population.plan.shape
-    total: Tensor | None = None
-    for projection in population.projections:
-        sent, factor = payloads[projection.source], float(1 << projection.exponent)
-        part = applied(projection.map, sent, shape, factor)
-        total = part if total is None else total + part
-    any_payload = next(iter(payloads.values()))
-    bias = population.bias.to(any_payload.dtype)
-    if total is None:
-        return bias.expand(len(any_payload), *shape)
-    return total + bias
-
-
 def _real(v: Tensor, readout: RoundedReadout) -> Tensor:
     """State of a readout, in real values."""
     return v * readout.unit.to(v.dtype)
@@ -736,7 +769,7 @@ class IntegerSnn(nn.Module):
                         spikes.setdefault(p.name, []).append(payloads[p.name])
                 for name, population in self.populations.items():
                     if isinstance(population, RoundedNeurons):
-                        drive = _drive(population, payloads)
+                        drive = summed(population, payloads)
                         if name not in states:
                             states[name] = State(
                                 population.start.to(drive.dtype),
@@ -748,7 +781,7 @@ class IntegerSnn(nn.Module):
                         if record:
                             spikes.setdefault(name, []).append(k)
                     elif isinstance(population, RoundedReadout):
-                        drive = _drive(population, payloads)
+                        drive = summed(population, payloads)
                         sums[name] = sums[name] + drive if name in sums else drive
             answers = {
                 name: _real(v, cast(RoundedReadout, self.populations[name])) / steps

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -12,13 +13,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pmsm_hw.convert.integer import IntegerModel
+from pmsm_hw.convert.proof import Proof
 from pmsm_hw.convert.rounding import RoundedNeurons, RoundedReadout
+from pmsm_hw.errors import ConversionError
 from pmsm_hw.network import Input, Network, PolarityMultiSpike, Readout
 from pmsm_hw.nn.evaluation import evaluating
 from pmsm_hw.nn.expressions import Channelwise, Map, Pool
 from pmsm_hw.nn.lowering import NeuronPlan, ReadoutPlan
 from pmsm_hw.nn.quantization import recorded
-from pmsm_hw.reference import bytes_per_sample, simulate, units_of
+from pmsm_hw.reference import Activity, simulate, units_of
 from pmsm_hw.tables import table
 
 __all__ = ["ConversionReport", "PopulationReport", "report_on"]
@@ -55,6 +58,10 @@ class PopulationReport:
     differing_spikes
         Share of spikes that differ from the quantized model with real-valued weights, at the first
         step on the calibration batch; None for relays.
+    drive_error
+        Largest difference on the calibration batch between what reaches a neuron in the network
+        and in the quantized model, for the same spikes, relative to theta; for readouts relative
+        to the largest logit. It is what rounding does; None for relays.
     """
 
     name: str
@@ -70,6 +77,7 @@ class PopulationReport:
     entropy_bits: float | None
     max_entropy_bits: float | None
     differing_spikes: float | None
+    drive_error: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +99,8 @@ class ConversionReport:
         the model has several outputs.
     populations
         All but inputs, in topological order.
+    notes
+        What else was done to the model, as a softmax that was left out.
     """
 
     network_name: str
@@ -103,6 +113,7 @@ class ConversionReport:
     n_synapses: int
     differing_predictions: float | None
     populations: tuple[PopulationReport, ...]
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As plain dicts, lists and numbers."""
@@ -136,13 +147,14 @@ class ConversionReport:
                 ""
                 if p.entropy_bits is None
                 else f"{p.entropy_bits:.2f} of {p.max_entropy_bits:.2f}",
+                _percent(p.drive_error),
                 _percent(p.differing_spikes),
             )
             for p in self.populations
         ]
         header = (
             "population", "kind", "neurons", "fraction bits", "weight error", "theta error",
-            "state", "dead channels", "entropy, bits", "differing spikes",
+            "state", "dead channels", "entropy, bits", "input error", "differing spikes",
         )  # fmt: skip
         title = (
             f"{self.network_name}: {self.weight_bits}-bit weights, rule {self.rule}, up to "
@@ -154,15 +166,11 @@ class ConversionReport:
                 f", {self.differing_predictions:.2%} of predictions differ from the model with "
                 "real-valued weights"
             )
-        return table(header, rows, title=title)
+        return "\n".join((table(header, rows, title=title), *self.notes))
 
 
 def _percent(share: float | None) -> str:
     return "" if share is None else f"{share:.3%}"
-
-
-_CHUNK_BYTES = 256 << 20
-"""Memory that the comparison may take beside the model: larger batches are taken in parts."""
 
 
 class _Tally:
@@ -207,13 +215,15 @@ def report_on(integer: IntegerModel, network: Network) -> ConversionReport:
             if isinstance(plan, RoundedNeurons) and isinstance(plan.plan, NeuronPlan)
         }
         n_samples = len(integer.examples[0])
-        # spikes of the quantized model (float32) and of the population at work
-        n_bytes = 4 * network.n_neurons + bytes_per_sample(network, 1)
-        n_chunk = max(1, _CHUNK_BYTES // n_bytes)
         n_differing = 0
-        for start in range(0, n_samples, n_chunk):
-            part = tuple(x[start : start + n_chunk] for x in integer.examples)
-            n_differing += _compare(integer, network, part, output, tallies)
+
+        def watch(
+            part: Sequence[Tensor], spikes: Mapping[str, Tensor], drives: Mapping[str, Tensor]
+        ) -> None:
+            nonlocal n_differing
+            n_differing += _compare(integer, network, part, output, tallies, spikes, drives)
+
+        proof = integer.prove(watch)
     return ConversionReport(
         network_name=network.name,
         weight_bits=integer.settings.weight_bits,
@@ -225,29 +235,39 @@ def report_on(integer: IntegerModel, network: Network) -> ConversionReport:
         n_synapses=network.n_synapses,
         differing_predictions=n_differing / n_samples if isinstance(output, str) else None,
         populations=tuple(
-            _entry(integer, network, p.name, rounded[p.name], tallies.get(p.name))
+            _entry(integer, network, p.name, rounded[p.name], tallies.get(p.name), proof)
             for p in network.topological
             if not isinstance(p, Input)
         ),
+        notes=tuple(getattr(integer.model, "notes", ())),
     )
 
 
 def _compare(
     integer: IntegerModel,
     network: Network,
-    examples: tuple[Tensor, ...],
+    examples: Sequence[Tensor],
     output: Any,
     tallies: dict[str, _Tally],
+    spikes: Mapping[str, Tensor],
+    drives: Mapping[str, Tensor],
 ) -> int:
-    """Count the spikes of a part of the batch; return how many predictions differ."""
+    """Count the spikes of a part of the batch; return how many predictions differ.
+
+    The network must compute what the integers that it was made of do, to the last spike.
+    """
     with recorded(integer.model) as recording:
         wanted = integer.model(*examples)
     inputs = {
         p.name: x.detach().cpu().numpy() for p, x in zip(network.inputs, examples, strict=True)
     }
     n_differing = 0
+    is_exact = True
     for activity in simulate(network, units_of(network, inputs, 1), 1):
         population = network[activity.name]
+        is_exact = is_exact and activity.name not in integer.saturated
+        if is_exact and not isinstance(population, Input):
+            _check_exact(activity, spikes, drives)
         if activity.name in tallies:
             theirs = recording[activity.name].cpu().numpy()
             tallies[activity.name].add(activity.spikes[:, 0], theirs)
@@ -258,8 +278,35 @@ def _compare(
     return n_differing
 
 
+def _check_exact(
+    activity: Activity, spikes: Mapping[str, Tensor], drives: Mapping[str, Tensor]
+) -> None:
+    """Raise where a population of the network is not what the integers give."""
+    name = activity.name
+    if name in spikes:
+        ours, theirs = cast("NDArray[Any]", activity.spikes[:, 0]), spikes[name]
+    else:
+        ours, theirs = activity.state, drives[name]
+    wanted = theirs.cpu().numpy().reshape(ours.shape)
+    n_differing = int(np.count_nonzero(ours != wanted))
+    if n_differing:
+        raise ConversionError(
+            f"population '{name}'",
+            f"{n_differing:,} of {ours.size:,} values of the network are not those of the integers "
+            "it was made of, limit: 0",
+            remedy="report this model: it is an error of pmsm-hw",
+            actual=n_differing,
+            limit=0,
+        )
+
+
 def _entry(
-    integer: IntegerModel, network: Network, name: str, plan: Any, tally: _Tally | None
+    integer: IntegerModel,
+    network: Network,
+    name: str,
+    plan: Any,
+    tally: _Tally | None,
+    proof: Proof,
 ) -> PopulationReport:
     population, bound = network[name], network.bounds[name]
     is_relay = isinstance(population, PolarityMultiSpike) and tally is None
@@ -280,6 +327,7 @@ def _entry(
         entropy_bits=None if tally is None else tally.entropy_bits,
         max_entropy_bits=top,
         differing_spikes=None if tally is None else tally.n_differing / tally.n_spikes,
+        drive_error=proof.drive_error(name),
     )
 
 

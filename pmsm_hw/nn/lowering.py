@@ -198,6 +198,8 @@ class Lowering:
         self.results = self._propagate(few(examples))
         self._varying = self._numbers_of_the_batch(few(examples))
         self._in_order: dict[fx.Node, bool] = {}
+        self.population_of: dict[tuple[str, int], str] = {}
+        """Population of the i-th call of a quantizer, by its path and i."""
         self._names: dict[fx.Node, str] = {}
         self._taken: set[str] = set()
 
@@ -307,6 +309,7 @@ class Lowering:
         """
         builder = _Builder()
         self._taken = set()
+        self.population_of = {}
         values = {} if values is None else values
         output: Any = None
         for node in self.graph.nodes:
@@ -419,7 +422,9 @@ class Lowering:
     def _neurons(
         self, builder: _Builder, node: fx.Node, quantizer: PolarityQuant, drive: Expression
     ) -> Expression:
-        name = self._name(node, str(node.target))
+        path = str(node.target)
+        name = self._name(node, path)
+        self.population_of[path, sum(p == path for p, _ in self.population_of)] = name
         theta = quantizer.theta.to(torch.float64)
         if quantizer.lsq_gradient_scale and quantizer.training:
             numel = math.prod(drive.shape) / max(theta.numel(), 1)

@@ -138,8 +138,8 @@ def without_mutations(
                         memories.setdefault(_storage(tensor), _Memory()).add(node, tensor)
     for node, memory in writes:
         _rewrite(root, graph, node, memory, values, order, error, owned)
-    # only now is what nobody reads without effect
-    graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output"))
+    if owned:  # only now is what nobody reads without effect
+        graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output"))
 
 
 def _storage(x: Tensor) -> int:
