@@ -367,7 +367,7 @@ def test_truncated_file(saved):
 def test_hdf5_of_another_kind(tmp_path):
     path = tmp_path / "other.h5"
     with h5py.File(path, "w") as file:
-        file["layer/0/type"] = np.bytes_("dense")
+        file["model/0/type"] = np.bytes_("dense")
     assert "HDF5 of another kind" in refusal(path)
     with h5py.File(path, "w") as file:
         file.attrs.create("format", b"netx", dtype=h5py.string_dtype("utf-8", 4))
@@ -604,6 +604,13 @@ def change_block(row, column, value):
     return lambda f: f["mapping/blocks"].__setitem__((row, column), value)
 
 
+def change_text(file, change, *names):
+    """Change the JSON texts of a mapping."""
+    for name in names:
+        text = change(json.loads(file["mapping"][name][()].tobytes()))
+        replace(file["mapping"], name, data=np.frombuffer(json.dumps(text).encode(), np.uint8))
+
+
 MAPPING_DAMAGE = {
     "another network": (
         lambda f: replace(
@@ -632,6 +639,59 @@ MAPPING_DAMAGE = {
     "nested JSON": (
         lambda f: replace(f["mapping"], "metrics", data=np.frombuffer(b"[" * 99999, np.uint8)),
         "holds no valid mapping",
+    ),
+    "usage of too few cores": (
+        lambda f: replace(f["mapping"], "usage", data=f["mapping/usage"][:2]),
+        "usage is 2 x 4 of int64, 3 x 4 integers are needed",
+    ),
+    "usage of too many resources": (
+        lambda f: replace(f["mapping"], "usage", data=np.zeros((3, 5), "<i8")),
+        "usage is 3 x 5",
+    ),
+    "negative usage": (
+        lambda f: f["mapping/usage"].__setitem__((1, 2), -1), "usage holds -1",
+    ),
+    "usage beyond a core": (
+        lambda f: f["mapping/usage"].__setitem__((1, 3), 2**40),
+        "uses 1,099,511,627,776 synapse_memory_bits of a core that has",
+    ),
+    "usage of another type": (
+        lambda f: replace(f["mapping"], "usage", data=np.zeros((3, 4))), "float64, int64 is expected",
+    ),
+    "link load of another mesh": (
+        lambda f: replace(f["mapping"], "link_load", data=f["mapping/link_load"][:1]),
+        "link_load is 1 x",
+    ),
+    "negative link load": (
+        lambda f: f["mapping/link_load"].__setitem__((0, 0, 0), -0.5), "link_load holds -0.5",
+    ),
+    "endless link load": (
+        lambda f: f["mapping/link_load"].__setitem__((0, 0, 0), np.inf), "link_load holds",
+    ),
+    "no spike mode": (
+        lambda f: change_text(f, lambda names: names[:-1], "populations", "spike_modes"),
+        "is damaged",
+    ),
+    "spike mode of none": (
+        lambda f: change_text(f, lambda x: [*x, x[0] if x[0] == "graded" else "x"],
+                              "populations", "spike_modes"),
+        "has a spike mode for an unknown population 'x'",
+    ),
+    "spike mode unknown": (
+        lambda f: change_text(f, lambda modes: ["loud", *modes[1:]], "spike_modes"),
+        "spike mode 'loud' is not one of graded, unit",
+    ),
+    "objective unknown": (
+        lambda f: replace(f["mapping"], "objective", data=np.frombuffer(b"fame", np.uint8)),
+        "objective 'fame' is not one of",
+    ),
+    "more cores than blocks": (
+        lambda f: change_text(f, lambda metrics: {**metrics, "n_cores": 9}, "metrics"),
+        "states n_cores 9, it has 3",
+    ),
+    "metric that is none": (
+        lambda f: change_text(f, lambda metrics: {**metrics, "hops": "many"}, "metrics"),
+        "is damaged",
     ),
     "missing part": (lambda f: f.__delitem__("mapping/usage"), "'/mapping/usage' is missing"),
     "newer version": (

@@ -490,7 +490,29 @@ def load_mapping(path: str | os.PathLike[str]) -> placement.Mapping:
             type(error).__name__,
         )
     _check_blocks(subject, mapping, network)
+    _check_figures(subject, mapping, network)
     return mapping
+
+
+def _check_figures(subject: str, mapping: placement.Mapping, network: Network) -> None:
+    """What is stored beside the blocks fits them: populations, counts within limits, cores."""
+    from pmsm_hw.mapping.assignment import RESOURCES
+
+    def damaged(problem: str, actual: object, limit: object) -> NoReturn:
+        refuse(subject, f"the mapping {problem}", "map the network anew", actual, limit)
+
+    names, known = set(mapping.spike_modes), {p.name for p in network}
+    for name in sorted(names ^ known):
+        has = "has no spike mode for" if name in known else "has a spike mode for an unknown"
+        damaged(f"{has} population '{name}'", name, sorted(known))
+    for i, resource in enumerate(RESOURCES):
+        limit = int(getattr(mapping.chip.limits, resource).value)
+        most = int(mapping.usage[:, i].max(initial=0))
+        if most > limit:
+            damaged(f"uses {most:,} {resource} of a core that has {limit:,}", most, limit)
+    for metric, n in (("n_cores", len(mapping.cores)), ("n_tiles", mapping.n_tiles)):
+        if mapping.metrics.get(metric, n) != n:
+            damaged(f"states {metric} {mapping.metrics[metric]:,}, it has {n:,}", metric, n)
 
 
 def _check_blocks(subject: str, mapping: placement.Mapping, network: Network) -> None:
