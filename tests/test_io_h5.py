@@ -656,7 +656,8 @@ MAPPING_DAMAGE = {
         "uses 1,099,511,627,776 synapse_memory_bits of a core that has",
     ),
     "usage of another type": (
-        lambda f: replace(f["mapping"], "usage", data=np.zeros((3, 4))), "float64, int64 is expected",
+        lambda f: replace(f["mapping"], "usage", data=np.zeros((3, 4))),
+        "float64, int64 is expected",
     ),
     "link load of another mesh": (
         lambda f: replace(f["mapping"], "link_load", data=f["mapping/link_load"][:1]),
