@@ -105,9 +105,10 @@ def prove(
     ConversionError
         Naming the first module or operation where values part.
     """
+    limited: dict[str, Tensor] = {}
     for name, population in rounded.items():
         if isinstance(population, RoundedNeurons | RoundedReadout):
-            _check_rounding(name, population)
+            _check_rounding(name, population, limited)
     proof = Proof()
     n_bytes = 32 * sum(math.prod(_shape(p)) for p in rounded.values())
     n_chunk = max(1, _CHUNK_BYTES // n_bytes)
@@ -115,7 +116,7 @@ def prove(
     with evaluating(exact), torch.no_grad():
         for start in range(0, len(examples[0]), n_chunk):
             part = tuple(x[start : start + n_chunk] for x in examples)
-            _compare(exact, lowering, plan, rounded, part, tolerance, proof, watch)
+            _compare(exact, lowering, plan, rounded, part, tolerance, limited, proof, watch)
     return proof
 
 
@@ -142,6 +143,7 @@ def _compare(
     rounded: Mapping[str, Rounded],
     batch: Sequence[Tensor],
     tolerance: float,
+    limited: Mapping[str, Tensor],
     proof: Proof,
     watch: Watch | None,
 ) -> None:
@@ -185,6 +187,9 @@ def _compare(
         assert isinstance(integers, RoundedNeurons | RoundedReadout)
         column = _column(integers.unit, ours.ndim)
         error = (drives[name] * column - ours).abs()
+        if name in limited and isinstance(planned, NeuronPlan):
+            _check_limited(name, planned, ours, spikes[name], limited[name])
+            error = torch.where(limited[name], 0.0, error)
         if isinstance(planned, NeuronPlan):
             error, unit = error / _column(planned.theta, ours.ndim), 1.0
         else:
@@ -284,8 +289,30 @@ def _first(
 # ---------------------------------------------------------------------------------------------
 
 
-def _check_rounding(name: str, population: RoundedNeurons | RoundedReadout) -> None:
-    """Each number of a population within half a step of what it was rounded from."""
+def _check_limited(
+    name: str, plan: NeuronPlan, drive: Tensor, spikes: Tensor, limited: Tensor
+) -> None:
+    """Neurons whose bias is so far out that they always fire alike may have a nearer one."""
+    theta, (n, p) = _column(plan.theta, drive.ndim), plan.quantizer.levels
+    wanted = torch.floor(drive / theta + plan.quantizer.phi).clamp_(-n, p)
+    n_differing = int(((wanted != spikes) & limited).sum())
+    if n_differing:
+        raise ConversionError(
+            f"population '{name}'",
+            f"{n_differing:,} spikes change by limiting biases, limit: 0",
+            remedy="scale the layer's outlying biases down",
+            actual=n_differing,
+            limit=0,
+        )
+
+
+def _check_rounding(
+    name: str, population: RoundedNeurons | RoundedReadout, limited: dict[str, Tensor]
+) -> None:
+    """Each number of a population within half a step of what it was rounded from.
+
+    Neurons whose bias is nearer to zero than that are put into ``limited``.
+    """
     plan = population.plan
     if not isinstance(plan, NeuronPlan | ReadoutPlan):
         return
@@ -300,8 +327,15 @@ def _check_rounding(name: str, population: RoundedNeurons | RoundedReadout) -> N
             step = step.repeat_interleave(len(real) // channels)
         _check(name, "weight", real, integers, step)
     if plan.drive.bias is not None:
-        real = plan.drive.bias.expand(plan.shape)
-        _check(name, "bias", real, population.bias.expand(plan.shape), unit)
+        real, bias = plan.drive.bias.expand(plan.shape), population.bias.expand(plan.shape)
+        if isinstance(plan, NeuronPlan):
+            wanted = real / _column(unit, real.ndim + 1)
+            nearer = (bias.abs() < wanted.abs()) & (bias * wanted >= 0)
+            nearer &= (bias - wanted).abs() > 0.5 + 1e-6
+            if bool(nearer.any()):
+                limited[name] = nearer
+                real = torch.where(nearer, bias * _column(unit, real.ndim + 1), real)
+        _check(name, "bias", real, bias, unit)
     if isinstance(population, RoundedNeurons) and isinstance(plan, NeuronPlan):
         theta = population.theta.reshape(-1).expand(channels)
         _check(name, "threshold", plan.theta.expand(channels), theta, unit, least=1)
