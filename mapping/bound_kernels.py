@@ -482,7 +482,11 @@ def least_entries(  # type: ignore[no-untyped-def]
                         else:
                             top, bottom = row_spans[w, r, 0], row_spans[w, r, 1]
                             first, end = column_spans[w, s, 0], column_spans[w, s, 1]
-                        more = parts * signs * each
+                        less = parts * signs
+                        more = less * each
+                        if dense:  # source neurons without a weight send nothing
+                            more = more * shapes[w, 2] // shapes[w, 10]
+                            less = less * shapes[w, 2] // shapes[w, 10]
                         for y in range(top, bottom):
                             if not dense and not row_meets[w, r, y]:
                                 continue
@@ -497,7 +501,7 @@ def least_entries(  # type: ignore[no-untyped-def]
                                     continue
                                 if left > 0 and (dense or column_singles[w, s, x]):
                                     left -= 1
-                                    line[x] += parts * signs
+                                    line[x] += less
                                 else:
                                     line[x] += more
             if i == group_start[g]:

@@ -464,7 +464,7 @@ class Backwards:
         )
 
     def _shapes(self, wires: list[Wire]) -> Ints:
-        return np.array([shape_of(self._resources, w) for w in wires], np.int64).reshape(-1, 10)
+        return np.array([shape_of(self._resources, w) for w in wires], np.int64).reshape(-1, 11)
 
     def _given(self, name: str) -> tuple[Any, ...]:
         """What `bound_kernels.cell_tables` takes."""
@@ -497,14 +497,14 @@ class Backwards:
             _WEIGHTS,
         )  # fmt: skip
 
-    def _channels(self, wire: Wire) -> int:
+    def _channels(self, wire: Wire) -> float:
         """Source channels that send an entry of each pixel; 0: of an input."""
         source = self._resources.network[wire.projection.source]
         if isinstance(source, Input):
             return 0
-        if isinstance(wire.form, WindowForm) or wire.axons == "pixel":
+        if isinstance(wire.form, WindowForm):
             return chw(source.shape)[0]
-        return 1
+        return wire.n_live / max(wire.n_live_units, 1)
 
 
 def _taps(counts: Candidates, wires: list[Wire]) -> list[Ints]:

@@ -365,6 +365,7 @@ def _count_entries(p, j, k, table, cut, alone, group_of):  # type: ignore[no-unt
                 parts *= table.wire_each[w, 2] * shape[w, 6]
                 left = alone[group_of[cell], w - table.wire_start[p]]
                 if shape[w, 0] == 1:
+                    parts *= shape[w, 2] / shape[w, 10]
                     for at in range(len(pixels)):
                         pixels[at] += parts * (1 + (at >= left) * more)
                     continue

@@ -165,7 +165,7 @@ class Search:
             ),
             wire_source=source,
             wire_target=np.array([index[w.projection.target] for w in wires], np.int64),
-            wire_shape=np.array([shape_of(resources, w) for w in wires], np.int64).reshape(-1, 10),
+            wire_shape=np.array([shape_of(resources, w) for w in wires], np.int64).reshape(-1, 11),
             wire_each=np.array([each_of(resources, w) for w in wires], np.float64).reshape(-1, 3),
             pixel_start=np.cumsum(pixels) - pixels,
             wire_kind=wire_kind,
@@ -394,21 +394,24 @@ def _joined(arrays: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
 
 
 def shape_of(resources: Resources, wire: Wire) -> tuple[int, ...]:
-    """Dense? Groups, source channels, those of a group in and out, axons, signs, plain axons."""
+    """What a kernel has to know of a wire, eleven numbers.
+
+    Dense? Groups, source channels (dense: source neurons that have weights), those of a group in
+    and out, axons, signs, pixel axons? plain axons? entries, source neurons (dense).
+    """
     source = resources.network[wire.projection.source]
-    c, h, w = chw(source.shape)
+    c = chw(source.shape)[0]
     pixel = wire.axons == "pixel"
     form = wire.form
     if not isinstance(form, WindowForm):
-        units = h * w if pixel else source.n_neurons
         return (
-            1, 1, source.n_neurons, 0, 0, units, wire.n_signs, pixel,
-            wire.has_plain, wire.entries,
+            1, 1, wire.n_live, 0, 0, wire.n_live_units, wire.n_signs, pixel,
+            wire.has_plain, wire.entries, source.n_neurons,
         )  # fmt: skip
     groups = form.groups
     return (
         0, groups, c, c // groups, form.target[0] // groups, 0, wire.n_signs, pixel,
-        wire.has_plain, wire.entries,
+        wire.has_plain, wire.entries, 0,
     )  # fmt: skip
 
 
@@ -418,5 +421,6 @@ def each_of(resources: Resources, wire: Wire) -> tuple[float, float, float]:
     if wire.is_full:
         return max(wire.widths, default=0) + wire.delay_bits, 1.0, 1.0
     reaching = (wire.channels[1] - wire.channels[0]) / resources.n_channels(wire)
-    density = float(np.count_nonzero(weight)) / max(weight.size * reaching, 1.0)
+    size = weight.size if isinstance(wire.form, WindowForm) else len(weight) * wire.n_live
+    density = float(np.count_nonzero(weight)) / max(size * reaching, 1.0)
     return max(wire.widths, default=0) + wire.delay_bits, density, reaching

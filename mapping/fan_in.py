@@ -45,6 +45,8 @@ __all__ = ["SplitFanIn", "split_fan_in"]
 
 LARGEST_SPIKE = (1 << 15) - 1
 """Largest level that the contract allows."""
+_MOST_UNITS = 4096
+"""Units that inputs are cut into, at most: sources of more have groups of inputs as units."""
 _COPIES = 1 << 26
 """Weights that may be stored for zero-padded parts before slices are used."""
 
@@ -92,7 +94,7 @@ class SplitFanIn:
             excess = single_neuron_excess(resources, population)
             if excess is None:
                 continue
-            parts = self._split(resources, population, excess)
+            parts = self._split(resources, population, _last(excess))
             for old, relays, new in parts:
                 at = projections.index(old)
                 projections[at : at + 1] = new
@@ -104,7 +106,7 @@ class SplitFanIn:
         for population in resources.placed:
             excess = single_neuron_excess(resources, population)
             if excess is not None:
-                raise excess
+                raise _last(excess)
         return split
 
     def _split(
@@ -148,20 +150,28 @@ class SplitFanIn:
             most = min(most, limits.input_axons.value // signs)
         bound = network.bounds[source.name]
         payload = max(abs(bound.payload_min), abs(bound.payload_max), 1)
-        sizes, magnitude = _units(q, source)
-        ranges = _ranges(target, q, sizes, magnitude * payload, most)
+        units = _units(q, source)
+        axons = limits.input_axons.value // signs
+        by_pixels = len(source.shape) > 1 and isinstance(q, Dense)
+        if by_pixels and (
+            int(units.sizes.max()) > most
+            or int(units.magnitude.max()) * payload > LARGEST_SPIKE
+            or (wire.axons == "pixel" and wire.n_live_units > axons)
+        ):  # channels are too large, or share the axons of too many pixels
+            units = _pixel_units(q, source, axons if wire.axons == "pixel" else None)
+        ranges = _ranges(target, q, units, payload, most)
         sliced = len(ranges) * q.weight.size > _COPIES
         relays: list[Population] = []
         projections: list[Projection] = []
         for i, (a, b) in enumerate(ranges, start=n_before):
-            before, weight = source.name, _masked(q, sizes, a, b)
+            before, weight = source.name, _masked(q, units, a, b)
             delay = q.delay
             if sliced:
-                copy, select = _slice(network, source, q, f"{target.name}.slice{i}", sizes, a, b)
+                copy, select = _slice(network, source, q, f"{target.name}.slice{i}", units, a, b)
                 relays.append(copy)
                 projections.append(select)
-                before, weight, delay = copy.name, _part(q, sizes, a, b), 0
-            low, high = _reach(q, bound.payload_min, bound.payload_max, sizes, a, b)
+                before, weight, delay = copy.name, _part(q, units, a, b), 0
+            low, high = _reach(q, bound.payload_min, bound.payload_max, units, a, b)
             name = f"{target.name}.sum{i}"
             relays.append(
                 PolarityMultiSpike(
@@ -200,57 +210,118 @@ def split_fan_in(network: Network, chip: Chip) -> Network:
     return SplitFanIn(chip=chip)(network)
 
 
+def _last(excess: CapacityError) -> CapacityError:
+    """The same error where a split does not help: its remedy must not be to split."""
+    return CapacityError(
+        excess.subject,
+        excess.problem,
+        remedy="splitting its fan-in does not help: use a chip with larger cores, or fewer inputs",
+        actual=excess.actual,
+        limit=excess.limit,
+    )
+
+
 def _fan_in(q: Projection) -> int:
     return int(q.weight[0].size)
 
 
-def _units(q: Projection, source: Population) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Sizes of the units that are not split, and the largest absolute weight sum of each target.
+@dataclass(frozen=True, kw_only=True)
+class _Units:
+    """Inputs of a projection that are not split: channels, pixels or neurons of its source.
 
-    Returns
-    -------
+    Parameters
+    ----------
+    what
+        What a unit is.
     sizes
-        ``(n_units,)`` inputs of one target neuron.
+        ``(n,)`` int64, inputs that a target neuron has of each.
     magnitude
-        ``(n_units, channels or neurons of the target)`` int64.
+        ``(n, channels or neurons of the target)`` int64, absolute weights summed.
+    columns
+        ``(n inputs,)`` int64: of a dense projection, its columns unit by unit; of others ``None``.
+    at_most
+        So many units share a part; ``None``: no limit.
     """
+
+    what: str
+    sizes: NDArray[np.int64]
+    magnitude: NDArray[np.int64]
+    columns: NDArray[np.int64] | None
+    at_most: int | None = None
+
+    def columns_of(self, a: int, b: int) -> NDArray[np.int64]:
+        """Columns of units a to b of a dense projection, ascending."""
+        assert self.columns is not None
+        edges = np.concatenate([[0], np.cumsum(self.sizes)])
+        return np.sort(self.columns[int(edges[a]) : int(edges[b])])
+
+
+def _units(q: Projection, source: Population) -> _Units:
+    """Channels of a source with rows, neurons of a flat one (4,096 groups of them at most)."""
     weight = q.weight.reshape(len(q.weight), -1)
     n = weight.shape[1]
-    if isinstance(q, Dense):
-        channels = source.shape[0] if len(source.shape) > 1 else min(n, 4096)
-        edges = np.arange(channels + 1) * n // channels
-    else:
+    if not isinstance(q, Dense):
         edges = np.arange(q.weight.shape[1] + 1) * (n // q.weight.shape[1])
+        return _Units(
+            what="channel", sizes=np.diff(edges), magnitude=_summed(weight, edges), columns=None
+        )
+    flat = len(source.shape) == 1
+    n_units = min(n, _MOST_UNITS) if flat else source.shape[0]
+    edges = np.arange(n_units + 1) * n // n_units
+    return _Units(
+        what="input" if flat else "channel",
+        sizes=np.diff(edges),
+        magnitude=_summed(weight, edges),
+        columns=np.arange(n),
+    )
+
+
+def _pixel_units(q: Projection, source: Population, axons: int | None) -> _Units:
+    """Pixels of a source with rows, all channels of each (4,096 groups of them at most)."""
+    c, h, w = chw(source.shape)
+    columns = np.arange(c * h * w).reshape(c, h * w).T.reshape(-1)
+    n_units = min(h * w, _MOST_UNITS)
+    pixels = np.arange(n_units + 1) * (h * w) // n_units
+    return _Units(
+        what="pixel",
+        sizes=np.diff(pixels) * c,
+        magnitude=_summed(q.weight[:, columns], pixels * c),
+        columns=columns,
+        at_most=None if axons is None else max(axons // int(np.diff(pixels).max()), 1),
+    )
+
+
+def _summed(weight: NDArray[np.int8], edges: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Absolute weights of each row between edges, ``(edges - 1, rows)`` int64."""
     sums = np.empty((len(edges) - 1, len(weight)), np.int64)
     for first in range(0, len(weight), 256):
         rows = np.abs(weight[first : first + 256].astype(np.int16))
         sums[:, first : first + 256] = np.add.reduceat(rows, edges[:-1], axis=1, dtype=np.int64).T
-    return np.diff(edges), sums
+    return sums
 
 
 def _ranges(
-    target: Population,
-    q: Projection,
-    sizes: NDArray[np.int64],
-    magnitude: NDArray[np.int64],
-    most: int,
+    target: Population, q: Projection, units: _Units, payload: int, most: int
 ) -> list[tuple[int, int]]:
     """Ranges of units whose sums fit a spike and whose inputs fit a core."""
     ranges, first = [], 0
+    sizes, magnitude = units.sizes, units.magnitude * payload
     total, count = np.zeros(magnitude.shape[1], np.int64), 0
     for u in range(len(sizes)):
         if int(magnitude[u].max()) > LARGEST_SPIKE or int(sizes[u]) > most:
             raise CapacityError(
                 target.subject,
                 f"projection '{q.name}' adds up to {int(magnitude[u].max()):,} over "
-                f"{int(sizes[u]):,} inputs of one channel, a relay sends {LARGEST_SPIKE:,} at "
+                f"{int(sizes[u]):,} inputs of one {units.what}, a relay sends {LARGEST_SPIKE:,} at "
                 f"most and takes {most:,}",
                 remedy="use fewer spike levels, or smaller kernels",
                 actual=max(int(magnitude[u].max()), int(sizes[u])),
                 limit=min(LARGEST_SPIKE, most),
             )
         if u > first and (
-            int((total + magnitude[u]).max()) > LARGEST_SPIKE or count + int(sizes[u]) > most
+            int((total + magnitude[u]).max()) > LARGEST_SPIKE
+            or count + int(sizes[u]) > most
+            or u - first == units.at_most
         ):
             ranges.append((first, u))
             first, count = u, 0
@@ -260,31 +331,26 @@ def _ranges(
     return [*ranges, (first, len(sizes))]
 
 
-def _columns(sizes: NDArray[np.int64], a: int, b: int) -> slice:
-    edges = np.concatenate([[0], np.cumsum(sizes)])
-    return slice(int(edges[a]), int(edges[b]))
-
-
-def _part(q: Projection, sizes: NDArray[np.int64], a: int, b: int) -> NDArray[np.int8]:
+def _part(q: Projection, units: _Units, a: int, b: int) -> NDArray[np.int8]:
     """Weights of some units alone."""
     if isinstance(q, Dense):
-        return q.weight[:, _columns(sizes, a, b)]
+        return q.weight[:, units.columns_of(a, b)]
     return q.weight[:, a:b]
 
 
-def _masked(q: Projection, sizes: NDArray[np.int64], a: int, b: int) -> NDArray[np.int8]:
+def _masked(q: Projection, units: _Units, a: int, b: int) -> NDArray[np.int8]:
     """Weights of some units, zero elsewhere."""
     weight = np.zeros_like(q.weight)
-    at = (slice(None), _columns(sizes, a, b) if isinstance(q, Dense) else slice(a, b))
-    weight[at] = q.weight[at]
+    some = units.columns_of(a, b) if isinstance(q, Dense) else slice(a, b)
+    weight[:, some] = q.weight[:, some]
     return weight
 
 
 def _reach(
-    q: Projection, payload_min: int, payload_max: int, sizes: NDArray[np.int64], a: int, b: int
+    q: Projection, payload_min: int, payload_max: int, units: _Units, a: int, b: int
 ) -> tuple[int, int]:
     """Smallest and largest sum that some units can reach."""
-    weight = _part(q, sizes, a, b).reshape(len(q.weight), -1)
+    weight = _part(q, units, a, b).reshape(len(q.weight), -1)
     low, high = min(payload_min, 0), max(payload_max, 0)
     least, most = 0, 0
     for first in range(0, len(weight), 256):
@@ -300,7 +366,7 @@ def _slice(
     source: Population,
     q: Projection,
     name: str,
-    sizes: NDArray[np.int64],
+    units: _Units,
     a: int,
     b: int,
 ) -> tuple[Population, Projection]:
@@ -308,18 +374,17 @@ def _slice(
     bound = network.bounds[source.name]
     c, _, _ = chw(source.shape)
     selects: Projection
-    if len(source.shape) > 1:
-        # units are channels: a 1 x 1 convolution picks them
+    if units.what == "channel":  # a 1 x 1 convolution picks them
         eye = np.zeros((b - a, c) + (1,) * (len(source.shape) - 1), np.int8)
         eye[np.arange(b - a), np.arange(a, b)] = 1
         kind = Conv2d if len(source.shape) == 3 else Conv1d
         selects = kind(source=source.name, target=name, weight=eye, delay=q.delay)
         shape = (b - a, *source.shape[1:])
     else:
-        columns = _columns(sizes, a, b)
-        n = columns.stop - columns.start
-        eye = np.zeros((n, c), np.int8)
-        eye[np.arange(n), np.arange(columns.start, columns.stop)] = 1
+        columns = units.columns_of(a, b)
+        n = len(columns)
+        eye = np.zeros((n, source.n_neurons), np.int8)
+        eye[np.arange(n), columns] = 1
         selects = Dense(source=source.name, target=name, weight=eye, delay=q.delay)
         shape = (n,)
     copy = PolarityMultiSpike(

@@ -115,7 +115,14 @@ class SplitFanOut:
             else:
                 return network
         assert first is not None
-        raise first
+        raise CapacityError(
+            first.subject,
+            first.problem,
+            remedy="splitting its fan-out does not help: use a chip with larger cores, or fewer "
+            "neurons after it",
+            actual=first.actual,
+            limit=first.limit,
+        )
 
     def _split(self, resources: Resources, excess: FanOutError) -> Network | None:
         """Put relays behind one population; ``None``: that does not help."""

@@ -156,6 +156,11 @@ class Wire:
         Range of the target's channels outside of which every weight is zero.
     has_plain
         Whether plain axons save entries: the source sits on cores, and population axons cost more.
+    live
+        Of a dense form, ``(rows, columns)`` bool: pixels of the source some neuron of which has a
+        weight other than zero; the others cost nothing.
+    n_live
+        Of a dense form, source neurons that have a weight other than zero.
     """
 
     projection: Projection
@@ -170,6 +175,8 @@ class Wire:
     n_weights: int
     channels: Range
     has_plain: bool
+    live: NDArray[np.bool_]
+    n_live: int
 
     @property
     def n_signs(self) -> int:
@@ -186,7 +193,7 @@ class Wire:
         """Wires with equal ones need the same, wherever their zeros lie."""
         return (
             *self.geometry, self.axons, self.widths, self.delay_bits, self.entries,
-            self.n_weights, self.channels, self.has_plain,
+            self.n_weights, self.channels, self.has_plain, self.n_live, self.n_live_units,
         )  # fmt: skip
 
     @cached_property
@@ -202,6 +209,11 @@ class Wire:
             for axis in (0, 1)
         )  # fmt: skip
         return rows, columns
+
+    @cached_property
+    def n_live_units(self) -> int:
+        """Of a dense form, axons of one sign that it needs at most."""
+        return int(np.count_nonzero(self.live)) if self.axons == "pixel" else self.n_live
 
     @property
     def shares_lists(self) -> bool:
@@ -375,6 +387,10 @@ class Resources:
             widths.append(width)
             formats.append((width, exponent, delay))
         n_weights = int(np.count_nonzero(form.weight))
+        source = chw(self.network[projection.source].shape)
+        lives: NDArray[np.bool_] = np.ones(source, bool)
+        if isinstance(form, DenseForm) and n_weights < form.weight.size:
+            lives = np.asarray(form.weight.any(axis=0)).reshape(source)
         return Wire(
             projection=projection,
             form=form,
@@ -384,12 +400,14 @@ class Resources:
             delay_bits=limits.delay_bits.value if delay > 1 else 0,
             entries=limits.population_axon_entries.value if pixel else 1,
             hardware_delay=delay,
-            geometry=_geometry(form, chw(self.network[projection.source].shape)),
+            geometry=_geometry(form, source),
             n_weights=n_weights,
             channels=self._reaching(projection, form, n_weights == form.weight.size),
             has_plain=pixel
             and limits.population_axon_entries.value > 1
             and not isinstance(self.network[projection.source], Input),
+            live=np.asarray(lives.any(axis=0)),
+            n_live=int(np.count_nonzero(lives)),
         )
 
     def _reaching(self, projection: Projection, form: Form, is_full: bool) -> Range:
@@ -516,11 +534,9 @@ class Resources:
         """
         form, signs = wire.form, wire.n_signs
         if isinstance(form, DenseForm):
-            source = self.network[wire.projection.source]
-            _, height, width = chw(source.shape)
-            units = height * width if wire.axons == "pixel" else source.n_neurons
-            lengths, n_lists = np.array([n_neurons]), source.n_neurons
-            times = source.n_neurons
+            units = wire.n_live_units
+            lengths, n_lists = np.array([n_neurons]), wire.n_live
+            times = wire.n_live
         else:
             n_sources = form.source[0]
             if form.groups > 1:
@@ -673,8 +689,8 @@ class Resources:
             if not _overlap(wire.channels, channels):
                 continue
             if isinstance(wire.form, DenseForm):
-                n_channels, height, width = chw(self.network[wire.projection.source].shape)
-                n_pixels = n_single = height * width
+                n_channels = chw(self.network[wire.projection.source].shape)[0]
+                n_pixels = n_single = int(np.count_nonzero(wire.live))
             else:
                 first, end = group_channels(wire.form, channels)
                 n_channels = end - first
@@ -687,6 +703,8 @@ class Resources:
                 left -= n_pixels * wire.n_signs
                 if wire.has_plain:
                     single.append((wire, n_single, n_channels))
+            elif isinstance(wire.form, DenseForm):
+                left -= wire.n_live * wire.n_signs
             else:
                 left -= n_pixels * n_channels * wire.n_signs
         found = {}
@@ -734,12 +752,12 @@ class Resources:
         key = (wire.projection.name, rows, columns, n)
         if key not in self._plain:
             if isinstance(wire.form, DenseForm):
-                y, x = np.full(rows[1], True), np.full(columns[1], True)
+                mask = wire.live.copy()
                 box = (rows, columns)
             else:
                 y, x = (self.singles(wire, a, r) for a, r in ((0, rows), (1, columns)))
                 box = (source_range(wire.form, 0, rows), source_range(wire.form, 1, columns))
-            mask = np.outer(y, x)
+                mask = np.outer(y, x)
             mask.reshape(-1)[np.flatnonzero(mask)[n:]] = False
             self._plain[key] = Plain(n, *box, mask)
         return self._plain[key]

@@ -370,17 +370,19 @@ def _count_wire(
     form = wire.form
     # channels without a weight hold nothing: the others' share of the blocks counts
     reaching = (wire.channels[1] - wire.channels[0]) / resources.n_channels(wire)
-    density = wire.n_weights / max(form.weight.size * reaching, 1)
+    n_weights = form.weight.size
+    if isinstance(form, DenseForm):  # inputs without a weight cost nothing
+        n_weights = len(form.weight) * wire.n_live
+    density = wire.n_weights / max(n_weights * reaching, 1)
     pixel = wire.axons == "pixel"
     if row_taps is None or column_taps is None:
-        source = resources.network[wire.projection.source]
-        _, height, width = chw(source.shape)
-        lists = np.full(neurons.shape, source.n_neurons, np.int64)
+        n_pixels = int(np.count_nonzero(wire.live))
+        lists = np.full(neurons.shape, wire.n_live, np.int64)
         sources = lists * choices.reshape(-1, 1, 1, 1, 1)
         hits = [(neurons, lists)]
-        units = np.full_like(lists, height * width) if pixel else lists
-        single = np.full_like(lists, height * width)
-        most = np.full((1, 1, 1, 1, 1), source.n_neurons // (height * width))
+        units = np.full_like(lists, n_pixels) if pixel else lists
+        single = np.full_like(lists, n_pixels)
+        most = np.full((1, 1, 1, 1, 1), -(-wire.n_live // max(n_pixels, 1)))
         total = most * choices.reshape(-1, 1, 1, 1, 1)
     else:
         assert isinstance(form, WindowForm)
@@ -1447,8 +1449,8 @@ def _fan_out_excess(
         resources.network[population].subject,
         f"one neuron needs {need:,} output axons, a core of chip '{resources.chip.name}' has "
         f"{limit:,}",
-        remedy="it reaches too many cores: split its fan-out (pmsm_hw.mapping.split_fan_out), use "
-        "a chip with larger cores, or fewer neurons after it",
+        remedy="use a chip with larger cores, or fewer neurons after it; in Python, "
+        "pmsm_hw.mapping.split_fan_out(network, chip) splits its fan-out",
         actual=need,
         limit=limit,
     )
@@ -1461,15 +1463,15 @@ def _fan_out_excess(
 def _too_much(
     resources: Resources, population: Population, what: str, need: int, limit: int
 ) -> CapacityError:
+    split = "in Python, pmsm_hw.mapping.split_fan_in(network, chip) splits its fan-in"
     remedies = {
-        "input axons": "split its fan-in (pmsm_hw.mapping.split_fan_in) or use a larger chip",
-        "bits of synapse memory": "split its fan-in (pmsm_hw.mapping.split_fan_in), or use fewer "
-        "weight bits",
+        "input axons": f"use a chip with larger cores, or fewer inputs; {split}",
+        "bits of synapse memory": f"use a chip with larger cores, or fewer weight bits; {split}",
     }
     return CapacityError(
         population.subject,
         f"one neuron needs {need:,} {what}, a core of chip '{resources.chip.name}' has {limit:,}",
-        remedy=remedies.get(what, "use a larger chip"),
+        remedy=remedies.get(what, "use a chip with larger cores"),
         actual=need,
         limit=limit,
     )

@@ -8,7 +8,7 @@ import numpy as np
 
 from pmsm_hw import Input, PolarityMultiSpike
 from pmsm_hw.mapping import RESOURCES, xy_route
-from pmsm_hw.operators import WindowForm, chw, lowered, synapses
+from pmsm_hw.operators import DenseForm, WindowForm, chw, lowered, synapses
 
 
 def rounded(bits, word):
@@ -75,9 +75,13 @@ def brute_plain(network, chip, block):
             group_out, group_in = form.target[0] // form.groups, c // form.groups
             channels = len({ch // group_out for ch in range(*block.channels)}) * group_in
         else:
-            taps = single = range(h * w)
+            taps = single = set((synapses(form)[0] % (h * w)).tolist())
             channels = c
-        if limits.population_axons.value and len(source.shape) > 1:
+        if isinstance(form, DenseForm) and not (
+            limits.population_axons.value and len(source.shape) > 1
+        ):
+            left -= len(set(synapses(form)[0].tolist())) * signs
+        elif limits.population_axons.value and len(source.shape) > 1:
             left -= len(taps) * signs
             if limits.population_axon_entries.value > 1 and not isinstance(source, Input):
                 unshared.append((q.name, sorted(single), (channels - 1) * signs))

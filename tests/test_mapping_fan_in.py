@@ -114,6 +114,44 @@ def test_5000_inputs_fit_loihi_1_after_the_split():
     assert small is split
 
 
+@pytest.mark.parametrize("shape", [(1, 14, 14), (2, 12, 11), (1, 150)])
+def test_images_of_more_pixels_than_axons_are_split_by_pixels(shape):
+    rng = np.random.default_rng(0)
+    n = int(np.prod(shape))
+    network = Network(
+        populations=(
+            Input(name="in", shape=shape, levels=(0, 1)),
+            PolarityMultiSpike(name="a", shape=shape, theta=np.array(1), levels=(0, 1)),
+            Readout(name="out", shape=(2,)),
+        ),
+        projections=(
+            Identity(source="in", target="a"),
+            Dense(source="a", target="out", weight=rng.integers(1, 3, (2, n))),
+        ),
+    )
+    chip = limited("toy", input_axons=100)
+    with pytest.raises(CapacityError, match=r"'out': one neuron needs .* input axons") as caught:
+        map_network(network, chip)
+    assert "in Python, pmsm_hw.mapping.split_fan_in(network, chip)" in caught.value.remedy
+    split = split_fan_in(network, chip)
+    map_network(split, chip.on_board(4), time_limit_s=0.01).check(split)
+    same(network, split, rng.integers(0, 2, (2, *shape)), 1)
+
+
+def test_what_no_split_helps_is_not_told_to_be_split():
+    """A relay for every 8 inputs, 63 of them: their sums exceed 10 axons in turn."""
+    network = Network(
+        populations=(
+            Input(name="in", shape=(500,), levels=(0, 1)),
+            Readout(name="out", shape=(2,)),
+        ),
+        projections=(Dense(source="in", target="out", weight=np.ones((2, 500), np.int8)),),
+    )
+    with pytest.raises(CapacityError, match="input axons") as caught:
+        split_fan_in(network, limited("toy", input_axons=8))
+    assert caught.value.remedy.startswith("splitting its fan-in does not help")
+
+
 def test_convolutions_are_split_along_channels():
     rng = np.random.default_rng(0)
     network = Network(
@@ -133,13 +171,15 @@ def test_convolutions_are_split_along_channels():
     same(network, split, rng.integers(0, 4, (2, 64, 6, 6)), 1)
 
 
-def test_a_channel_that_overflows_a_spike_cannot_be_split():
+def test_an_input_that_overflows_a_spike_cannot_be_split():
     network = Network(
         populations=(
-            Input(name="in", shape=(1, 600), levels=(0, 255)),
+            Input(name="in", shape=(1, 600), levels=(0, 1000)),
             Readout(name="out", shape=(2,), overflow="saturate"),
         ),
         projections=(Dense(source="in", target="out", weight=np.full((2, 600), 127, np.int8)),),
     )
-    with pytest.raises(CapacityError, match=r"adds up to 19,431,000 .*relay sends 32,767"):
+    with pytest.raises(
+        CapacityError, match=r"adds up to 127,000 over 1 inputs of one pixel, a relay sends 32,767"
+    ):
         split_fan_in(network, limited("toy", population_axons=False))

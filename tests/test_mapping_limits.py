@@ -61,7 +61,7 @@ def test_input_axons_at_the_limit():
     error = caught.value
     assert (error.actual, error.limit) == (4097, 4096)
     assert str(error).startswith("population 'out': one neuron needs 4,097 input axons")
-    assert "split its fan-in" in error.remedy
+    assert "split_fan_in(network, chip) splits its fan-in" in error.remedy
 
 
 def test_synapse_memory_exactly_full_and_one_bit_more():
