@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pmsm_hw.convert.integer import COARSEST, IntegerModel, integer_model
 from pmsm_hw.errors import ConversionError, FormatError
-from pmsm_hw.files import replacing
+from pmsm_hw.files import check_output, replacing
 from pmsm_hw.network import MAX_WEIGHT_EXPONENT
 from pmsm_hw.nn import models
 from pmsm_hw.nn.quantization import quantize
@@ -49,6 +49,7 @@ def save_model(path: str | os.PathLike[str], model: nn.Module) -> None:
     FormatError
         If the file cannot be written.
     """
+    check_output(path, "model file")
     made = encoded_model(model)
     with replacing(path, "model file") as file:
         file.write(made.getbuffer())

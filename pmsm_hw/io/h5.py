@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pmsm_hw.errors import ChipFileError, FormatError, MappingError
-from pmsm_hw.files import replacing
+from pmsm_hw.files import check_output, replacing
 from pmsm_hw.io.schema import (
     MAX_ITEMS,
     Spec,
@@ -111,6 +111,7 @@ def save(
         If the network exceeds what a file holds, the mapping belongs to another network, the
         report is not representable as JSON, or the file cannot be written.
     """
+    check_output(path)
     made = encoded(network, mapping=mapping, report=report, subject=f"file '{os.fspath(path)}'")
     with replacing(path) as file:
         file.write(made.getbuffer())

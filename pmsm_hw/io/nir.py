@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from pmsm_hw.errors import FormatError
-from pmsm_hw.files import replacing
+from pmsm_hw.files import check_output, replacing
 from pmsm_hw.io.nir_export import PREFIX, PlainGraph, plain_graph
 from pmsm_hw.io.nir_import import ImportOptions, network_from_graph
 from pmsm_hw.io.schema import (
@@ -96,6 +96,7 @@ def save_nir(path: str | os.PathLike[str], network: Network) -> tuple[str, ...]:
             f"cannot be written without the nir package ({error})",
             remedy="pip install 'pmsm-hw[nir]'",
         ) from error
+    check_output(path)
     plain = plain_graph(subject, network)
     populations, projections = (
         [fields_of(item) for item in items] for items in (network.populations, network.projections)
