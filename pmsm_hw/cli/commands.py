@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -37,36 +37,44 @@ from pmsm_hw.cli.options import (
     ProfileName,
     RunObjective,
     Seed,
+    SplitFanIn,
+    SplitFanOut,
     StateDict,
     Steps,
     TraceFile,
     WeightBits,
     between,
 )
-from pmsm_hw.cli.terminal import DIFFERENT, answer, bar, check_files, command_line, say
-from pmsm_hw.cli.torch_models import by_stage, real_values, stage_table
+from pmsm_hw.cli.terminal import DIFFERENT, answer, bar, check_files, say
+from pmsm_hw.cli.torch_models import by_stage, stage_table
+from pmsm_hw.cli.work import (
+    calibration_for,
+    emulate_with_bar,
+    mapping_of,
+    needs_cycle,
+    needs_figures,
+    needs_random,
+    nir_options,
+    place,
+    samples_for,
+    say_notes,
+    split,
+    write_reports,
+)
 from pmsm_hw.errors import InputError, require_extra
 
 if TYPE_CHECKING:
-    from pmsm_hw.datasets import Samples
     from pmsm_hw.emulator import Report
-    from pmsm_hw.mapping import Chip, Mapping
-    from pmsm_hw.network import Network
 
 __all__ = ["app"]
 
-MAPPING_STAGES = 8
-"""Lines of progress of a mapping beyond one a population, about."""
-
 NETWORK_SUFFIXES = (".h5", ".nir", ".net")
-
-RANDOM_SAMPLES = 16
-"""Samples of ``--data random`` without ``--limit``."""
 
 app = typer.Typer(
     name="pmsm-hw",
-    help="Polarity multi-spike networks on Loihi-style chips: convert, map, emulate, count energy.",
-    epilog="Exit status: 0 done, 1 a bug of ours, 2 bad input (one line says what), "
+    help="Polarity multi-spike networks on Loihi-style chips: convert, map, emulate, estimate "
+    "energy.",
+    epilog="Exit status: 0 done, 1 internal error, 2 bad input (one line says what), "
     "3 spikes differ between backends, 130 interrupted.",
     no_args_is_help=True,
     add_completion=True,
@@ -91,170 +99,6 @@ def _root(
     ] = False,
 ) -> None:
     pass
-
-
-# -- what commands share -------------------------------------------------------------------
-
-
-def _samples(
-    opened: Opened, data: str, n_steps: int, limit: int | None, seed: int | None
-) -> Samples:
-    from pmsm_hw.datasets import load_samples, random_samples
-
-    network = opened.network
-    if n_steps > network.max_steps:
-        raise InputError(
-            f"network '{network.name}'",
-            f"{n_steps} steps exceed max_steps {network.max_steps}, up to which overflow is "
-            "excluded",
-            remedy="use a smaller --n-steps, or convert with a larger --max-steps",
-            actual=n_steps,
-            limit=network.max_steps,
-        )
-    if data == "random":
-        n = RANDOM_SAMPLES if limit is None else limit
-        return random_samples(network, n_samples=n, n_steps=n_steps, seed=seed or 0)
-    samples = load_samples(data, n_steps=n_steps, limit=limit)
-    return real_values(samples) if opened.stages else samples
-
-
-def _refuse_without_effect(option: str, value: object, why: str, remedy: str) -> None:
-    """Refuse an option that was given and changes nothing."""
-    if value is not None:
-        raise InputError(
-            f"option {option}",
-            f"has no effect: {why}",
-            remedy=remedy,
-            actual=str(value),
-            limit="not given",
-        )
-
-
-def _needs_random(seed: int | None, data: str) -> None:
-    if data != "random":
-        _refuse_without_effect(
-            "--seed", seed, f"nothing is drawn for --data {data}", "leave it out"
-        )
-
-
-def _calibration(data: str) -> str:
-    """Samples that a torch model is calibrated on where none are named."""
-    return "digits-train" if data == "digits" else data
-
-
-def _nir(
-    max_steps: int | None, levels: str | None, input_scale: float | None, input_levels: str | None
-) -> ModelOptions:
-    """What commands that take network files alone let one say about a .nir file."""
-    return ModelOptions(
-        max_steps=max_steps, levels=levels, input_scale=input_scale, input_levels=input_levels
-    )
-
-
-def _place(network: Network, chip: str | Chip, objective: str, seed: int) -> Mapping:
-    from pmsm_hw.mapping import load_chip, map_network
-
-    loaded = load_chip(chip) if isinstance(chip, str) else chip
-    with bar(f"mapping onto {loaded.name}") as progress:
-        # counted population by population, then some stages for the whole
-        n_stages, seen = len(network.populations) + MAPPING_STAGES, 0
-
-        def stage(text: str) -> None:
-            nonlocal seen
-            seen += 1
-            progress.stage(f"mapping onto {loaded.name}: {text}")
-            progress.steps(min(seen, n_stages), n_stages)
-
-        return map_network(
-            network, loaded, objective=cast(Any, objective), seed=seed, progress=stage
-        )
-
-
-def _emulate(
-    network: Network,
-    mapping: Mapping,
-    samples: Samples,
-    n_steps: int,
-    *,
-    mode: str,
-    profile: str | None,
-    trace: bool = False,
-) -> Report:
-    from pmsm_hw.emulator import emulate
-
-    unit = "hardware steps" if mode == "cycle" else "samples"
-    with bar(f"emulating, {unit}") as progress:
-        return emulate(
-            network,
-            mapping,
-            samples.x,
-            n_steps,
-            mode=cast(Any, mode),
-            profile=profile,
-            labels=samples.labels,
-            trace=trace,
-            progress=progress.steps,
-        )
-
-
-def _needs_cycle(trace: Path | None, mode: str) -> None:
-    """Refuse before the work what would fail after it."""
-    if trace is not None and mode != "cycle":
-        raise InputError(
-            "option --trace",
-            f"needs --mode cycle, mode is {mode}",
-            remedy="leave one of them out",
-            actual=mode,
-            limit="cycle",
-        )
-
-
-def _write(
-    report: Report,
-    samples: Samples,
-    *,
-    html: Path | None,
-    trace: Path | None,
-    conversion: Any = None,
-) -> None:
-    """Write what --report and --trace ask for."""
-    if trace is not None:
-        from pmsm_hw.emulator import write_trace
-
-        write_trace(trace, report)
-        say(f"wrote {trace}")
-    if html is not None:
-        from pmsm_hw.report import write_html
-
-        write_html(
-            html,
-            report,
-            report.network,
-            report.mapping,
-            conversion=conversion,
-            accuracy_by_steps=_over_steps(report, samples),
-            command=command_line(),
-        )
-        say(f"wrote {html}")
-
-
-def _over_steps(report: Report, samples: Samples) -> dict[int, Report] | None:
-    """The same samples at T = 1, 2, 4, ... in counts mode, where they are labelled and static."""
-    network = report.network
-    shape = network.inputs[0].shape if len(network.inputs) == 1 else None
-    if samples.labels is None or shape is None or isinstance(samples.x, dict):
-        return None
-    if samples.x.shape[1:] != shape:
-        return None
-    steps = [2**i for i in range(network.max_steps.bit_length()) if 2**i <= network.max_steps]
-    return {
-        t: _emulate(network, report.mapping, samples, t, mode="counts", profile=report.profile)
-        for t in steps
-    }
-
-
-def _html_needs() -> None:
-    require_extra("matplotlib", "plot", "an HTML report")
 
 
 # -- commands ------------------------------------------------------------------------------
@@ -295,7 +139,7 @@ def demo(
     from pmsm_hw.io import load
 
     if report is not None:
-        _html_needs()
+        needs_figures()
     check_files(
         {
             "--report": report,
@@ -316,7 +160,7 @@ def demo(
         say=say,
         bar=bar,
     )
-    _write(
+    write_reports(
         result.report, load_samples("digits"), html=report, trace=trace,
         conversion=result.conversion,
     )  # fmt: skip
@@ -347,6 +191,8 @@ def run(
             "--chip", help="Chip name or file; by default the file's own mapping, or loihi1."
         ),
     ] = None,
+    split_in: SplitFanIn = False,
+    split_out: SplitFanOut = False,
     objective: RunObjective = None,
     mode: Mode = "cycle",
     profile: ProfileName = None,
@@ -366,9 +212,9 @@ def run(
       pmsm-hw run mine:make_model --state-dict mine.pt --levels 2,4 --data mine.npz
       pmsm-hw run net.nir --data random --chip loihi2 --json
     """
-    _needs_cycle(trace, mode)
+    needs_cycle(trace, mode)
     if report is not None:
-        _html_needs()
+        needs_figures()
     check_files(
         {"--output": output, "--report": report, "--trace": trace},
         inputs=(model, state_dict, calibration, data, chip),
@@ -386,13 +232,14 @@ def run(
         per_channel=per_channel,
         max_pool=max_pool,
     )
-    opened = open_model(model, options, calibration=_calibration(data), n_steps=n_steps)
+    opened = open_model(model, options, calibration=calibration_for(data), n_steps=n_steps)
+    opened = split(opened, chip, fan_in=split_in, fan_out=split_out)
     network = opened.network
-    samples = _samples(opened, data, n_steps, limit, seed)
-    mapping = _mapping_of(opened, chip, objective, seed or 0)
+    samples = samples_for(opened, data, n_steps, limit, seed)
+    mapping = mapping_of(opened, chip, objective, seed or 0)
     if mapping is opened.mapping:
-        _needs_random(seed, data)
-    found = _emulate(
+        needs_random(seed, data)
+    found = emulate_with_bar(
         network, mapping, samples, n_steps, mode=mode, profile=profile,
         trace=mode == "cycle" and (report is not None or trace is not None),
     )  # fmt: skip
@@ -401,28 +248,13 @@ def run(
 
         io.save(output, network, mapping=mapping, report=opened.conversion)
         say(f"wrote {output}")
-    _write(found, samples, html=report, trace=trace, conversion=opened.conversion_dict)
+    write_reports(found, samples, html=report, trace=trace, conversion=opened.conversion_dict)
     values, text = found.to_dict(), found.table()
     if stages := by_stage(opened.stages, samples, found):
         values["stages"] = stages
         text = f"{text}\n\n{stage_table(stages)}"
-    _say_notes(opened)
+    say_notes(opened)
     answer(as_json, values, text)
-
-
-def _say_notes(opened: Opened) -> None:
-    """Say where a network is not exactly what its file says, once nothing can fail any more."""
-    for note in opened.notes:
-        say(f"note: {note}")
-
-
-def _mapping_of(opened: Opened, chip: str | None, objective: str | None, seed: int) -> Mapping:
-    """The file's own mapping where neither a chip nor an objective is asked for."""
-    own = opened.mapping
-    if chip is None and objective is None and own is not None:
-        return own
-    target = chip or ("loihi1" if own is None else own.chip)
-    return _place(opened.network, target, objective or "latency", seed)
 
 
 def _is_torch(model: str) -> bool:
@@ -493,20 +325,20 @@ def compare(
         model: open_model(
             model,
             ModelOptions(name=Path(model).stem if _is_torch(model) else None),
-            calibration=_calibration(data),
+            calibration=calibration_for(data),
             n_steps=max(steps or [1]),
         )
         for model in models
     }
     if not (chips or objectives) and all(o.mapping is not None for o in sources.values()):
-        _needs_random(seed, data)
+        needs_random(seed, data)
     reports: dict[str, Report] = {}
     every: list[Opened] = []
     for model in models:
         opened = sources[model]
         every.append(opened)
         for chip, objective in product(_each(chips), _each(objectives)):
-            mapping = _mapping_of(opened, chip, objective, seed or 0)
+            mapping = mapping_of(opened, chip, objective, seed or 0)
             for profile, n_steps in product(_each(profiles), steps or [1]):
                 time_steps = f"T={n_steps}" if steps is not None and len(steps) > 1 else None
                 parts = (model, chip, objective, profile, time_steps)
@@ -519,8 +351,8 @@ def compare(
                         actual=name,
                         limit="once",
                     )
-                samples = _samples(opened, data, n_steps, limit, seed)
-                reports[name] = _emulate(
+                samples = samples_for(opened, data, n_steps, limit, seed)
+                reports[name] = emulate_with_bar(
                     opened.network, mapping, samples, n_steps, mode=mode, profile=profile
                 )
     if plot is not None:
@@ -529,7 +361,7 @@ def compare(
         save_figure(accuracy_against_energy(reports), plot)
         say(f"wrote {plot}")
     for opened in every:
-        _say_notes(opened)
+        say_notes(opened)
     values = {"runs": [{"run": name, **r.to_dict()} for name, r in reports.items()]}
     answer(as_json, values, compare_(reports))
 
@@ -617,9 +449,9 @@ def inspect(
       pmsm-hw inspect net.h5
       pmsm-hw inspect net.nir --max-steps 4
     """
-    opened = open_network(file, _nir(max_steps, levels, input_scale, input_levels))
+    opened = open_network(file, nir_options(max_steps, levels, input_scale, input_levels))
     network = opened.network
-    _say_notes(opened)
+    say_notes(opened)
     answer(as_json, network.describe(), network.summary())
 
 
@@ -632,6 +464,8 @@ def map_(
     input_scale: InputScale = None,
     input_levels: InputLevels = None,
     chip: ChipName = "loihi1",
+    split_in: SplitFanIn = False,
+    split_out: SplitFanOut = False,
     objective: Objective = "latency",
     seed: Seed = None,
     plot: Annotated[
@@ -657,15 +491,16 @@ def map_(
     if plot is not None:
         require_extra("matplotlib", "plot", "a figure")
     check_files({"--output": output, "--plot": plot}, inputs=(file, chip), rewritten=file)
-    opened = open_network(file, _nir(max_steps, levels, input_scale, input_levels))
-    mapping = _place(opened.network, chip, objective, seed or 0)
+    opened = open_network(file, nir_options(max_steps, levels, input_scale, input_levels))
+    opened = split(opened, chip, fan_in=split_in, fan_out=split_out)
+    mapping = place(opened.network, chip, objective, seed or 0)
     io.save(output, opened.network, mapping=mapping, report=opened.conversion)
     if plot is not None:
         from pmsm_hw.mapping import plot_mapping
 
         plot_mapping(mapping, plot)
         say(f"wrote {plot}")
-    _say_notes(opened)
+    say_notes(opened)
     answer(as_json, dict(mapping.metrics), mapping.summary())
 
 
@@ -691,9 +526,9 @@ def emulate(
     """
     from pmsm_hw import io
 
-    _needs_cycle(trace, mode)
+    needs_cycle(trace, mode)
     if report is not None:
-        _html_needs()
+        needs_figures()
     check_files({"--report": report, "--trace": trace}, inputs=(file, data))
     if file.suffix in (".nir", ".net"):
         raise InputError(
@@ -703,15 +538,15 @@ def emulate(
             actual=file.suffix,
             limit=".h5",
         )
-    _needs_random(seed, data)
+    needs_random(seed, data)
     network, mapping = io.load(file), io.load_mapping(file)
     opened = Opened(network=network, mapping=mapping, conversion=None)
-    samples = _samples(opened, data, n_steps, limit, seed)
-    found = _emulate(
+    samples = samples_for(opened, data, n_steps, limit, seed)
+    found = emulate_with_bar(
         network, mapping, samples, n_steps, mode=mode, profile=profile,
         trace=mode == "cycle" and (report is not None or trace is not None),
     )  # fmt: skip
-    _write(found, samples, html=report, trace=trace, conversion=io.load_report(file))
+    write_reports(found, samples, html=report, trace=trace, conversion=io.load_report(file))
     answer(as_json, found.to_dict(), found.table())
 
 
@@ -744,10 +579,10 @@ def lava(
     from pmsm_hw.reference import differing_spikes
     from pmsm_hw.tables import table
 
-    _needs_random(seed, data)
-    opened = open_network(file, _nir(max_steps, levels, input_scale, input_levels))
+    needs_random(seed, data)
+    opened = open_network(file, nir_options(max_steps, levels, input_scale, input_levels))
     network = opened.network
-    samples = _samples(opened, data, n_steps, limit, seed)
+    samples = samples_for(opened, data, n_steps, limit, seed)
     with bar("Lava, steps") as progress:
         result = run_in_lava(
             network, samples.x, n_steps, timeout_s=timeout_s, progress=progress.steps
@@ -766,7 +601,7 @@ def lava(
         values["accuracy"] = float((result.predictions() == samples.labels).mean())
     rows = [(k, v) for k, v in values.items() if k != "spikes"]
     rows += [(f"spikes of {name}", n) for name, n in values["spikes"].items()]
-    _say_notes(opened)
+    say_notes(opened)
     answer(as_json, values, table(("", "value"), rows, title=f"Lava: {network.name}"))
     if values["differing_spikes"] or values["differing_readouts"]:
         raise typer.Exit(DIFFERENT)
@@ -794,14 +629,14 @@ def export(
     from pmsm_hw import io
 
     check_files({"--output": output}, inputs=(file,), suffixes=(".nir", ".h5"))
-    opened = open_network(file, _nir(max_steps, levels, input_scale, input_levels))
+    opened = open_network(file, nir_options(max_steps, levels, input_scale, input_levels))
     network = opened.network
     notes: tuple[str, ...] = ()
     if output.suffix.lower() == ".nir":
         notes = io.save_nir(output, network)
     else:
         io.save(output, network)
-    _say_notes(opened)
+    say_notes(opened)
     answer(as_json, {"file": str(output), "notes": notes}, "\n".join((*notes, f"wrote {output}")))
 
 

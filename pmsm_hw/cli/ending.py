@@ -19,6 +19,7 @@ from typing import Any, TextIO
 
 import typer
 
+from pmsm_hw.cli.remedies import in_cli_terms
 from pmsm_hw.cli.terminal import StreamError, say
 from pmsm_hw.errors import PmsmHwError
 
@@ -77,7 +78,7 @@ def _run() -> int:
     except _UsageError as error:
         return _usage(error)
     except PmsmHwError as error:
-        return _refuse(str(error))
+        return _refuse(in_cli_terms(str(error)))
     except MemoryError as error:
         return _refuse(
             f"memory: is not enough ({error or 'none left'}); "

@@ -13,8 +13,8 @@ __all__ = [
     "MOST_STEPS", "OBJECTIVES", "AsJson", "Calibration", "ChipName", "Data", "Gains", "HtmlReport",
     "InputLevels", "InputScale", "Levels", "Limit", "MappedFile", "MaxPool", "MaxSteps", "Mode",
     "ModelName", "Name", "NetworkFile", "NirLevels", "NirMaxSteps", "Objective", "PerChannel",
-    "ProfileName", "RunObjective", "Seed", "StateDict", "Steps", "TraceFile", "WeightBits",
-    "between", "pair",
+    "ProfileName", "RunObjective", "Seed", "SplitFanIn", "SplitFanOut", "StateDict", "Steps",
+    "TraceFile", "WeightBits", "between", "pair",
 ]  # fmt: skip
 
 OBJECTIVES = ("latency", "energy", "cores")
@@ -213,6 +213,18 @@ Objective = Annotated[
         "--objective",
         help="Mapping objective: latency, energy or cores.",
         **_one_of(*OBJECTIVES),
+    ),
+]
+SplitFanIn = Annotated[
+    bool,
+    typer.Option(
+        "--split-fan-in", help="Split, by relays, fan-ins that no core of the chip can take."
+    ),
+]
+SplitFanOut = Annotated[
+    bool,
+    typer.Option(
+        "--split-fan-out", help="Split, by relays, fan-outs that no core of the chip can take."
     ),
 ]
 RunObjective = Annotated[

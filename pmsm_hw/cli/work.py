@@ -1,0 +1,228 @@
+"""The steps of the path that several commands take: samples, mapping, emulation, reports."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from pmsm_hw.cli.models import ModelOptions, Opened
+from pmsm_hw.cli.terminal import bar, command_line, say
+from pmsm_hw.cli.torch_models import real_values
+from pmsm_hw.errors import InputError, require_extra
+
+if TYPE_CHECKING:
+    from pmsm_hw.datasets import Samples
+    from pmsm_hw.emulator import Report
+    from pmsm_hw.mapping import Chip, Mapping
+    from pmsm_hw.network import Network
+
+__all__ = [
+    "calibration_for", "emulate_with_bar", "mapping_of", "needs_cycle", "needs_figures",
+    "needs_random", "nir_options", "place", "samples_for", "say_notes", "split", "write_reports",
+]  # fmt: skip
+
+MAPPING_STAGES = 8
+"""Lines of progress of a mapping beyond one a population, about."""
+
+RANDOM_SAMPLES = 16
+"""Samples of ``--data random`` without ``--limit``."""
+
+
+def samples_for(
+    opened: Opened, data: str, n_steps: int, limit: int | None, seed: int | None
+) -> Samples:
+    """Read or draw what a network is run on."""
+    from pmsm_hw.datasets import load_samples, random_samples
+
+    network = opened.network
+    if n_steps > network.max_steps:
+        raise InputError(
+            f"network '{network.name}'",
+            f"{n_steps} steps exceed max_steps {network.max_steps}, up to which overflow is "
+            "excluded",
+            remedy="use a smaller --n-steps, or convert with a larger --max-steps",
+            actual=n_steps,
+            limit=network.max_steps,
+        )
+    if data == "random":
+        n = RANDOM_SAMPLES if limit is None else limit
+        return random_samples(network, n_samples=n, n_steps=n_steps, seed=seed or 0)
+    samples = load_samples(data, n_steps=n_steps, limit=limit)
+    return real_values(samples) if opened.stages else samples
+
+
+def _refuse_without_effect(option: str, value: object, why: str, remedy: str) -> None:
+    """Refuse an option that was given and changes nothing."""
+    if value is not None:
+        raise InputError(
+            f"option {option}",
+            f"has no effect: {why}",
+            remedy=remedy,
+            actual=str(value),
+            limit="not given",
+        )
+
+
+def needs_random(seed: int | None, data: str) -> None:
+    """Refuse a seed where nothing is random."""
+    if data != "random":
+        _refuse_without_effect(
+            "--seed", seed, f"nothing is drawn for --data {data}", "leave it out"
+        )
+
+
+def calibration_for(data: str) -> str:
+    """Samples that a torch model is calibrated on where none are named."""
+    return "digits-train" if data == "digits" else data
+
+
+def nir_options(
+    max_steps: int | None, levels: str | None, input_scale: float | None, input_levels: str | None
+) -> ModelOptions:
+    """What commands that take network files alone let one say about a .nir file."""
+    return ModelOptions(
+        max_steps=max_steps, levels=levels, input_scale=input_scale, input_levels=input_levels
+    )
+
+
+def place(network: Network, chip: str | Chip, objective: str, seed: int) -> Mapping:
+    """Map a network, drawing progress."""
+    from pmsm_hw.mapping import load_chip, map_network
+
+    loaded = load_chip(chip) if isinstance(chip, str) else chip
+    with bar(f"mapping onto {loaded.name}") as progress:
+        # counted population by population, then some stages for the whole
+        n_stages, seen = len(network.populations) + MAPPING_STAGES, 0
+
+        def stage(text: str) -> None:
+            nonlocal seen
+            seen += 1
+            progress.stage(f"mapping onto {loaded.name}: {text}")
+            progress.steps(min(seen, n_stages), n_stages)
+
+        return map_network(
+            network, loaded, objective=cast(Any, objective), seed=seed, progress=stage
+        )
+
+
+def emulate_with_bar(
+    network: Network,
+    mapping: Mapping,
+    samples: Samples,
+    n_steps: int,
+    *,
+    mode: str,
+    profile: str | None,
+    trace: bool = False,
+) -> Report:
+    """Emulate, drawing progress."""
+    from pmsm_hw.emulator import emulate
+
+    unit = "hardware steps" if mode == "cycle" else "samples"
+    with bar(f"emulating, {unit}") as progress:
+        return emulate(
+            network,
+            mapping,
+            samples.x,
+            n_steps,
+            mode=cast(Any, mode),
+            profile=profile,
+            labels=samples.labels,
+            trace=trace,
+            progress=progress.steps,
+        )
+
+
+def needs_cycle(trace: Path | None, mode: str) -> None:
+    """Refuse before the work what would fail after it."""
+    if trace is not None and mode != "cycle":
+        raise InputError(
+            "option --trace",
+            f"needs --mode cycle, mode is {mode}",
+            remedy="leave one of them out",
+            actual=mode,
+            limit="cycle",
+        )
+
+
+def write_reports(
+    report: Report,
+    samples: Samples,
+    *,
+    html: Path | None,
+    trace: Path | None,
+    conversion: Any = None,
+) -> None:
+    """Write what --report and --trace ask for."""
+    if trace is not None:
+        from pmsm_hw.emulator import write_trace
+
+        write_trace(trace, report)
+        say(f"wrote {trace}")
+    if html is not None:
+        from pmsm_hw.report import write_html
+
+        write_html(
+            html,
+            report,
+            report.network,
+            report.mapping,
+            conversion=conversion,
+            accuracy_by_steps=_over_steps(report, samples),
+            command=command_line(),
+        )
+        say(f"wrote {html}")
+
+
+def _over_steps(report: Report, samples: Samples) -> dict[int, Report] | None:
+    """The same samples at T = 1, 2, 4, ... in counts mode, where they are labelled and static."""
+    network = report.network
+    shape = network.inputs[0].shape if len(network.inputs) == 1 else None
+    if samples.labels is None or shape is None or isinstance(samples.x, dict):
+        return None
+    if samples.x.shape[1:] != shape:
+        return None
+    steps = [2**i for i in range(network.max_steps.bit_length()) if 2**i <= network.max_steps]
+    return {
+        t: emulate_with_bar(
+            network, report.mapping, samples, t, mode="counts", profile=report.profile
+        )
+        for t in steps
+    }
+
+
+def needs_figures() -> None:
+    """Refuse a report before the work where it could not be drawn."""
+    require_extra("matplotlib", "plot", "an HTML report")
+
+
+def say_notes(opened: Opened) -> None:
+    """Say where a network is not exactly what its file says, once nothing can fail any more."""
+    for note in opened.notes:
+        say(f"note: {note}")
+
+
+def mapping_of(opened: Opened, chip: str | None, objective: str | None, seed: int) -> Mapping:
+    """The file's own mapping where neither a chip nor an objective is asked for."""
+    own = opened.mapping
+    if chip is None and objective is None and own is not None:
+        return own
+    target = chip or ("loihi1" if own is None else own.chip)
+    return place(opened.network, target, objective or "latency", seed)
+
+
+def split(opened: Opened, chip: str | None, *, fan_in: bool, fan_out: bool) -> Opened:
+    """Split what no core of the chip can take; the mapping of a file is then not used."""
+    if not (fan_in or fan_out):
+        return opened
+    from pmsm_hw.mapping import load_chip, split_fan_in, split_fan_out
+
+    own = opened.mapping
+    target = load_chip(chip or "loihi1") if chip or own is None else own.chip
+    network = split_fan_in(opened.network, target) if fan_in else opened.network
+    if fan_out:
+        network = split_fan_out(network, target)
+    if network == opened.network:
+        return opened
+    return replace(opened, network=network, mapping=None)
