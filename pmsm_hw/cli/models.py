@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from pmsm_hw.cli.options import pair
+from pmsm_hw.cli.options import pair_or_none
 from pmsm_hw.cli.torch_models import Stage, convert_model
 from pmsm_hw.errors import InputError
 
@@ -161,8 +161,8 @@ def open_network(file: Path, options: ModelOptions) -> Opened:
             "name": options.name,
             "max_steps": options.max_steps,
             "input_scale": options.input_scale,
-            "input_levels": options.input_levels and pair("--input-levels", options.input_levels),
-            "levels": options.levels and pair("--levels", options.levels),
+            "input_levels": pair_or_none("--input-levels", options.input_levels),
+            "levels": pair_or_none("--levels", options.levels),
         }
         network, notes = io.import_nir(file, **given)
         return Opened(network=network, mapping=None, conversion=None, notes=notes)

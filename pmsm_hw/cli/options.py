@@ -14,7 +14,7 @@ __all__ = [
     "InputLevels", "InputScale", "Levels", "Limit", "MappedFile", "MaxPool", "MaxSteps", "Mode",
     "ModelName", "Name", "NetworkFile", "NirLevels", "NirMaxSteps", "Objective", "PerChannel",
     "ProfileName", "RunObjective", "Seed", "SplitFanIn", "SplitFanOut", "StateDict", "Steps",
-    "TraceFile", "WeightBits", "between", "pair",
+    "TraceFile", "WeightBits", "between", "pair", "pair_or_none",
 ]  # fmt: skip
 
 OBJECTIVES = ("latency", "energy", "cores")
@@ -34,6 +34,17 @@ def _one_of(*values: str) -> dict[str, object]:
         return given
 
     return {"callback": check, "autocompletion": lambda: list(values)}
+
+
+def pair_or_none(option: str, text: str | None) -> tuple[int, int] | None:
+    """Read two integers where the option was given.
+
+    Raises
+    ------
+    InputError
+        If they are not.
+    """
+    return None if text is None else pair(option, text)
 
 
 def between(least: int, most: int) -> dict[str, object]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pmsm_hw.cli.options import pair
+from pmsm_hw.cli.options import pair, pair_or_none
 from pmsm_hw.errors import InputError, require_extra
 
 if TYPE_CHECKING:
@@ -147,13 +147,13 @@ def convert_model(
         example = _examples(module, subject, source, n_steps)
         inputs = _given(
             input_scale=options.input_scale,
-            input_levels=options.input_levels and pair("--input-levels", options.input_levels),
+            input_levels=pair_or_none("--input-levels", options.input_levels),
         )
         if options.levels is not None:
             module = nn.quantize(
                 module,
                 levels=pair("--levels", options.levels),
-                gains=pair("--gains", options.gains or "1,1"),
+                gains=pair_or_none("--gains", options.gains) or (1, 1),
                 calibration=example,
                 per_channel=bool(options.per_channel),
                 **_given(max_pool=options.max_pool),

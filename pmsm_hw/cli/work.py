@@ -203,12 +203,19 @@ def say_notes(opened: Opened) -> None:
         say(f"note: {note}")
 
 
+def _target(opened: Opened, chip: str | None) -> str | Chip:
+    """The chip that is asked for, the file's own, or loihi1."""
+    if chip is not None:
+        return chip
+    return "loihi1" if opened.mapping is None else opened.mapping.chip
+
+
 def mapping_of(opened: Opened, chip: str | None, objective: str | None, seed: int) -> Mapping:
     """The file's own mapping where neither a chip nor an objective is asked for."""
     own = opened.mapping
     if chip is None and objective is None and own is not None:
         return own
-    target = chip or ("loihi1" if own is None else own.chip)
+    target = _target(opened, chip)
     return place(opened.network, target, objective or "latency", seed)
 
 
@@ -218,8 +225,8 @@ def split(opened: Opened, chip: str | None, *, fan_in: bool, fan_out: bool) -> O
         return opened
     from pmsm_hw.mapping import load_chip, split_fan_in, split_fan_out
 
-    own = opened.mapping
-    target = load_chip(chip or "loihi1") if chip or own is None else own.chip
+    target = _target(opened, chip)
+    target = load_chip(target) if isinstance(target, str) else target
     network = split_fan_in(opened.network, target) if fan_in else opened.network
     if fan_out:
         network = split_fan_out(network, target)
