@@ -170,7 +170,7 @@ def _reading(subject: str) -> Iterator[None]:
         raise DatasetError(
             subject,
             "does not fit into memory",
-            remedy="take fewer samples (--limit, limit=)",
+            remedy="take fewer samples, as with limit=100",
             actual="MemoryError",
         ) from error
 
@@ -197,7 +197,7 @@ def _array(
         raise DatasetError(
             subject,
             f"has values of {n_kept:,} bytes, at most {LARGEST_BYTES:,} are read at once",
-            remedy="take fewer samples (--limit, limit=)",
+            remedy="take fewer samples, as with limit=100",
             actual=n_kept,
             limit=LARGEST_BYTES,
         )

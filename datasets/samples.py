@@ -19,7 +19,7 @@ from pmsm_hw.errors import DatasetError, InputError
 if TYPE_CHECKING:
     from pmsm_hw.network import Network
 
-__all__ = ["Samples", "load_samples", "random_samples"]
+__all__ = ["Samples", "check_labels", "clipping_notes", "load_samples", "random_samples"]
 
 SOURCES = (
     "digits, digits-train, a file .npz (array 'x', or one for each input by name, and, if known, "
@@ -158,6 +158,62 @@ def random_samples(network: Network, *, n_samples: int, n_steps: int = 1, seed: 
         for p in network.inputs
     }
     return Samples(x=x, labels=None, source=f"random, seed {seed}")
+
+
+def check_labels(network: Network, samples: Samples) -> None:
+    """Refuse labels that are no classes of a network with one readout.
+
+    Parameters
+    ----------
+    network, samples
+        What is run on what.
+
+    Raises
+    ------
+    DatasetError
+        If a label is not below the number of the readout's neurons.
+    """
+    if samples.labels is None or len(network.readouts) != 1:
+        return
+    (readout,) = network.readouts
+    most = int(samples.labels.max(initial=0))
+    if most >= readout.n_neurons:
+        raise DatasetError(
+            f"data {samples.source!r}",
+            f"has label {most:,}, readout '{readout.name}' has classes 0 to "
+            f"{readout.n_neurons - 1:,}",
+            remedy="number the classes as the network does, or leave 'labels' out",
+            actual=most,
+            limit=readout.n_neurons - 1,
+        )
+
+
+def clipping_notes(network: Network, samples: Samples) -> list[str]:
+    """Say, input by input, what share of the real values its levels cannot hold, if any.
+
+    The contract clips them: ``clip(round_half_even(x / scale), lo, hi)``.
+
+    Parameters
+    ----------
+    network, samples
+        What is run on what.
+    """
+    notes = []
+    for p in network.inputs:
+        x = samples.x.get(p.name) if isinstance(samples.x, dict) else samples.x
+        if x is None or x.dtype.kind != "f":
+            continue
+        lo, hi = p.levels
+        n = 0
+        for part in x:  # sample by sample: no copy of everything
+            units = np.rint(part / p.scale)
+            n += int(np.count_nonzero((units < lo) | (units > hi)))
+        if n:
+            notes.append(
+                f"note: input '{p.name}': {n / x.size:.2%} of the values ({n:,}) lie outside its "
+                f"levels [{lo}, {hi}] of scale {p.scale:.4g} and were clipped to them"
+            )
+    return notes
 
 
 def _recording(path: Path, n_steps: int) -> NDArray[np.float32]:

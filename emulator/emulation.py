@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pmsm_hw.arguments import array_of, check_progress, instance, number, shown
 from pmsm_hw.emulator.constants import DEFAULT_LINK_BUFFER, Constants, resolve
 from pmsm_hw.emulator.counts import Counts, empty_tally
 from pmsm_hw.emulator.energy import energy_of
@@ -18,7 +19,7 @@ from pmsm_hw.emulator.report import Report
 from pmsm_hw.emulator.timing import CoreTimes, timing_of
 from pmsm_hw.errors import EmulationError, InputError
 from pmsm_hw.network import Input, Network, Readout
-from pmsm_hw.reference import Activity, Inputs, recorded, simulate, units_of
+from pmsm_hw.reference import Activity, Inputs, simulate, units_of
 from pmsm_hw.workers import workers_for
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ _HELD_UPDATES = 1 << 22
 _CHUNK_FRAMES = 64
 """steps x samples that it holds at least."""
 
+_LARGEST_TRACE = 1 << 31
+"""Bytes of what a trace keeps."""
+
 _CHUNK_UPDATES = 1 << 20
 """Neuron updates of hardware steps between two chances to interrupt cycle mode, and"""
 
@@ -55,8 +59,9 @@ def emulate(
     profile: str | Profile | None = None,
     labels: ArrayLike | None = None,
     record: Iterable[str] | None = None,
+    record_samples: int | None = None,
     clock_ns: float = 1.0,
-    trace: bool = False,
+    trace: bool | int = False,
     progress: Progress | None = None,
 ) -> Report:
     """Run a batch of samples on the chip that a network is placed on.
@@ -83,10 +88,14 @@ def emulate(
         ``(batch,)`` integers, to have the accuracy in the report.
     record
         Populations whose spikes to return; all by default.
+    record_samples
+        Return the spikes of the first so many samples only; all by default. What is not returned
+        takes no memory.
     clock_ns
         Declared clock, to express times in cycles (Loihi has none).
     trace
-        Whether to keep what every core and link did in every step (cycle mode), for `write_trace`.
+        Whether to keep what every core and link did in every step (cycle mode), for `write_trace`;
+        a number: in the steps of the first so many samples.
     progress
         Called now and then with work done and work to do: hardware steps in cycle mode, samples
         in counts mode.
@@ -113,6 +122,7 @@ def emulate(
         mode=mode,
         labels=labels,
         record=record,
+        record_samples=record_samples,
         clock_ns=clock_ns,
         trace=trace,
         progress=progress,
@@ -138,23 +148,6 @@ class Emulator:
     def __init__(
         self, network: Network, mapping: Mapping, *, profile: str | Profile | None = None
     ) -> None:
-        from pmsm_hw.mapping.assignment import Mapping
-        from pmsm_hw.mapping.chip import Profile
-
-        subject = "emulator"
-        instance(EmulationError, subject, "network", network, Network, remedy="give a Network")
-        instance(
-            EmulationError, subject, "mapping", mapping, Mapping,
-            remedy="give what map_network answers",
-        )  # fmt: skip
-        if profile is not None and not isinstance(profile, str | Profile):
-            raise EmulationError(
-                subject,
-                f"profile {shown(profile)} is neither a name nor a Profile",
-                remedy=f"choose one of {', '.join(mapping.chip.profiles)}",
-                actual=type(profile).__name__,
-                limit=tuple(mapping.chip.profiles),
-            )
         mapping.require(network)
         # before the work of laying out: its errors are quick to find
         mapping.chip.profile(profile if isinstance(profile, str) else None)
@@ -171,33 +164,40 @@ class Emulator:
         mode: Mode = "counts",
         labels: ArrayLike | None = None,
         record: Iterable[str] | None = None,
+        record_samples: int | None = None,
         clock_ns: float = 1.0,
-        trace: bool = False,
+        trace: bool | int = False,
         progress: Progress | None = None,
     ) -> Report:
         """Run a batch of samples; see `emulate`.
 
         Parameters
         ----------
-        x, n_steps, mode, labels, record, clock_ns, trace, progress
+        x, n_steps, mode, labels, record, record_samples, clock_ns, trace, progress
             As for `emulate`.
         """
         network, mapping, layout = self.network, self.mapping, self.layout
-        if not isinstance(mode, str) or mode not in MODES:
+        if mode not in MODES:
             raise EmulationError(
                 "emulate",
-                f"mode {shown(mode)} is not one of {', '.join(MODES)}",
+                f"mode {mode!r} is not one of {', '.join(MODES)}",
                 remedy="choose one of them",
                 actual=mode,
                 limit=MODES,
             )
-        remedy = "give the length of a cycle in ns"
-        clock_ns = number(
-            EmulationError, "emulate", "clock_ns", clock_ns, at_least=0.001, remedy=remedy
-        )
-        instance(EmulationError, "emulate", "trace", trace, bool, remedy="give True or False")
-        check_progress(EmulationError, progress)
-        if trace and mode != "cycle":
+        if not (
+            isinstance(clock_ns, int | float) and math.isfinite(clock_ns) and clock_ns >= 0.001
+        ):
+            raise EmulationError(
+                "clock_ns",
+                f"{clock_ns!r} is not a time of at least 0.001 ns",
+                remedy="give the length of a cycle in ns",
+                actual=clock_ns,
+                limit=0.001,
+            )
+        n_traced = _first_samples("trace", trace)
+        n_recorded = _first_samples("record_samples", record_samples)
+        if n_traced != 0 and mode != "cycle":
             raise EmulationError(
                 "trace",
                 f"is there in mode 'cycle' only, mode is {mode!r}",
@@ -217,15 +217,22 @@ class Emulator:
             )
         names = [p.name for p in network if not isinstance(p, Readout)]
         if record is not None:
-            wanted = set(recorded(network, record))
+            wanted = set(record)
+            for name in wanted:
+                network[name]  # raises for unknown names
             names = [name for name in names if name in wanted]
+        n_recorded = n_samples if n_recorded is None else min(n_recorded, n_samples)
+        if n_recorded == 0:
+            names = []
+        n_traced = n_samples if n_traced is None else min(n_traced, n_samples)
         label_array = _labels(network, labels, n_samples)
         n_steps = int(n_steps)
         constants = self.constants
         run = _run_cycle if mode == "cycle" else _run_counts
         outcome = run(
-            layout, constants, self._costs, units, n_steps, n_samples, names, trace, progress
-        )
+            layout, constants, self._costs, units, n_steps, n_samples, names, n_recorded, n_traced,
+            progress,
+        )  # fmt: skip
         counts = Counts(layout=layout, **outcome.tally)
         missing, assumed = _time_constants(counts, constants, mode)
         timing = timing_of(
@@ -235,7 +242,7 @@ class Emulator:
             outcome.cores,
             n_steps,
             n_samples,
-            clock_ns,
+            float(clock_ns),
             missing,
             assumed,
         )
@@ -262,11 +269,29 @@ class Emulator:
         )
 
 
+def _first_samples(what: str, value: Any) -> int | None:
+    """How many samples are meant; None: all."""
+    if value is None or value is True:
+        return None
+    try:
+        n = 0 if value is False else operator.index(value)
+    except TypeError:
+        n = -1
+    if n < 0:
+        raise InputError(
+            what,
+            f"{value!r} is no number of samples",
+            remedy="give a whole number, at least 0",
+            actual=value,
+            limit=0,
+        )
+    return n
+
+
 def _labels(network: Network, labels: ArrayLike | None, n_samples: int) -> NDArray[np.int64] | None:
     if labels is None:
         return None
-    remedy = "give one class per sample"
-    array = array_of(InputError, "emulate", "labels", labels, kinds="iuf", remedy=remedy)
+    array = np.asarray(labels)
     if array.shape != (n_samples,) or array.dtype.kind not in "iu":
         raise InputError(
             "labels",
@@ -377,7 +402,8 @@ def _run_counts(
     n_steps: int,
     n_samples: int,
     names: list[str],
-    trace: bool,
+    n_recorded: int,
+    n_traced: int,
     progress: Progress | None,
 ) -> _Outcome:
     from pmsm_hw.emulator.counting import count_links
@@ -407,8 +433,12 @@ def _run_counts(
             if activity.saturations:
                 # the reference knows how many, not where: the first block and sample stand for all
                 arrays["saturations"][first, blocks_of[name][0]] += activity.saturations
-            if name in spikes:
-                spikes[name].append(activity.spikes)
+            if name in spikes and first < n_recorded:
+                k = activity.spikes
+                # a copy, so that what is left out is not kept with what is not
+                spikes[name].append(
+                    k if first + len(k) <= n_recorded else k[: n_recorded - first].copy()
+                )
             if name in readouts:
                 readouts[name].append(activity.state)
         if progress is not None:
@@ -498,6 +528,23 @@ def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
     return array
 
 
+def _traced_steps(layout: Layout, n_steps: int, n_samples: int, n_traced: int) -> int:
+    """How many hardware steps are traced: those of the samples, and the one that clears up."""
+    if n_traced == 0:
+        return 0
+    n = layout.network.hardware_steps(n_steps, n_traced) + 1
+    n_bytes = n * (48 * len(layout.cores) + 24 * len(layout.plan.link_target) + 16)
+    if n_bytes > _LARGEST_TRACE:
+        raise EmulationError(
+            "trace",
+            f"of {n:,} hardware steps takes {n_bytes:,} bytes, the limit is {_LARGEST_TRACE:,}",
+            remedy="trace fewer samples",
+            actual=n_bytes,
+            limit=_LARGEST_TRACE,
+        )
+    return n
+
+
 def _run_cycle(
     layout: Layout,
     constants: Constants,
@@ -506,7 +553,8 @@ def _run_cycle(
     n_steps: int,
     n_samples: int,
     names: list[str],
-    trace: bool,
+    n_recorded: int,
+    n_traced: int,
     progress: Progress | None,
 ) -> _Outcome:
     from pmsm_hw.emulator.kernels import CLOCK, LOST, Machine, run_steps
@@ -540,13 +588,15 @@ def _run_cycle(
             n_readout += n_samples * n
         elif population.name in names:
             record_base[i] = n_record
-            n_record += n_samples * n_steps * n
+            n_record += n_recorded * n_steps * n
     plan = plan._replace(
         record_base=record_base,
+        n_recorded=n_recorded * n_steps,
         readout_base=readout_base,
         unit_base=unit_base,
         unit_stride=unit_stride,
     )
+    n_traced_steps = _traced_steps(layout, n_steps, n_samples, n_traced)
     record = np.zeros(n_record, np.int32)
     readout = np.zeros(n_readout, np.int64)
     flat_units = np.concatenate(unit_parts) if unit_parts else np.zeros(0, np.int32)
@@ -563,9 +613,9 @@ def _run_cycle(
         receive_ring=np.zeros((n_cores, size), np.int64),
         step_ps=np.zeros(n_hardware, np.int64),
         busy=np.zeros((n_cores, 4), np.int64),
-        trace=np.zeros((n_hardware if trace else 0, n_cores, 6), np.int64),
-        link_trace=np.zeros((n_hardware if trace else 0, len(plan.link_target), 3), np.int64),
-        message_trace=np.zeros((n_hardware if trace else 0, 2), np.int64),
+        trace=np.zeros((n_traced_steps, n_cores, 6), np.int64),
+        link_trace=np.zeros((n_traced_steps, len(plan.link_target), 3), np.int64),
+        message_trace=np.zeros((n_traced_steps, 2), np.int64),
         queue_peak=np.zeros(2, np.int64),
     )
     tally = _tally(arrays)
@@ -607,10 +657,11 @@ def _run_cycle(
     for i, population in enumerate(network.populations):
         n, name = population.n_neurons, population.name
         if name in units and name in names:
-            spikes[name] = units[name]
+            k = units[name]
+            spikes[name] = k if n_recorded == n_samples else k[:n_recorded].copy()
         elif record_base[i] >= 0:
-            values = record[record_base[i] : record_base[i] + n_samples * n_steps * n]
-            spikes[name] = values.reshape(n_samples, n_steps, *population.shape)
+            values = record[record_base[i] : record_base[i] + n_recorded * n_steps * n]
+            spikes[name] = values.reshape(n_recorded, n_steps, *population.shape)
         elif readout_base[i] >= 0:
             state = readout[readout_base[i] : readout_base[i] + n_samples * n]
             readouts[name] = state.reshape(n_samples, *population.shape)
@@ -634,5 +685,5 @@ def _run_cycle(
             barrier_ns=barrier * n_hardware / 1000,
         ),
         queue_peak=(int(machine.queue_peak[0]), int(machine.queue_peak[1])),
-        traces=traces if trace else (None, None, None),
+        traces=traces if n_traced else (None, None, None),
     )

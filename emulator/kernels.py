@@ -85,9 +85,9 @@ class Machine(NamedTuple):
     receive_ring: Any  # (n_cores, queue_size) int64: start of the last messages' service
     step_ps: Any  # (n_hardware_steps,) int64, barrier included
     busy: Any  # (n_cores, 4) int64: update, blocked, receive, and the step's work time
-    trace: Any  # (n_hardware_steps or 0, n_cores, 6) int64, see `Report.trace`
-    link_trace: Any  # (n_hardware_steps or 0, n_links, 3) int64, see `Report.link_trace`
-    message_trace: Any  # (n_hardware_steps or 0, 2) int64, see `Report.message_trace`
+    trace: Any  # (n_traced_steps, n_cores, 6) int64, see `Report.trace`
+    link_trace: Any  # (n_traced_steps, n_links, 3) int64, see `Report.link_trace`
+    message_trace: Any  # (n_traced_steps, 2) int64, see `Report.message_trace`
     queue_peak: Any  # (2,) int64: fullest link buffer, most messages in flight
 
 
@@ -149,7 +149,7 @@ def _update_block(
     size = plan.population_size[pop]
     out = plan.record_base[pop]
     if out >= 0:
-        out += f * size
+        out = out + f * size if f < plan.n_recorded else np.int64(-1)
     flat, theta, bias, start = plan.slot_flat, plan.slot_theta, plan.slot_bias, plan.slot_start
     v, ks, payload, active, sent = (
         machine.v, machine.k, machine.payload, machine.active, machine.sent,
@@ -445,10 +445,10 @@ def run_steps(
         generator_ps[g, 2] = costs.spike
         generator_ps[g, 3] = costs.packet_out
     within_tile, packet_in, barrier = costs.within_tile, costs.packet_in, costs.barrier
-    tracing = trace.shape[0] > 0
     never = np.int64(0x7FFFFFFFFFFFFFFF)
 
     for h in range(h0, h1):
+        tracing = h < trace.shape[0]
         for block in range(n_blocks):
             f = h - block_depth[block]
             acts = 0 <= f < n_steps * n_samples

@@ -86,6 +86,7 @@ class Plan(NamedTuple):
     population_size: Any  # (n_populations,) int64
     # the rest depends on the run
     record_base: Any  # (n_populations,) int64: where its spikes are recorded, -1: not
+    n_recorded: Any  # samples x steps that are recorded, the first ones
     readout_base: Any  # (n_populations,) int64
     unit_base: Any  # (n_populations,) int64: where its input values stand
     unit_stride: Any  # (n_populations, 2) int64: by sample, by step
@@ -243,6 +244,7 @@ def build_layout(network: Network, mapping: Mapping) -> Layout:
         **mesh,
         population_size=np.array([p.n_neurons for p in network.populations], np.int64),
         record_base=none,
+        n_recorded=0,
         readout_base=none,
         unit_base=none,
         unit_stride=np.zeros((n_populations, 2), np.int64),

@@ -96,13 +96,14 @@ def spike_raster(report: Report, *, sample: int = 0) -> Figure:
     InputError
         If there is no such sample.
     """
-    if not 0 <= sample < report.n_samples:
+    n_recorded = min((len(k) for k in report.spikes.values()), default=report.n_samples)
+    if not 0 <= sample < n_recorded:
         raise InputError(
             f"sample {sample}",
-            f"is not among the {report.n_samples:,} of the report",
-            remedy="count from 0",
+            f"is not among the {n_recorded:,} whose spikes the report has",
+            remedy="count from 0, and emulate with record_samples that includes it",
             actual=sample,
-            limit=report.n_samples - 1,
+            limit=n_recorded - 1,
         )
     rows = {
         name: np.asarray(k[sample]).reshape(report.n_steps, -1) for name, k in report.spikes.items()

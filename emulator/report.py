@@ -109,7 +109,7 @@ class Report:
     n_samples, n_steps
         Samples, and steps T of each.
     spikes
-        By recorded population, ``(batch, n_steps, *shape)`` int32: ``k``; values for inputs.
+        By recorded population, ``(n_recorded, n_steps, *shape)`` int32: ``k``; values for inputs.
     readouts
         By readout, ``(batch, *shape)`` int64: ``v`` after the last step.
     logits
@@ -121,14 +121,14 @@ class Report:
     queue_peak
         Cycle mode: messages in the fullest link buffer, and most messages in flight at once.
     trace
-        ``(n_hardware_steps + 1, n_cores, 6)`` int64 ps from the start of the step, if asked for:
+        ``(n_traced_steps, n_cores, 6)`` int64 ps from the start of the step, if asked for:
         time spent updating, time blocked, end of updates; time spent receiving, start of the
         first and end of the last message's service.
     link_trace
-        ``(n_hardware_steps + 1, n_links, 3)`` int64, with the trace: messages that entered the
+        ``(n_traced_steps, n_links, 3)`` int64, with the trace: messages that entered the
         link, departure of the first and arrival of the last one, ps from the start of the step.
     message_trace
-        ``(n_hardware_steps + 1, 2)`` int64, with the trace: messages sent, and most in flight.
+        ``(n_traced_steps, 2)`` int64, with the trace: messages sent, and most in flight.
     """
 
     network: Network

@@ -16,14 +16,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pmsm_hw.emulator.constants import DIRECTIONS
-from pmsm_hw.errors import EmulationError
+from pmsm_hw.errors import EmulationError, InputError
 from pmsm_hw.files import replacing
 
 if TYPE_CHECKING:
@@ -37,8 +37,18 @@ STEPS, LINKS, FIRST_CORE = 1, 2, 3
 UPDATES, MESSAGES = 1, 2
 """Numbers of the rows of a core."""
 
+FEW_BYTES = 9_000_000
+"""About how large a file becomes at most where nobody says which samples it shows."""
 
-def write_trace(path: str | os.PathLike[str], report: Report) -> None:
+_SLICE_BYTES, _STEP_BYTES, _POPULATION_BYTES, _ROW_BYTES = 150, 800, 60, 120
+
+
+def write_trace(
+    path: str | os.PathLike[str],
+    report: Report,
+    *,
+    samples: Iterable[int] | Literal["all"] | None = None,
+) -> tuple[int, ...]:
     """Write the trace of an emulation in the Chrome trace format.
 
     Parameters
@@ -47,11 +57,23 @@ def write_trace(path: str | os.PathLike[str], report: Report) -> None:
         File to write (``.json``); it appears whole or not at all.
     report
         From ``emulate(..., mode="cycle", trace=True)``.
+    samples
+        Samples to show, ``"all"`` for every one that was traced. By default all of them where the
+        file stays below 10 MB; else the first one and, of the others, those that took longest, as
+        many as fit.
+
+    Returns
+    -------
+    tuple of int
+        The samples whose hardware steps are shown, from first input to result. Other samples that
+        the pipeline worked on in these steps are shown as far as they go.
 
     Raises
     ------
     EmulationError
         If the report has no trace.
+    InputError
+        If a sample was not traced.
     FormatError
         If the file cannot be written.
 
@@ -70,15 +92,85 @@ def write_trace(path: str | os.PathLike[str], report: Report) -> None:
             actual=None,
             limit="a trace",
         )
+    shown = _samples(report, report.trace, report.link_trace, samples)
+    steps = _steps_of(report, shown)
+    if len(shown) == report.n_samples:
+        steps = np.arange(len(report.trace))  # and the step that clears up
     with replacing(path, "trace") as file:
         file.write(b'{"displayTimeUnit":"ns",\n"otherData":')
-        file.write(json.dumps(_metadata(report), allow_nan=False).encode())
+        about = {**_metadata(report), "samples": list(shown), "n_traced_steps": len(steps)}
+        file.write(json.dumps(about, allow_nan=False).encode())
         file.write(b',\n"traceEvents":[')
         separator = "\n"
-        for event in _events(report, report.trace, report.link_trace, report.message_trace):
+        for event in _events(report, steps, report.trace, report.link_trace, report.message_trace):
             file.write((separator + event).encode())
             separator = ",\n"
         file.write(b"\n]}\n")
+    return shown
+
+
+def _samples(
+    report: Report,
+    trace: NDArray[np.int64],
+    links: NDArray[np.int64],
+    samples: Iterable[int] | Literal["all"] | None,
+) -> tuple[int, ...]:
+    """Samples to show, ascending."""
+    n_each = report.network.hardware_steps(report.n_steps, 1)
+    n_traced = min(report.n_samples, (len(trace) - 1 - n_each) // report.n_steps + 1)
+    if isinstance(samples, str):
+        if samples != "all":
+            raise _not_traced(samples, n_traced)
+        return tuple(range(n_traced))
+    if samples is not None:
+        chosen = tuple(samples)
+        for sample in chosen:
+            if not isinstance(sample, int | np.integer) or not 0 <= sample < n_traced:
+                raise _not_traced(sample, n_traced)
+        if not chosen:
+            raise _not_traced(None, n_traced)
+        return tuple(sorted({int(sample) for sample in chosen}))
+    n_slices = (
+        np.count_nonzero(trace[:, :, [0, 1, 3, 3]], axis=(1, 2))
+        + 2 * trace.shape[1]  # idle, barrier
+        + np.count_nonzero(links[:, :, 0], axis=1)
+    )
+    n_bytes = (
+        _SLICE_BYTES * n_slices + _STEP_BYTES + _POPULATION_BYTES * len(report.network.populations)
+    )
+    room = FEW_BYTES - _ROW_BYTES * (5 * trace.shape[1] + int(links[:, :, 0].any(axis=0).sum()))
+    if n_bytes.sum() <= room:
+        return tuple(range(n_traced))
+    ends = np.concatenate([[0], np.cumsum(report.timing.step_ps[: len(trace)])])
+    first = np.arange(n_traced) * report.n_steps
+    duration = ends[first + n_each] - ends[first]
+    found: list[int] = []
+    taken = np.zeros(len(trace), bool)
+    for sample in (0, *(i for i in np.argsort(-duration, kind="stable").tolist() if i != 0)):
+        more = taken.copy()
+        more[_steps_of(report, (sample,))] = True
+        if found and n_bytes[more].sum() > room:
+            break
+        found.append(sample)
+        taken = more
+    return tuple(sorted(found))
+
+
+def _not_traced(sample: object, n_traced: int) -> InputError:
+    return InputError(
+        "trace",
+        f"sample {sample!r} was asked for, samples 0 to {n_traced - 1} were traced",
+        remedy="give numbers of these, or 'all'",
+        actual=sample,
+        limit=n_traced - 1,
+    )
+
+
+def _steps_of(report: Report, samples: tuple[int, ...]) -> NDArray[np.int64]:
+    """Hardware steps from each sample's first input to its result, ascending."""
+    n_each = report.network.hardware_steps(report.n_steps, 1)
+    steps = np.array(samples)[:, None] * report.n_steps + np.arange(n_each)
+    return np.unique(steps)
 
 
 def _metadata(report: Report) -> dict[str, Any]:
@@ -130,6 +222,7 @@ def _order(what: str, pid: int, tid: int, index: int) -> str:
 
 def _events(
     report: Report,
+    steps: NDArray[np.int64],
     cores: NDArray[np.int64],
     links: NDArray[np.int64],
     messages: NDArray[np.int64],
@@ -138,20 +231,24 @@ def _events(
     begin = np.concatenate([[0], np.cumsum(step_ps)])
     # one barrier of whole picoseconds ends every step
     barrier = round(report.timing.cores.barrier_ns * 1000 / len(step_ps))
-    yield from _step_events(report, begin, barrier, messages)
-    yield from _core_events(report, begin, barrier, cores)
-    yield from _link_events(report, begin, links)
+    yield from _step_events(report, steps, begin, barrier, messages)
+    yield from _core_events(report, steps, begin, barrier, cores)
+    yield from _link_events(report, steps, begin, links)
 
 
 def _step_events(
-    report: Report, begin: NDArray[np.int64], barrier: int, messages: NDArray[np.int64]
+    report: Report,
+    steps: NDArray[np.int64],
+    begin: NDArray[np.int64],
+    barrier: int,
+    messages: NDArray[np.int64],
 ) -> Iterator[str]:
     yield _name("process_name", STEPS, 0, "hardware steps")
     yield _order("process_sort_index", STEPS, 0, 0)
     yield _name("thread_name", STEPS, 1, "steps")
     yield _name("thread_name", STEPS, 2, "work and barrier")
     network, n_steps = report.network, report.n_steps
-    for h in range(len(begin) - 1):
+    for h in steps.tolist():
         start, end = int(begin[h]), int(begin[h + 1])
         at_work: dict[str, str] = {}
         for population in network.topological:
@@ -175,7 +272,11 @@ def _step_events(
 
 
 def _core_events(
-    report: Report, begin: NDArray[np.int64], barrier: int, trace: NDArray[np.int64]
+    report: Report,
+    steps: NDArray[np.int64],
+    begin: NDArray[np.int64],
+    barrier: int,
+    trace: NDArray[np.int64],
 ) -> Iterator[str]:
     mapping = report.mapping
     for i, core in enumerate(mapping.cores):
@@ -187,7 +288,7 @@ def _core_events(
         yield _order("process_sort_index", pid, 0, pid)
         yield _name("thread_name", pid, UPDATES, "updates and sending")
         yield _name("thread_name", pid, MESSAGES, "receiving")
-        for h, row in enumerate(trace[:, i].tolist()):
+        for h, row in zip(steps.tolist(), trace[steps, i].tolist(), strict=True):
             update, blocked, update_end, receive, first, last = row
             start, step = int(begin[h]), {"step": h}
             work = int(begin[h + 1]) - barrier
@@ -210,10 +311,10 @@ def _core_events(
 
 
 def _link_events(
-    report: Report, begin: NDArray[np.int64], trace: NDArray[np.int64]
+    report: Report, steps: NDArray[np.int64], begin: NDArray[np.int64], trace: NDArray[np.int64]
 ) -> Iterator[str]:
     layout = report.counts.layout
-    used = np.flatnonzero(trace[:, :, 0].any(axis=0))
+    used = np.flatnonzero(trace[steps, :, 0].any(axis=0))
     if not used.size:
         return
     yield _name("process_name", LINKS, 0, "links")
@@ -224,7 +325,7 @@ def _link_events(
         end = (x + (1, -1, 0, 0)[d], y + (0, 0, 1, -1)[d])
         name = f"link ({x}, {y}) {DIRECTIONS[d]} to ({end[0]}, {end[1]})"
         yield _name("thread_name", LINKS, i + 1, name)
-        for h in np.flatnonzero(trace[:, i, 0]).tolist():
+        for h in steps[trace[steps, i, 0] != 0].tolist():
             count, first, last = (int(v) for v in trace[h, i])
             yield _slice(
                 "messages", LINKS, i + 1, int(begin[h]) + first, last - first,

@@ -173,7 +173,7 @@ def run_demo(
     chip: str = "loihi1",
     lava_images: int | None = None,
     lava_required: bool = True,
-    trace: bool = False,
+    trace: bool | int = False,
     say: Callable[[str], None] = lambda text: None,
     bar: Callable[[str], AbstractContextManager[_Bar]] = _no_bar,
 ) -> DemoResult:

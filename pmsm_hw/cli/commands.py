@@ -41,6 +41,7 @@ from pmsm_hw.cli.options import (
     SplitFanOut,
     StateDict,
     Steps,
+    TraceAll,
     TraceFile,
     WeightBits,
     between,
@@ -57,8 +58,10 @@ from pmsm_hw.cli.work import (
     nir_options,
     place,
     samples_for,
+    say_clipping,
     say_notes,
     split,
+    traced,
     write_reports,
 )
 from pmsm_hw.errors import InputError, require_extra
@@ -125,6 +128,7 @@ def demo(
     ] = None,
     report: HtmlReport = None,
     trace: TraceFile = None,
+    trace_all: TraceAll = False,
     as_json: AsJson = False,
 ) -> None:
     """Train on handwritten digits, convert, map, emulate, run in Lava: the whole path.
@@ -138,6 +142,7 @@ def demo(
     from pmsm_hw.demo import SAVED, run_demo
     from pmsm_hw.io import load
 
+    needs_cycle(trace, trace_all, "cycle")
     if report is not None:
         needs_figures()
     check_files(
@@ -156,13 +161,13 @@ def demo(
         chip=chip,
         lava_images=0 if lava is False else None,
         lava_required=lava is True,
-        trace=report is not None or trace is not None,
+        trace=traced(trace, report, "cycle"),
         say=say,
         bar=bar,
     )
     write_reports(
         result.report, load_samples("digits"), html=report, trace=trace,
-        conversion=result.conversion,
+        trace_all=trace_all, conversion=result.conversion,
     )  # fmt: skip
     answer(as_json, result.to_dict(), result.table())
     if any(result.differing_spikes.values()):
@@ -202,6 +207,7 @@ def run(
     ] = None,
     report: HtmlReport = None,
     trace: TraceFile = None,
+    trace_all: TraceAll = False,
     as_json: AsJson = False,
 ) -> None:
     """Convert, map, emulate and report in one go.
@@ -212,7 +218,7 @@ def run(
       pmsm-hw run mine:make_model --state-dict mine.pt --levels 2,4 --data mine.npz
       pmsm-hw run net.nir --data random --chip loihi2 --json
     """
-    needs_cycle(trace, mode)
+    needs_cycle(trace, trace_all, mode)
     if report is not None:
         needs_figures()
     check_files(
@@ -241,14 +247,22 @@ def run(
         needs_random(seed, data)
     found = emulate_with_bar(
         network, mapping, samples, n_steps, mode=mode, profile=profile,
-        trace=mode == "cycle" and (report is not None or trace is not None),
+        record_samples=1 if report is not None else 0, trace=traced(trace, report, mode),
     )  # fmt: skip
     if output is not None:
         from pmsm_hw import io
 
         io.save(output, network, mapping=mapping, report=opened.conversion)
         say(f"wrote {output}")
-    write_reports(found, samples, html=report, trace=trace, conversion=opened.conversion_dict)
+    say_clipping(network, samples)
+    write_reports(
+        found,
+        samples,
+        html=report,
+        trace=trace,
+        trace_all=trace_all,
+        conversion=opened.conversion_dict,
+    )
     values, text = found.to_dict(), found.table()
     if stages := by_stage(opened.stages, samples, found):
         values["stages"] = stages
@@ -515,6 +529,7 @@ def emulate(
     seed: Seed = None,
     report: HtmlReport = None,
     trace: TraceFile = None,
+    trace_all: TraceAll = False,
     as_json: AsJson = False,
 ) -> None:
     """Emulate a mapped network: spikes, latency and energy per inference.
@@ -526,7 +541,7 @@ def emulate(
     """
     from pmsm_hw import io
 
-    needs_cycle(trace, mode)
+    needs_cycle(trace, trace_all, mode)
     if report is not None:
         needs_figures()
     check_files({"--report": report, "--trace": trace}, inputs=(file, data))
@@ -544,9 +559,17 @@ def emulate(
     samples = samples_for(opened, data, n_steps, limit, seed)
     found = emulate_with_bar(
         network, mapping, samples, n_steps, mode=mode, profile=profile,
-        trace=mode == "cycle" and (report is not None or trace is not None),
+        record_samples=1 if report is not None else 0, trace=traced(trace, report, mode),
     )  # fmt: skip
-    write_reports(found, samples, html=report, trace=trace, conversion=io.load_report(file))
+    say_clipping(network, samples)
+    write_reports(
+        found,
+        samples,
+        html=report,
+        trace=trace,
+        trace_all=trace_all,
+        conversion=io.load_report(file),
+    )
     answer(as_json, found.to_dict(), found.table())
 
 

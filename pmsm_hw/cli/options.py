@@ -14,7 +14,7 @@ __all__ = [
     "InputLevels", "InputScale", "Levels", "Limit", "MappedFile", "MaxPool", "MaxSteps", "Mode",
     "ModelName", "Name", "NetworkFile", "NirLevels", "NirMaxSteps", "Objective", "PerChannel",
     "ProfileName", "RunObjective", "Seed", "SplitFanIn", "SplitFanOut", "StateDict", "Steps",
-    "TraceFile", "WeightBits", "between", "pair", "pair_or_none",
+    "TraceAll", "TraceFile", "WeightBits", "between", "pair", "pair_or_none",
 ]  # fmt: skip
 
 OBJECTIVES = ("latency", "energy", "cores")
@@ -270,5 +270,13 @@ HtmlReport = Annotated[
 ]
 TraceFile = Annotated[
     Path | None,
-    typer.Option("--trace", metavar="JSON", help="Write a trace for Perfetto here (cycle mode)."),
+    typer.Option(
+        "--trace",
+        metavar="JSON",
+        help="Write a trace for Perfetto here (cycle mode): the first sample and those that took "
+        "longest, as many as fit into 10 MB.",
+    ),
+]
+TraceAll = Annotated[
+    bool, typer.Option("--trace-all", help="With --trace: every sample, however large the file.")
 ]

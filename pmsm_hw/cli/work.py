@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "calibration_for", "emulate_with_bar", "mapping_of", "needs_cycle", "needs_figures",
-    "needs_random", "nir_options", "place", "samples_for", "say_notes", "split", "write_reports",
+    "needs_random", "nir_options", "place", "samples_for", "say_clipping", "say_notes", "split", "traced", "write_reports",
 ]  # fmt: skip
 
 MAPPING_STAGES = 8
@@ -34,6 +34,7 @@ def samples_for(
 ) -> Samples:
     """Read or draw what a network is run on."""
     from pmsm_hw.datasets import load_samples, random_samples
+    from pmsm_hw.datasets.samples import check_labels
 
     network = opened.network
     if n_steps > network.max_steps:
@@ -49,6 +50,7 @@ def samples_for(
         n = RANDOM_SAMPLES if limit is None else limit
         return random_samples(network, n_samples=n, n_steps=n_steps, seed=seed or 0)
     samples = load_samples(data, n_steps=n_steps, limit=limit)
+    check_labels(network, samples)
     return real_values(samples) if opened.stages else samples
 
 
@@ -114,9 +116,10 @@ def emulate_with_bar(
     *,
     mode: str,
     profile: str | None,
-    trace: bool = False,
+    trace: bool | int = False,
+    record_samples: int = 0,
 ) -> Report:
-    """Emulate, drawing progress."""
+    """Emulate, drawing progress; spikes are kept of the first ``record_samples`` samples alone."""
     from pmsm_hw.emulator import emulate
 
     unit = "hardware steps" if mode == "cycle" else "samples"
@@ -130,12 +133,36 @@ def emulate_with_bar(
             profile=profile,
             labels=samples.labels,
             trace=trace,
+            record_samples=record_samples,
             progress=progress.steps,
         )
 
 
-def needs_cycle(trace: Path | None, mode: str) -> None:
+def say_clipping(network: Network, samples: Samples) -> None:
+    """Say what share of real values an input's levels could not hold."""
+    from pmsm_hw.datasets.samples import clipping_notes
+
+    for note in clipping_notes(network, samples):
+        say(note)
+
+
+def traced(trace: Path | None, html: Path | None, mode: str) -> bool | int:
+    """Of how many samples a trace is needed: an HTML report shows the first one's."""
+    if trace is not None:
+        return True
+    return 1 if html is not None and mode == "cycle" else False
+
+
+def needs_cycle(trace: Path | None, trace_all: bool, mode: str) -> None:
     """Refuse before the work what would fail after it."""
+    if trace_all and trace is None:
+        raise InputError(
+            "option --trace-all",
+            "is given without --trace, which names the file",
+            remedy="give --trace FILE, or leave it out",
+            actual="--trace-all",
+            limit="--trace",
+        )
     if trace is not None and mode != "cycle":
         raise InputError(
             "option --trace",
@@ -152,14 +179,15 @@ def write_reports(
     *,
     html: Path | None,
     trace: Path | None,
+    trace_all: bool,
     conversion: Any = None,
 ) -> None:
     """Write what --report and --trace ask for."""
     if trace is not None:
         from pmsm_hw.emulator import write_trace
 
-        write_trace(trace, report)
-        say(f"wrote {trace}")
+        shown = write_trace(trace, report, samples="all" if trace_all else None)
+        say(f"wrote {trace} ({len(shown):,} of {report.n_samples:,} samples)")
     if html is not None:
         from pmsm_hw.report import write_html
 

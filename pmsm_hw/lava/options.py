@@ -6,7 +6,6 @@ import math
 from numbers import Real
 from typing import Any, Literal, TypeAlias
 
-from pmsm_hw.arguments import shown
 from pmsm_hw.errors import InputError
 
 __all__ = ["Granularity", "Tag", "check_options", "check_timeout"]
@@ -24,10 +23,10 @@ def check_options(granularity: str, tag: str) -> None:
     """Raise `InputError` unless both are known."""
     for what, value in (("granularity", granularity), ("tag", tag)):
         choices = _CHOICES[what]
-        if not isinstance(value, str) or value not in choices:
+        if value not in choices:
             raise InputError(
                 what,
-                f"{shown(value)} is not one of {', '.join(choices)}",
+                f"{value!r} is not one of {', '.join(choices)}",
                 remedy="choose one of them",
                 actual=value,
                 limit=choices,
