@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "calibration_for", "emulate_with_bar", "mapping_of", "needs_cycle", "needs_figures",
-    "needs_random", "nir_options", "place", "samples_for", "say_clipping", "say_notes", "split", "traced", "write_reports",
+    "needs_random", "nir_options", "place", "samples_for", "say_clipping", "say_notes",
+    "split", "traced", "write_reports",
 ]  # fmt: skip
 
 MAPPING_STAGES = 8
