@@ -42,6 +42,7 @@ class LearnedGainQuant(PolarityQuant):
             theta=quantizer.theta.detach(),
             phi=quantizer.phi,
             lsq_gradient_scale=quantizer.lsq_gradient_scale,
+            limits=quantizer.limits,
         )
         # one axis: weight decay is for parameters with two or more
         self.gain = nn.Parameter(torch.tensor([quantizer.alpha], dtype=self.theta.dtype))
@@ -52,6 +53,11 @@ class LearnedGainQuant(PolarityQuant):
         """Weight of a negative level against a positive one, as learned so far."""
         return float(self.gain.detach())
 
+    @property
+    def max_theta(self) -> float:
+        """As for `PolarityQuant` without negative levels, whose values `forward` limits."""
+        return self.limits[1] / self.levels[1]
+
     def forward(self, x: Tensor) -> Tensor:
         """Quantize activations ``(batch, channels, ...)``."""
         plain = super().forward(x)
@@ -60,7 +66,7 @@ class LearnedGainQuant(PolarityQuant):
             scale = 1.0 / math.sqrt(math.prod(x.shape[1:]) * self.levels[1])
         # value alpha, gradient times scale
         alpha = (self.gain * scale + (self.gain * (1 - scale)).detach()).to(plain.dtype)
-        return torch.where(x >= 0, plain, plain * alpha)
+        return torch.where(x >= 0, plain, plain * alpha).clamp(*self.limits)
 
     def extra_repr(self) -> str:
         """Alpha beside the rest."""
@@ -146,10 +152,12 @@ def _nearest(module: LearnedGainQuant, pairs: Sequence[tuple[int, int]]) -> Pola
     if not pairs:
         return module
     gains = min(pairs, key=lambda pair: abs(pair[1] / pair[0] - module.alpha))
-    return PolarityQuant(
+    snapped = PolarityQuant(
         module.levels,
         gains,
-        theta=module.theta.detach(),
         phi=module.phi,
         lsq_gradient_scale=module.lsq_gradient_scale,
+        limits=module.limits,
     )
+    snapped.theta = nn.Parameter(snapped.bounded(module.theta.detach().clone()))
+    return snapped

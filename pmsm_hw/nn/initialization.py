@@ -91,6 +91,7 @@ def choose_theta(x: Tensor, quantizer: PolarityQuant, method: str, subject: str)
             actual=value,
             limit="2 values",
         )
+    values = _felt(values, quantizer)
     if quantizer.theta.ndim == 0:
         rows = values.reshape(1, -1)
     else:
@@ -108,7 +109,14 @@ def choose_theta(x: Tensor, quantizer: PolarityQuant, method: str, subject: str)
                 for row in rows
             ]
         )
-    return theta.to(quantizer.theta.dtype)
+    return quantizer.bounded(theta.to(quantizer.theta.dtype))
+
+
+def _felt(values: Tensor, quantizer: PolarityQuant) -> Tensor:
+    """Values as far as the quantizer's limits tell them apart."""
+    low, high = quantizer.limits
+    has_negative = quantizer.levels[0] > 0 and quantizer.alpha > 0
+    return values.clamp(low / quantizer.alpha if has_negative else -math.inf, high)
 
 
 def _thinned(values: Tensor) -> Tensor:
@@ -136,7 +144,8 @@ def _one_theta(values: Tensor, quantizer: PolarityQuant, method: str, subject: s
     if method == "percentile":
         return max(float(torch.quantile(values.abs(), 0.999)), largest * 1e-3) / p
     # coarse search over two and a half decades, then two refinements
-    low, high = largest / (p * 256), 2 * largest
+    high = min(2 * largest, quantizer.max_theta)
+    low = high / (p * 512)
     best = low
     for _ in range(3):
         grid = torch.logspace(math.log10(low), math.log10(high), 40, dtype=torch.float64)
@@ -144,6 +153,11 @@ def _one_theta(values: Tensor, quantizer: PolarityQuant, method: str, subject: s
         index = min(range(len(costs)), key=costs.__getitem__)
         best = float(grid[index])
         low, high = float(grid[max(index - 1, 0)]), float(grid[min(index + 1, len(grid) - 1)])
+    limit = quantizer.max_theta
+    if math.isfinite(limit):  # the top level right at the limit, where that costs hardly more
+        least = _cost(values, best, quantizer, method)
+        if _cost(values, limit, quantizer, method) <= least + 0.05 * abs(least):
+            return limit
     return best
 
 

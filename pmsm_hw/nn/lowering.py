@@ -425,6 +425,7 @@ class Lowering:
         path = str(node.target)
         name = self._name(node, path)
         self.population_of[path, sum(p == path for p, _ in self.population_of)] = name
+        quantizer.check(f"quantizer '{path}'")
         theta = quantizer.theta.to(torch.float64)
         if quantizer.lsq_gradient_scale and quantizer.training:
             numel = math.prod(drive.shape) / max(theta.numel(), 1)

@@ -30,6 +30,7 @@ from pmsm_hw.nn.mutations import without_mutations
 from pmsm_hw.nn.preparation import check_finite, prepared
 from pmsm_hw.nn.probing import probe
 from pmsm_hw.nn.quantizer import InputQuant, PolarityQuant, check_levels
+from pmsm_hw.nn.ranges import kept_limits
 from pmsm_hw.nn.tracing import arguments, exported, few, kind_of, subject_of, trace, unique_path
 
 __all__ = ["as_tensors", "calibrate", "quantize", "spikes"]
@@ -175,7 +176,10 @@ def quantize(
             if max_pool == "average":
                 _swap_pool(root, node, stand_ins)
             continue
-        quantizer = PolarityQuant(levels, gains, lsq_gradient_scale=lsq_gradient_scale)
+        quantizer = PolarityQuant(
+            levels, gains, lsq_gradient_scale=lsq_gradient_scale,
+            limits=_limits(root, node, levels),
+        )  # fmt: skip
         activation = stand_ins.get(str(node.target)) or _as_function(root, node)
         if node.op == "call_module" and not _is_ours(root, node.target):
             path = node.target  # first call of this module: take its place
@@ -345,6 +349,12 @@ def _is_final_softmax(root: nn.Module, node: fx.Node) -> bool:
         return False
     users = list(node.users)
     return dim in (None, 1, -1) and [user.op for user in users] == ["output"]
+
+
+def _limits(root: nn.Module, node: fx.Node, levels: tuple[int, int]) -> tuple[float, float]:
+    if node.op == "call_module" and _is_ours(root, str(node.target)):  # a call before
+        return cast(PolarityQuant, root.get_submodule(str(node.target))).limits
+    return kept_limits(root, node, levels)
 
 
 def _is_ours(root: nn.Module, path: str) -> bool:

@@ -136,6 +136,26 @@ def check_levels(
     return (n, p), (gain_pos, gain_neg)
 
 
+def largest_theta(
+    levels: tuple[int, int], gains: tuple[int, int], limits: tuple[float, float]
+) -> float:
+    """Largest theta whose outermost levels lie within limits; inf without limits.
+
+    Parameters
+    ----------
+    levels, gains, limits
+        As for `PolarityQuant`.
+    """
+    (n, p), (low, high) = levels, limits
+    lowest = n * gains[1] / gains[0]  # minus the value of level -n, in units of theta
+    most = high / p
+    if lowest > 0:
+        most = min(most, -low / lowest)
+    if lowest < 0:
+        most = min(most, high / -lowest)
+    return most
+
+
 class PolarityQuant(nn.Module):
     """Quantizing activation: ``Q(x) = theta * g(k)``, ``k = clip(floor(x / theta + phi), -n, p)``.
 
@@ -150,7 +170,8 @@ class PolarityQuant(nn.Module):
     gains
         ``(gain_pos, gain_neg)``, small integers.
     theta
-        Step, positive: one number, or one per channel ``(channels,)``. Learnable.
+        Step, positive: one number, or one per channel ``(channels,)``. Learnable. By default 1, or
+        less where `limits` ask for it.
     phi
         Shift, in [0, 1].
     channels
@@ -158,27 +179,42 @@ class PolarityQuant(nn.Module):
     lsq_gradient_scale
         Multiply theta's gradient by ``1 / sqrt(numel * p)``, ``numel`` being the activations of one
         sample that share the step.
+    limits
+        ``(low, high)``, the range of the activation in whose place it stands: no level may lie
+        outside, so that theta is at most `max_theta`.
 
     Raises
     ------
     QuantizationError
-        If levels, gains or theta are out of range, also when loaded from a state dict.
+        If levels, gains or theta are out of range, also when loaded from a state dict, or when
+        training has brought theta there.
     """
 
     theta: nn.Parameter
+    limits: tuple[float, float] = (-math.inf, math.inf)
 
     def __init__(
         self,
         levels: Sequence[int] = (0, 4),
         gains: Sequence[int] = (1, 1),
         *,
-        theta: float | Tensor = 1.0,
+        theta: float | Tensor | None = None,
         phi: float = 0.5,
         channels: int | None = None,
         lsq_gradient_scale: bool = True,
+        limits: tuple[float, float] = (-math.inf, math.inf),
     ) -> None:
         super().__init__()
         self.levels, self.gains = check_levels("PolarityQuant", levels, gains)
+        self.limits = (float(limits[0]), float(limits[1]))
+        if not self.limits[0] <= 0 < self.limits[1]:
+            raise QuantizationError(
+                "PolarityQuant",
+                f"limits {self.limits} are not low <= 0 < high",
+                remedy="give the smallest and largest value of the activation, inf for none",
+                actual=self.limits,
+                limit="low <= 0 < high",
+            )
         if not 0.0 <= phi <= 1.0:
             raise QuantizationError(
                 "PolarityQuant",
@@ -189,10 +225,11 @@ class PolarityQuant(nn.Module):
             )
         self.phi = float(phi)
         self.lsq_gradient_scale = lsq_gradient_scale
-        value = torch.as_tensor(theta, dtype=torch.get_default_dtype()).clone()
+        value = torch.as_tensor(1.0 if theta is None else theta, dtype=torch.get_default_dtype())
+        value = self.bounded(value) if theta is None else value.clone()
         if channels is not None:
             value = value.expand(channels).clone()
-        _check_theta("PolarityQuant", value)
+        self._check_theta("PolarityQuant", value)
         self.theta = nn.Parameter(value)
 
     @property
@@ -205,6 +242,37 @@ class PolarityQuant(nn.Module):
         """Real value of payload 1, theta's shape."""
         return self.theta / self.gains[0]
 
+    @property
+    def max_theta(self) -> float:
+        """Largest theta whose outermost levels lie within `limits`; inf without limits."""
+        return largest_theta(self.levels, self.gains, self.limits)
+
+    def bounded(self, theta: Tensor) -> Tensor:
+        """Theta, at most `max_theta`, in its own dtype.
+
+        Parameters
+        ----------
+        theta
+            Any shape.
+        """
+        most = torch.tensor(self.max_theta, dtype=theta.dtype, device=theta.device)
+        if float(most) > self.max_theta:
+            most = torch.nextafter(most, torch.zeros_like(most))
+        return theta.clamp(max=most)
+
+    def check(self, subject: str = "PolarityQuant") -> None:
+        """Raise `QuantizationError` unless every theta is positive and within the limits.
+
+        Parameters
+        ----------
+        subject
+            Name for the message.
+        """
+        theta = self.theta.detach()
+        good = (theta > 0) & (theta <= self.max_theta) & torch.isfinite(theta)
+        if not bool(good.all()):
+            self._check_theta(subject, theta)
+
     def theta_for(self, ndim: int) -> Tensor:
         """Theta, shaped to broadcast along axis 1 of an activation with ``ndim`` axes.
 
@@ -213,6 +281,7 @@ class PolarityQuant(nn.Module):
         ndim
             Number of axes, batch included.
         """
+        self.check()
         if self.theta.ndim == 0:
             return self.theta
         return self.theta.reshape((-1,) + (1,) * (ndim - 2))
@@ -229,14 +298,15 @@ class PolarityQuant(nn.Module):
             return quantize_levels(x, self.theta_for(x.ndim), self.phi, self.levels)
 
     def target(self, x: Tensor) -> Tensor:
-        """What it approximates: ReLU for ``n = 0``, else ``x``, negatives times alpha.
+        """What it approximates: ReLU for ``n = 0``, else ``x``, negatives times alpha; in limits.
 
         Parameters
         ----------
         x
             ``(batch, channels, ...)`` float.
         """
-        return torch.where(x >= 0, x, x * (self.alpha if self.levels[0] > 0 else 0.0))
+        y = torch.where(x >= 0, x, x * (self.alpha if self.levels[0] > 0 else 0.0))
+        return y.clamp(*self.limits)
 
     def forward(self, x: Tensor) -> Tensor:
         """Quantize activations ``(batch, channels, ...)``.
@@ -246,8 +316,6 @@ class PolarityQuant(nn.Module):
         x
             ``(batch, channels, ...)`` float.
         """
-        if self.training and bool((self.theta <= 0).any()):
-            _check_theta("PolarityQuant", self.theta)
         scale = 1.0
         if self.lsq_gradient_scale:
             numel = math.prod(x.shape[1:]) / self.theta.numel()
@@ -260,37 +328,49 @@ class PolarityQuant(nn.Module):
     ) -> None:
         value = state_dict.get(prefix + "theta")
         if value is not None:
-            _check_theta(f"quantizer '{prefix.rstrip('.')}'", value)
+            self._check_theta(f"quantizer '{prefix.rstrip('.')}'", value)
             if value.shape != self.theta.shape and value.ndim <= 1:
                 # one step against one per channel: take the shape of the file
                 self.theta = nn.Parameter(torch.empty_like(value))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
+    def _check_theta(self, subject: str, theta: Tensor) -> None:
+        if theta.ndim > 1 or theta.numel() == 0:
+            raise QuantizationError(
+                subject,
+                f"theta has shape {tuple(theta.shape)}, () or (channels,) are possible",
+                remedy="give one step, or one per channel",
+                actual=tuple(theta.shape),
+                limit="() or (channels,)",
+            )
+        bad = ~(torch.isfinite(theta) & (theta > 0))
+        if bool(bad.any()):
+            value = float(theta.detach().reshape(-1)[bad.reshape(-1)][0])
+            raise QuantizationError(
+                subject,
+                f"theta {value:.6g} is not a finite positive number",
+                remedy="calibrate it, or lower the learning rate (nn.finetune keeps it positive)",
+                actual=value,
+                limit="> 0",
+            )
+        largest = float(theta.detach().max())
+        slack = 1 + (float(torch.finfo(theta.dtype).eps) if theta.is_floating_point() else 0.0)
+        if largest > self.max_theta * slack:
+            raise QuantizationError(
+                subject,
+                f"theta {largest:.6g} puts levels {self.levels} outside of "
+                f"{self.limits}, the range of the activation it replaces, limit: "
+                f"{self.max_theta:.6g}",
+                remedy="calibrate it (nn.finetune keeps it within)",
+                actual=largest,
+                limit=self.max_theta,
+            )
+
     def extra_repr(self) -> str:
-        """Levels, gains and steps."""
+        """Levels, gains, steps and limits."""
         steps = f"{self.theta.item():.4g}" if self.theta.numel() == 1 else f"({len(self.theta)},)"
-        return f"levels={self.levels}, gains={self.gains}, theta={steps}, phi={self.phi}"
-
-
-def _check_theta(subject: str, theta: Tensor) -> None:
-    if theta.ndim > 1 or theta.numel() == 0:
-        raise QuantizationError(
-            subject,
-            f"theta has shape {tuple(theta.shape)}, () or (channels,) are possible",
-            remedy="give one step, or one per channel",
-            actual=tuple(theta.shape),
-            limit="() or (channels,)",
-        )
-    bad = ~(torch.isfinite(theta) & (theta > 0))
-    if bool(bad.any()):
-        value = float(theta.detach().reshape(-1)[bad.reshape(-1)][0])
-        raise QuantizationError(
-            subject,
-            f"theta {value:.6g} is not a finite positive number",
-            remedy="calibrate it, or lower the learning rate (nn.finetune keeps it positive)",
-            actual=value,
-            limit="> 0",
-        )
+        limits = "" if self.limits == (-math.inf, math.inf) else f", limits={self.limits}"
+        return f"levels={self.levels}, gains={self.gains}, theta={steps}, phi={self.phi}{limits}"
 
 
 class _RoundInput(torch.autograd.Function):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -17,6 +18,7 @@ from pmsm_hw.nn.evaluation import evaluating
 from pmsm_hw.nn.initialization import choose_theta
 from pmsm_hw.nn.quantization import quantize
 from pmsm_hw.nn.quantizer import PolarityQuant
+from pmsm_hw.nn.ranges import SMALLEST_SLOPE, range_of
 from pmsm_hw.nn.tracing import trace
 from pmsm_hw.tables import table
 
@@ -32,8 +34,6 @@ LEVELS: tuple[tuple[int, int], ...] = (
 
 _INITS = ("mse", "entropy", "lsq", "percentile")
 _CALIBRATION_INPUTS = 128
-_SMALLEST_SLOPE = 1 / 16
-"""Below half of the smallest alpha offered, 1/8, an activation counts as a ReLU."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +65,7 @@ def choose_levels(
     max_spikes: float | None = None,
     init: str = "mse",
     candidates: Sequence[tuple[int, int]] = LEVELS,
+    limits: tuple[float, float] = (-math.inf, math.inf),
 ) -> LevelChoice:
     """Choose the smallest ``(n, p)`` for given values before quantization.
 
@@ -81,6 +82,8 @@ def choose_levels(
         How theta is chosen, see `quantize`.
     candidates
         ``(n, p)`` in order of preference.
+    limits
+        ``(low, high)``, the range of the activation, as ``(-inf, 6)`` for ReLU6.
 
     Returns
     -------
@@ -102,7 +105,7 @@ def choose_levels(
     flat = torch.as_tensor(values).detach().reshape(-1, 1)
     tried: list[LevelChoice] = []
     for levels in candidates:
-        choice = _measure(flat, levels, init)
+        choice = _measure(flat, levels, init, limits)
         tried.append(choice)
         if max_spikes is not None and choice.spikes_per_neuron > max_spikes:
             continue
@@ -123,8 +126,10 @@ def choose_levels(
     )
 
 
-def _measure(flat: Tensor, levels: tuple[int, int], init: str) -> LevelChoice:
-    quantizer = PolarityQuant(levels)
+def _measure(
+    flat: Tensor, levels: tuple[int, int], init: str, limits: tuple[float, float]
+) -> LevelChoice:
+    quantizer = PolarityQuant(levels, limits=limits)
     theta = choose_theta(flat, quantizer, init, "choose_levels")
     with torch.no_grad():
         quantizer.theta.copy_(theta)
@@ -252,10 +257,10 @@ def suggest(
     reasons = []
     if max_pool == "average":
         reasons.append("max pooling has no spiking counterpart: average pooling, and train on")
-    use_negative = slope >= _SMALLEST_SLOPE if signed is None else signed
+    use_negative = slope >= SMALLEST_SLOPE if signed is None else signed
     gains = (1, 1)
     if use_negative:
-        slope = slope if slope >= _SMALLEST_SLOPE else 0.125
+        slope = slope if slope >= SMALLEST_SLOPE else 0.125
         gains = min(((1, 1), (2, 1), (4, 1), (8, 1)), key=lambda g: abs(g[1] / g[0] - slope))
         reasons.append(
             f"negative levels, alpha = 1/{gains[0]}: "
@@ -375,15 +380,8 @@ def _look_at(model: nn.Module) -> tuple[str, float, str]:
         if node.op == "call_module":
             module = model.get_submodule(str(node.target))
             kind = type(module).__name__
-            if isinstance(module, nn.LeakyReLU):
-                slope = max(slope, float(module.negative_slope))
         else:
             kind = getattr(node.target, "__name__", str(node.target))
-            if node.op == "call_function" and kind == "leaky_relu":
-                given = node.kwargs.get("negative_slope", (*node.args, 0.01, 0.01)[1])
-                slope = max(slope, float(given))
-        if kind in ("Hardtanh", "hardtanh"):
-            slope = 1.0
         pools |= "max_pool" in kind or kind.startswith("MaxPool")
         if kind.lower().removesuffix("_") in (
             "relu",
@@ -393,4 +391,5 @@ def _look_at(model: nn.Module) -> tuple[str, float, str]:
             "hardtanh",
         ):
             kinds[kind] = None
+            slope = max(slope, range_of(model, node).slope)
     return "average" if pools else "refuse", slope, " and ".join(kinds) or "activations"

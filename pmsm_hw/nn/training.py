@@ -105,8 +105,8 @@ def train(
     Parameters
     ----------
     model
-        Any module that gives logits ``(batch, classes)``. Thetas are kept positive and take no
-        weight decay. Ends in evaluation mode.
+        Any module that gives logits ``(batch, classes)``. Thetas are kept positive, within the
+        limits of their quantizers, and take no weight decay. Ends in evaluation mode.
     data
         Yields ``(x, labels)``; gone through once per epoch.
     epochs, learning_rate, weight_decay, optimizer, label_smoothing
@@ -186,7 +186,7 @@ def train(
                     loss.backward()  # type: ignore[no-untyped-call]
                     step.step()
                     schedule.step()
-                    _keep_positive(model, floors)
+                    _keep_allowed(model, floors)
                     losses += float(loss.detach()) * len(labels)
                     n_right += int((logits.argmax(1) == labels).sum())
                     n_seen += len(labels)
@@ -333,11 +333,12 @@ def _loss(
     return loss
 
 
-def _keep_positive(model: nn.Module, floors: dict[str, Tensor]) -> None:
+def _keep_allowed(model: nn.Module, floors: dict[str, Tensor]) -> None:
     """Project theta onto what is allowed, as projected gradient descent does."""
     with torch.no_grad():
         for name, floor in floors.items():
-            cast(PolarityQuant, model.get_submodule(name)).theta.clamp_(min=floor)
+            quantizer = cast(PolarityQuant, model.get_submodule(name))
+            quantizer.theta.copy_(quantizer.bounded(quantizer.theta.clamp(min=floor)))
 
 
 def _accuracy(model: nn.Module, data: Batches) -> float:
