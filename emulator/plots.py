@@ -6,6 +6,7 @@ hatching, lines in markers, so that a print in grey can be read.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping as MappingType
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from pmsm_hw.errors import EmulationError, InputError
 from pmsm_hw.figure_files import write_figure
-from pmsm_hw.tables import figure_text
+from pmsm_hw.tables import energy_unit, figure_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -88,8 +89,9 @@ def spike_raster(report: Report, *, sample: int = 0) -> Figure:
     Returns
     -------
     matplotlib.figure.Figure
-        Time step across, neurons upwards by population; blue dots are positive spikes, orange
-        squares negative ones, larger where abs(k) is larger.
+        Time step across (the spikes k where there is one step only), neurons upwards by
+        population; blue dots are positive spikes, orange squares negative ones, larger where
+        abs(k) is larger.
 
     Raises
     ------
@@ -127,12 +129,13 @@ def spike_raster(report: Report, *, sample: int = 0) -> Figure:
         points.append((step, neuron, height, shown[step, neuron].astype(np.int64)))
         ticks.append((i, f"{figure_text(name)} ({k.shape[1]:,})"))
     step = np.concatenate([p[0] for p in points])
-    neuron = np.concatenate([p[1] for p in points])
     height = np.concatenate([p[2] for p in points])
     value = np.concatenate([p[3] for p in points])
     largest = max(int(np.abs(value).max(initial=1)), 1)
     # neurons of a column are spread a little sideways, so that a step does not become one line
-    across = step + ((neuron * 7919) % 101 / 100 - 0.5) * 0.7
+    single = report.n_steps == 1
+    aside = np.random.default_rng(0).uniform(-0.35, 0.35, value.size)
+    across = (value if single else step) + aside
     for positive, colour, marker, label in (
         (True, COLOURS[0], "o", "k > 0"),
         (False, COLOURS[1], "s", "k < 0"),
@@ -145,9 +148,15 @@ def spike_raster(report: Report, *, sample: int = 0) -> Figure:
             )  # fmt: skip
     axes.set_yticks([t[0] for t in ticks], [t[1] for t in ticks], fontsize=8)
     axes.set_ylim(-0.5, max(len(rows), 1) - 0.5)
-    axes.set_xlim(-0.5, report.n_steps - 0.5)
-    _whole_ticks(axes, report.n_steps)
-    axes.set_xlabel("time step t")
+    if single:
+        lo, hi = int(value.min(initial=0)), int(value.max(initial=1))
+        axes.set_xlim(lo - 0.5, hi + 0.5)
+        axes.set_xticks(range(lo, hi + 1, -(-(hi - lo + 1) // 16)))
+        axes.set_xlabel("spikes k of the only time step")
+    else:
+        axes.set_xlim(-0.5, report.n_steps - 0.5)
+        _whole_ticks(axes, report.n_steps)
+        axes.set_xlabel("time step t")
     axes.set_ylabel("population (neurons)")
     part = "" if n_largest <= n_shown else f" (up to {n_shown:,} neurons each)"
     axes.set_title(f"Spikes of sample {sample}{part}; largest |k| = {largest}")
@@ -159,14 +168,6 @@ def spike_raster(report: Report, *, sample: int = 0) -> Figure:
 def _whole_ticks(axes: Axes, n_steps: int) -> None:
     every = -(-n_steps // 16)
     axes.set_xticks(range(0, n_steps, every))
-
-
-def _unit(largest_pj: float) -> tuple[float, str]:
-    """Size and name of the unit in which the largest energy is a handy number."""
-    for size, unit in ((1e9, "mJ"), (1e6, "uJ"), (1e3, "nJ")):
-        if largest_pj >= size:
-            return size, unit
-    return 1.0, "pJ"
 
 
 def energy_by_component(report: Report) -> Figure:
@@ -185,7 +186,7 @@ def energy_by_component(report: Report) -> Figure:
     parts = report.energy.parts
     figure, axes = _figure(7.0, 0.9 + 0.42 * max(len(parts), 1))
     total = report.energy.total
-    size, unit = _unit(total)
+    size, unit = energy_unit(total)
     _bars(axes, list(parts), [pj / size for pj in parts.values()], total / size)
     axes.set_xlabel(f"energy per inference, {unit} (profile {figure_text(report.profile)})")
     partial = ", partial" if report.partial else ""
@@ -215,7 +216,7 @@ def energy_by_population(report: Report) -> Figure:
         values[f"{n_rest} others"] = rest
     figure, axes = _figure(7.0, 0.9 + 0.32 * max(len(values), 1))
     dynamic = report.energy.dynamic
-    size, unit = _unit(max(values.values(), default=0.0))
+    size, unit = energy_unit(max(values.values(), default=0.0))
     _bars(axes, list(values), [pj / size for pj in values.values()], dynamic / size)
     axes.set_xlabel(f"dynamic energy per inference, {unit} (profile {figure_text(report.profile)})")
     axes.set_title("Dynamic energy by population, without static power")
@@ -243,7 +244,7 @@ def _bars(axes: Axes, names: list[str], values: list[float], total: float) -> No
 
 
 def busy_heatmap(report: Report) -> Figure:
-    """Draw for how much of the working time the cores of each tile were busy.
+    """Draw for how much of the working time the cores of each tile were busy, and blocked.
 
     Parameters
     ----------
@@ -253,8 +254,8 @@ def busy_heatmap(report: Report) -> Figure:
     Returns
     -------
     matplotlib.figure.Figure
-        Two meshes: updating and sending (with time blocked), and receiving. Tiles without a core in
-        use are white.
+        Three meshes on one scale: updating and sending, blocked (waiting for room on a link, which
+        is no work), and receiving. Tiles without a core in use are white.
     """
     from pmsm_hw.errors import require_extra
 
@@ -269,28 +270,30 @@ def busy_heatmap(report: Report) -> Figure:
     np.add.at(used, (tiles[:, 1], tiles[:, 0]), 1)
     # wide boards take a row a panel
     ratio = min(max(rows / columns, 0.2), 1.5)
-    across = 1 if ratio < 0.5 else 2
-    height = (9.0 / across - 1.2) * ratio
-    figure = Figure(figsize=(9.0, (height + 1.2) * 2 / across + 0.3), layout="constrained")
+    across = 1 if ratio < 0.5 else 3
+    height = (9.0 / across - 1.0) * ratio
+    figure = Figure(figsize=(9.0, (height + 1.2) * 3 / across + 0.3), layout="constrained")
     n_ticks = max(2, min(12, int(height / 0.25)))
-    for i, (title, values) in enumerate(
-        (
-            ("updating, sending, blocked", cores.update_ns + cores.blocked_ns),
-            ("receiving and synaptic operations", cores.receive_ns),
-        )
+    panels = {}
+    for title, values in (
+        ("updating and sending", cores.update_ns),
+        ("blocked", cores.blocked_ns),
+        ("receiving, synaptic operations", cores.receive_ns),
     ):
-        axes = figure.add_subplot(2 // across, across, i + 1)
         share = np.zeros((rows, columns))
         np.add.at(share, (tiles[:, 1], tiles[:, 0]), 100 * np.asarray(values) / work)
-        mean = np.where(used > 0, share / np.maximum(used, 1), np.nan)
-        image = axes.imshow(mean, origin="lower", vmin=0, cmap="viridis")
+        panels[title] = np.where(used > 0, share / np.maximum(used, 1), np.nan)
+    top = max(float(np.nanmax(mean)) for mean in panels.values()) or 1.0
+    for i, (title, mean) in enumerate(panels.items()):
+        axes = figure.add_subplot(3 // across, across, i + 1)
+        image = axes.imshow(mean, origin="lower", vmin=0, vmax=top, cmap="viridis")
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("tile x")
         axes.set_ylabel("tile y")
         axes.set_xticks(range(0, columns, -(-columns // 12)))
         axes.set_yticks(range(0, rows, -(-rows // n_ticks)))
-        figure.colorbar(image, ax=axes, shrink=0.8, label="busy, % of work time")
-    figure.suptitle(f"Busy cores, mean of each tile ({report.timing.model} timing)")
+        figure.colorbar(image, ax=axes, shrink=0.8, label="% of work time")
+    figure.suptitle(f"Time of cores, mean of each tile ({report.timing.model} timing)")
     return figure
 
 
@@ -305,8 +308,9 @@ def latency_waterfall(report: Report) -> Figure:
     Returns
     -------
     matplotlib.figure.Figure
-        A bar for each hardware step of the first sample, from its start to its end: the busiest
-        core's updates, time until the last message was handled, and the barrier.
+        A bar for each hardware step of the first sample, from its start to its end: of the core
+        that sends last, what it worked and what it was blocked for, time until the last message was
+        handled, and the barrier.
 
     Raises
     ------
@@ -329,14 +333,17 @@ def latency_waterfall(report: Report) -> Figure:
     barrier = round(report.timing.cores.barrier_ns * 1000 / len(step_ps))
     start = begin[:n_shown] / 1e6
     work = (step_ps[:n_shown] - barrier) / 1e6
-    update = np.minimum(trace[:n_shown, :, 2].max(axis=1, initial=0) / 1e6, work)
+    last = trace[:n_shown, :, 2].argmax(axis=1)
+    sent = np.minimum(trace[np.arange(n_shown), last, 2] / 1e6, work)
+    blocked = np.minimum(trace[np.arange(n_shown), last, 1] / 1e6, sent)
     figure, axes = _figure(7.5, 1.2 + 0.3 * n_shown)
     places = np.arange(n_shown)
     left = start
     for i, (label, width) in enumerate(
         (
-            ("updating, sending, blocked (slowest core)", update),
-            ("delivery, synaptic operations after it", work - update),
+            ("updating, sending (core that sends last)", sent - blocked),
+            ("blocked (the same core)", blocked),
+            ("delivery, synaptic operations after it", work - sent),
             ("barrier", np.full(n_shown, barrier / 1e6)),
         )
     ):
@@ -352,7 +359,7 @@ def latency_waterfall(report: Report) -> Figure:
     axes.set_xlim(left=0)
     rest = "" if n_shown == n_steps else f", first {n_shown} of {n_steps} steps"
     axes.set_title(f"One inference: {report.latency_ns / 1000:,.4g} us{rest}")
-    figure.legend(fontsize=8, loc="outside lower center", ncols=3)
+    figure.legend(fontsize=8, loc="outside lower center", ncols=2)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 
@@ -368,7 +375,9 @@ def accuracy_against_energy(reports: MappingType[str, Report]) -> Figure:
     Returns
     -------
     matplotlib.figure.Figure
-        Total energy per inference across (logarithmic where it spans more than a decade).
+        Total energy per inference across (logarithmic where it spans more than a decade), accuracy
+        with the 95 % interval that so many samples give (Wilson). A line joins runs that differ in
+        the number of steps alone.
 
     Raises
     ------
@@ -389,11 +398,23 @@ def accuracy_against_energy(reports: MappingType[str, Report]) -> Figure:
                 limit="labels",
             )
     figure, axes = _figure(7.0, 4.2)
-    size, unit = _unit(max(r.energy.total for r in reports.values()))
+    size, unit = energy_unit(max(r.energy.total for r in reports.values()))
     energy = [r.energy.total / size for r in reports.values()]
     accuracy = [100 * (r.accuracy or 0.0) for r in reports.values()]
-    axes.plot(energy, accuracy, color="0.6", linewidth=1, zorder=1)
+    ranges = [_wilson(r.accuracy or 0.0, r.n_samples) for r in reports.values()]
+    series: dict[tuple[str, ...], list[int]] = {}
+    for i, r in enumerate(reports.values()):
+        chip = r.mapping.chip.name
+        key = (r.network.fingerprint, chip, r.mapping.objective, r.profile, r.mode)
+        series.setdefault(key, []).append(i)
+    for members in series.values():
+        members.sort(key=lambda i: list(reports.values())[i].n_steps)
+        axes.plot(
+            [energy[i] for i in members], [accuracy[i] for i in members], color="0.6",
+            linewidth=1, zorder=1,
+        )  # fmt: skip
     for i, name in enumerate(reports):
+        axes.vlines(energy[i], *ranges[i], color="0.4", linewidth=1, zorder=1.5)
         axes.plot(
             energy[i], accuracy[i], MARKERS[i % len(MARKERS)], color=COLOURS[i % len(COLOURS)],
             markersize=8, markeredgecolor="black", markeredgewidth=0.6, linestyle="none",
@@ -402,9 +423,22 @@ def accuracy_against_energy(reports: MappingType[str, Report]) -> Figure:
     if min(energy) > 0 and max(energy) > 10 * min(energy):
         axes.set_xscale("log")
     axes.set_xlabel(f"energy per inference, {unit}")
-    axes.set_ylabel("accuracy, %")
+    axes.set_ylabel("accuracy, %, with its 95 % interval")
     axes.set_title("Accuracy against energy")
-    axes.margins(0.12)
+    axes.margins(x=0.12)
+    # at least ten points, so that noise does not look like a difference
+    lo, hi = min(r[0] for r in ranges), max(r[1] for r in ranges)
+    middle, half = (lo + hi) / 2, max((hi - lo) / 2 * 1.1, 5.0)
+    lo, hi = (100 - 2 * half, 100.5) if middle + half > 100 else (middle - half, middle + half)
+    axes.set_ylim(max(lo, -0.5), hi if lo > -0.5 else max(hi, 2 * half))
     axes.grid(visible=True, color="0.9")
     axes.legend(fontsize=8, loc="best")
     return figure
+
+
+def _wilson(share: float, n: int) -> tuple[float, float]:
+    """95 % score interval of a share of n samples, in percent."""
+    z = 1.96
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return 100 * max(middle - half, 0.0), 100 * min(middle + half, 1.0)

@@ -186,7 +186,7 @@ class Report:
 
     @cached_property
     def dynamic_pj_by_profile(self) -> dict[str, tuple[float, tuple[str, ...]]]:
-        """The same counts at the prices of each profile of the chip: the honest error bar.
+        """The same counts at the constants of each profile of the chip: the uncertainty range.
 
         Dynamic energy per inference, pJ, and the constants that the profile does not know and that
         are left out of it.
@@ -337,9 +337,10 @@ class Report:
 
     def table(self) -> str:
         """The report, as text."""
-        from pmsm_hw.tables import table
+        from pmsm_hw.tables import energy_text, energy_unit, table, time_text
 
         n = self.n_samples
+        size, unit = energy_unit(max(self.energy.by_population.values(), default=0.0))
         counts = self.counts.by_population()
         rows: list[tuple[object, ...]] = []
         for name, c in counts.items():
@@ -352,10 +353,12 @@ class Report:
                     hops / n,
                     c["synaptic_operations"] / n,
                     (c["neuron_updates_idle"] + c["neuron_updates_active"]) / n,
-                    self.energy.by_population[name],
+                    self.energy.by_population[name] / size,
                 )
             )
-        header = ("population", "spikes", "messages", "hops", "synops", "updates", "dynamic pJ")
+        header = (
+            "population", "spikes", "messages", "hops", "synops", "updates", f"dynamic {unit}",
+        )  # fmt: skip
         title = (
             f"{self.network.name} on {self.mapping.chip.name} ({self.profile}), {self.mode} mode, "
             f"{n:,} x {self.n_steps} steps, {len(self.mapping.cores)} cores; per inference:"
@@ -365,20 +368,20 @@ class Report:
             lines.append(f"accuracy    {100 * self.accuracy:.2f} %")
         timing = self.timing
         lines.append(
-            f"latency     {timing.latency_ns:,.1f} ns "
+            f"latency     {time_text(timing.latency_ns)} "
             f"({timing.latency_cycles:,} cycles of {timing.clock_ns:g} ns; {timing.model} timing)"
         )
         per_second = timing.inferences_per_s
         rate = f", {per_second:,.0f} inferences/s" if per_second else ""
         pipelined = "" if timing.pipelined else " (not pipelined: too few samples)"
-        lines.append(f"interval    {timing.interval_ns:,.1f} ns{rate}{pipelined}")
-        parts = ", ".join(f"{k} {v:,.1f}" for k, v in self.energy.parts.items())
-        lines.append(f"energy      {self.energy.total:,.1f} pJ ({parts})")
+        lines.append(f"interval    {time_text(timing.interval_ns)}{rate}{pipelined}")
+        parts = ", ".join(f"{k} {energy_text(v)}" for k, v in self.energy.parts.items())
+        lines.append(f"energy      {energy_text(self.energy.total)} ({parts})")
         ops = self.operations
         lines.append(
-            f"literature  SNN {ops.effective_macs:,.0f} MAC + {ops.effective_acs:,.0f} AC = "
-            f"{ops.snn_pj['fp32']:,.1f} pJ; ANN {ops.ann_macs:,} MAC = "
-            f"{ops.ann_pj['fp32']:,.1f} pJ (4.6 / 0.9 pJ, arithmetic only)"
+            f"MAC/AC      SNN {ops.effective_macs:,.0f} MAC + {ops.effective_acs:,.0f} AC = "
+            f"{energy_text(ops.snn_pj['fp32'])}; ANN {ops.ann_macs:,} MAC = "
+            f"{energy_text(ops.ann_pj['fp32'])} (arithmetic only, at 4.6 and 0.9 pJ)"
         )
         if self.saturations:
             clipped = ", ".join(f"{k} {v:,}" for k, v in self.saturations.items())
@@ -393,10 +396,12 @@ class Report:
         return self.table()
 
     def __repr__(self) -> str:
+        from pmsm_hw.tables import energy_text, time_text
+
         return (
             f"<Report of '{self.network.name}' on '{self.mapping.chip.name}' ({self.profile}), "
-            f"{self.mode} mode: {self.n_samples} samples, latency {self.latency_ns:,.1f} ns, "
-            f"energy {self.energy.total:,.1f} pJ per inference>"
+            f"{self.mode} mode: {self.n_samples} samples, latency {time_text(self.latency_ns)}, "
+            f"energy {energy_text(self.energy.total)} per inference>"
         )
 
     def _repr_html_(self) -> str:
@@ -413,8 +418,11 @@ def compare(reports: MappingType[str, Report]) -> str:
     reports
         By the name that the table should give them.
     """
-    from pmsm_hw.tables import table
+    from pmsm_hw.tables import energy_unit, table, time_unit
 
+    every = list(reports.values())
+    ns, time = time_unit(max((r.latency_ns for r in every), default=0.0))
+    pj, energy = energy_unit(max((r.energy.total for r in every), default=0.0))
     rows = []
     for name, r in reports.items():
         per_sample = {k: v.sum() / r.n_samples for k, v in r.counts.per_sample().items()}
@@ -429,15 +437,21 @@ def compare(reports: MappingType[str, Report]) -> str:
                 float(per_sample["spikes"]),
                 float(per_sample["messages"]),
                 float(per_sample["synaptic_operations"]),
-                r.latency_ns,
-                r.interval_ns,
-                r.energy.dynamic,
-                r.energy.total,
+                r.latency_ns / ns,
+                r.interval_ns / ns,
+                r.energy.dynamic / pj,
+                r.energy.total / pj,
                 "yes" if r.partial else "no",
             )
         )
     header = (
         "run", "profile", "mode", "accuracy", "cores", "steps", "spikes", "messages", "synops",
-        "latency ns", "interval ns", "dynamic pJ", "total pJ", "partial",
+        f"latency {time}", f"interval {time}", f"dynamic {energy}", f"total {energy}", "partial",
     )  # fmt: skip
-    return table(header, rows)
+    text = table(header, rows)
+    if len({r.mode for r in every}) > 1:
+        text += (
+            "\ncounts mode leaves contention out: compare its latency and static energy only with "
+            "other runs in counts mode"
+        )
+    return text

@@ -105,7 +105,8 @@ def plot_mapping(mapping: Mapping, path: str | Path | None = None) -> Figure:
     for i, name in enumerate(RESOURCES):
         axes = figure.add_subplot(down, across, i + 1)
         share = 100 * tile_utilisation(mapping, name)[:rows, :columns]
-        image = axes.imshow(share, origin="lower", vmin=0, vmax=100, cmap="cividis")
+        top = float(share.max()) or 100.0  # the fullest tile: of little, differences are seen too
+        image = axes.imshow(share, origin="lower", vmin=0, vmax=top, cmap="cividis")
         _mesh(axes, mapping, columns, rows)
         axes.set_title(name.replace("_", " ").removesuffix(" bits"))
         figure.colorbar(image, ax=axes, shrink=0.8, label="used, % of limit")
@@ -135,6 +136,7 @@ def _extent(mapping: Mapping) -> tuple[int, int]:
 
 def _mesh(axes: Axes, mapping: Mapping, columns: int, rows: int) -> None:
     """Labels, whole numbers at the ticks, the I/O port, and lines between chips."""
+    from matplotlib.patheffects import withStroke
     from matplotlib.ticker import MaxNLocator
 
     mesh = mapping.chip.mesh
@@ -153,8 +155,16 @@ def _mesh(axes: Axes, mapping: Mapping, columns: int, rows: int) -> None:
         axes.axhline(y - 0.5, color="white", linewidth=1.2)
         axes.axhline(y - 0.5, color="black", linewidth=0.6, linestyle="--")
     x, y = mapping.io_position
-    axes.plot([x], [y], marker="s", markersize=7, markerfacecolor="none", markeredgecolor="red")
-    axes.annotate("I/O", (x, y), xytext=(5, 5), textcoords="offset points", color="red", fontsize=8)
+    # white with a black rim is read on every colour of the map
+    rim = [withStroke(linewidth=2.5, foreground="black")]
+    axes.plot(
+        [x], [y], marker="s", markersize=7, markerfacecolor="none", markeredgecolor="white",
+        path_effects=rim,
+    )  # fmt: skip
+    axes.annotate(
+        "I/O", (x, y), xytext=(5, 5), textcoords="offset points", color="white", fontsize=8,
+        path_effects=rim,
+    )  # fmt: skip
 
 
 def _draw_links(figure: Figure, axes: Axes, mapping: Mapping, columns: int, rows: int) -> None:

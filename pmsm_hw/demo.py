@@ -20,7 +20,7 @@ from pmsm_hw.files import check_outputs, made_folder, replacing
 from pmsm_hw.mapping import Mapping, load_chip, map_network
 from pmsm_hw.network import Network
 from pmsm_hw.reference import differing_spikes
-from pmsm_hw.tables import table
+from pmsm_hw.tables import energy_text, table, time_text
 
 __all__ = ["SAVED", "DemoResult", "run_demo"]
 
@@ -128,7 +128,7 @@ class DemoResult:
         rows.append(
             (
                 "latency per inference",
-                f"{self.report.latency_ns / 1000:.2f} us",
+                time_text(self.report.latency_ns),
                 f"T = {self.n_steps}",
             )
         )
@@ -136,12 +136,12 @@ class DemoResult:
         rows.append(
             (
                 "energy per inference",
-                f"{energy.total / 1e6:.4f} uJ",
+                energy_text(energy.total),
                 f"profile {self.report.profile}",
             )
         )
         rows += [
-            (f"  {name}", f"{pj / 1e6:.4f} uJ", f"{100 * pj / energy.total:.1f} %")
+            (f"  {name}", energy_text(pj), f"{100 * pj / energy.total:.1f} %")
             for name, pj in energy.parts.items()
         ]
         body = table(

@@ -206,14 +206,19 @@ def made_folder(path: AnyPath) -> Iterator[Path]:
         for part in reversed(new):
             part.mkdir(exist_ok=True)
     except OSError as error:
+        _remove_empty(new)
         raise _cannot("folder", path, error) from error
     try:
         yield Path(path)
     except BaseException:
-        for part in new:
-            with suppress(OSError):  # not empty, or somebody else's by now
-                part.rmdir()
+        _remove_empty(new)
         raise
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        with suppress(OSError):  # absent, not empty, or somebody else's by now
+            folder.rmdir()
 
 
 def is_standard_output(path: AnyPath) -> bool:

@@ -60,8 +60,8 @@ WRONG: dict[str, tuple[str, ...]] = {
     "--report": tuple(w.format(".html") for w in WRITTEN),
     "--trace": tuple(w.format(".json") for w in WRITTEN),
     "--plot": tuple(w.format(".png") for w in WRITTEN),
-    "--save-dir": ("text.txt", "text.txt/x", "nowhere/x/y" + "z" * 300, "", "net.h5"),
-    "--name": ("", "a/b", "a\nb", "x" * 5000),
+    "--save-dir": ("text.txt", "text.txt/x", "nowhere/x/y" + "z" * 300, "net.h5"),
+    "--name": ("", "  ", "a\nb", "x" * 5000),
     "FILE": READ,
     "MODEL": (
         *READ, "text.pt", "nowhere.pt", "model.onnx", "mine", "mine:", ":make", "mine:nothing",

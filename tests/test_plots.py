@@ -78,11 +78,59 @@ def test_waterfall_needs_a_trace(report):
 def test_busy_heatmap_is_a_share(report):
     figure = labelled(plots.busy_heatmap(report))
     shares = [axes.images[0].get_array() for axes in figure.axes if axes.images]
-    assert len(shares) == 2
     cores = report.timing.cores
-    assert np.nanmax(shares[0]) <= 100 * (
-        (cores.update_ns + cores.blocked_ns).max() / cores.work_ns
-    ) * (1 + 1e-9)
+    times = (cores.update_ns, cores.blocked_ns, cores.receive_ns)
+    for share, time in zip(shares, times, strict=True):
+        assert np.nanmax(share) <= 100 * time.max() / cores.work_ns * (1 + 1e-9)
+        assert np.nanmax(share) >= 100 * time.mean() / cores.work_ns * (1 - 1e-9)
+    scales = {axes.images[0].get_clim() for axes in figure.axes if axes.images}
+    assert len(scales) == 1
+
+
+def test_waterfall_shows_blocked_time_apart(report):
+    (axes,) = plots.latency_waterfall(report).axes
+    work, blocked, *_ = axes.containers
+    assert [c.get_label() for c in (work, blocked)] == [
+        "updating, sending (core that sends last)", "blocked (the same core)",
+    ]  # fmt: skip
+    for h, (w, b) in enumerate(zip(work, blocked, strict=True)):
+        core = report.trace[h, :, 2].argmax()
+        assert b.get_width() * 1e6 == pytest.approx(report.trace[h, core, 1])
+        assert (w.get_width() + b.get_width()) * 1e6 == pytest.approx(report.trace[h, core, 2])
+
+
+def test_raster_of_one_step_shows_how_many_spikes(report):
+    one = emulate(report.network, report.mapping, load_digits("test").images[:1], mode="counts")
+    (axes,) = labelled(plots.spike_raster(one)).axes
+    assert axes.get_xlabel() == "spikes k of the only time step"
+    across = np.concatenate(
+        [np.asarray(c.get_offsets())[:, 0] for c in axes.collections if len(c.get_offsets()) > 1]
+    )
+    values = np.concatenate([k[0][k[0] != 0].reshape(-1) for k in one.spikes.values()])
+    np.testing.assert_array_equal(np.sort(np.rint(across)), np.sort(values))
+
+
+def test_lines_join_runs_of_one_network_alone_and_accuracy_has_its_range(report):
+    x, labels = load_digits("test").images[:4], load_digits("test").labels[:4]
+    other = map_network(report.network, load_chip("toy"), objective="cores")
+    runs = {
+        "T=2": emulate(report.network, report.mapping, x, 2, mode="counts", labels=labels),
+        "cores": emulate(report.network, other, x, 1, mode="counts", labels=labels),
+        "T=1": emulate(report.network, report.mapping, x, 1, mode="counts", labels=labels),
+    }
+    (axes,) = labelled(plots.accuracy_against_energy(runs)).axes
+    grey = [line for line in axes.lines if line.get_color() == "0.6"]
+    assert sorted(len(line.get_xdata()) for line in grey) == [1, 2]
+    assert len(axes.collections) == 3
+    for range_, r in zip(axes.collections, runs.values(), strict=True):
+        (low, high) = (y for _, y in range_.get_segments()[0])
+        assert low < 100 * r.accuracy + 1e-9
+        assert high > 100 * r.accuracy - 1e-9
+        assert high - low > 40  # four samples say little
+    lo, hi = axes.get_ylim()
+    assert hi - lo >= 10
+    # by Wilson's formula, as published: 3 of 4 is 30.1 % to 95.4 %
+    assert plots._wilson(0.75, 4) == pytest.approx((30.06, 95.44), abs=0.01)
 
 
 def test_accuracy_against_energy(report):

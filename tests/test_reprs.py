@@ -57,7 +57,7 @@ def things():
         ("network", ("'small'", "154 neurons")),
         ("chip", ("'toy'", "16 cores")),
         ("mapping", ("'small'", "'toy'", "seed 0")),
-        ("report", ("'small'", "'toy'", "3 samples", "pJ")),
+        ("report", ("'small'", "'toy'", "3 samples", " nJ per")),
         ("result", ("1 steps", "conv[3x1x4x6x6]", "output[3x10]")),
     ],
 )

@@ -46,7 +46,7 @@ from pmsm_hw.cli.options import (
     WeightBits,
     between,
 )
-from pmsm_hw.cli.terminal import DIFFERENT, answer, bar, check_files, say
+from pmsm_hw.cli.terminal import DIFFERENT, answer, bar, check_files, fit_to_terminal, say
 from pmsm_hw.cli.torch_models import by_stage, stage_table
 from pmsm_hw.cli.work import (
     calibration_for,
@@ -101,7 +101,7 @@ def _root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    pass
+    fit_to_terminal()
 
 
 # -- commands ------------------------------------------------------------------------------

@@ -65,6 +65,14 @@ def between(least: int, most: int) -> dict[str, object]:
     return {"callback": check}
 
 
+def _a_name(given: str | None) -> str | None:
+    if given is not None and not (given.strip() and given.isprintable() and len(given) <= 200):
+        raise typer.BadParameter(
+            f"{given[:40]!r} is no name: 1 to 200 printable characters, not all blank"
+        )
+    return given
+
+
 def _chips() -> list[str]:
     from pmsm_hw.mapping import chip_names
 
@@ -126,7 +134,7 @@ Gains = Annotated[
         help="Polarity gains of --levels (1,1); 4,1 gives alpha = 1/4.",
     ),
 ]
-Name = Annotated[str, typer.Option("--name", help="Name of the network.")]
+Name = Annotated[str, typer.Option("--name", help="Name of the network.", callback=_a_name)]
 WeightBits = Annotated[
     int | None,
     typer.Option(

@@ -8,12 +8,18 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from shutil import get_terminal_size
+from textwrap import wrap
 from typing import Any
 
 from pmsm_hw.figure_files import FORMATS
 from pmsm_hw.files import check_outputs, is_standard_output
+from pmsm_hw.tables import fit_to
 
-__all__ = ["DIFFERENT", "StreamError", "answer", "bar", "check_files", "command_line", "say"]
+__all__ = [
+    "DIFFERENT", "StreamError", "answer", "bar", "check_files", "command_line", "fit_to_terminal",
+    "json_text", "say",
+]  # fmt: skip
 
 DIFFERENT = 3
 """Exit status where backends disagree: the answer is printed, and it is not what it should be."""
@@ -102,7 +108,9 @@ def answer(as_json: bool, values: dict[str, Any], text: str) -> None:
         If stdout does not take it.
     """
     if as_json:
-        text = json.dumps(values, indent=2, sort_keys=False, allow_nan=False)
+        text = json_text(values)
+    elif sys.stdout.isatty():
+        text = _wrapped(text, get_terminal_size().columns)
     if _standard_output_taken:
         say(text)
         return
@@ -110,6 +118,42 @@ def answer(as_json: bool, values: dict[str, Any], text: str) -> None:
         print(text, flush=True)  # noqa: T201
     except OSError as error:
         raise StreamError(error) from error
+
+
+def json_text(value: Any, indent: int = 0) -> str:
+    """Write JSON for people and programs: lists of plain values on one line.
+
+    Parameters
+    ----------
+    value
+        Of dictionaries with names, lists and plain values.
+    indent
+        Spaces of the line that it begins in.
+    """
+    inner = " " * (indent + 2)
+    if isinstance(value, dict) and value:
+        items = [f"{json.dumps(str(k))}: {json_text(v, indent + 2)}" for k, v in value.items()]
+        return "{\n" + ",\n".join(inner + item for item in items) + f"\n{' ' * indent}}}"
+    if isinstance(value, list | tuple) and any(isinstance(v, dict | list | tuple) for v in value):
+        items = [json_text(v, indent + 2) for v in value]
+        return "[\n" + ",\n".join(inner + item for item in items) + f"\n{' ' * indent}]"
+    return json.dumps(value, allow_nan=False)
+
+
+def fit_to_terminal() -> None:
+    """Draw tables as wide as the terminal, if there is one: a terminal breaks them in words."""
+    fit_to(get_terminal_size().columns if sys.stdout.isatty() else None)
+
+
+def _wrapped(text: str, width: int) -> str:
+    """Break lines that are too long for the terminal at blanks; tables fit already."""
+    lines: list[str] = []
+    for line in text.splitlines():
+        if len(line) > width and not line.startswith(" "):
+            lines += wrap(line, width, subsequent_indent="    ")
+        else:
+            lines.append(line)
+    return "\n".join(lines)
 
 
 def command_line() -> str:

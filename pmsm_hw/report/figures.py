@@ -72,7 +72,7 @@ def pictures(
         ),
         _picture(
             "spike-raster",
-            "Spikes of the first sample. Within a step, neurons are spread sideways.",
+            "Spikes of the first sample. Within a step, points are spread sideways.",
             plots.spike_raster(report),
         ),
         _picture(
@@ -84,7 +84,8 @@ def pictures(
         ),
         _picture(
             "busy-time",
-            "How busy the cores of each tile were. Tiles that hold no core in use are white.",
+            "How long the cores of each tile worked, and were blocked. Tiles that hold no core in "
+            "use are white.",
             plots.busy_heatmap(report),
         ),
     ]

@@ -14,7 +14,7 @@ import numpy as np
 
 from pmsm_hw.errors import MappingError, require_extra
 from pmsm_hw.files import check_output, replacing
-from pmsm_hw.tables import html_table
+from pmsm_hw.tables import energy_text, html_table, time_text
 
 if TYPE_CHECKING:
     from pmsm_hw.emulator import Report
@@ -180,8 +180,8 @@ def _cards(report: Report) -> str:
     if report.accuracy is not None:
         cards.append((f"{100 * report.accuracy:.2f} %", "accuracy"))
     cards += [
-        (_time(report.latency_ns), f"latency ({timing.model} timing)"),
-        (_energy_text(report.energy.total), "energy" + (" (partial)" if report.partial else "")),
+        (time_text(report.latency_ns), f"latency ({timing.model} timing)"),
+        (energy_text(report.energy.total), "energy" + (" (partial)" if report.partial else "")),
         (f"{len(report.mapping.cores):,}", f"cores of {report.mapping.chip.n_cores:,}"),
     ]
     if timing.inferences_per_s:
@@ -197,20 +197,6 @@ def _cards(report: Report) -> str:
         for value, what in cards
     )
     return f'<div class="cards">{body}</div>'
-
-
-def _time(ns: float) -> str:
-    for size, unit in ((1e6, "ms"), (1e3, "us")):
-        if ns >= size:
-            return f"{ns / size:,.4g} {unit}"
-    return f"{ns:,.4g} ns"
-
-
-def _energy_text(pj: float) -> str:
-    for size, unit in ((1e9, "mJ"), (1e6, "uJ"), (1e3, "nJ")):
-        if pj >= size:
-            return f"{pj / size:,.4g} {unit}"
-    return f"{pj:,.4g} pJ"
 
 
 def _notes(report: Report) -> str:
@@ -273,7 +259,7 @@ def _energy(report: Report) -> str:
     out = _table(
         ("component", "nJ", "share, %"),
         [(name, pj / 1000, 100 * pj / total) for name, pj in parts.items()],
-        title=f"Profile {report.profile}, total {_energy_text(report.energy.total)}",
+        title=f"Profile {report.profile}, total {energy_text(report.energy.total)}",
     )
     profiles = report.mapping.chip.profiles
     if len(profiles) > 1:
@@ -292,7 +278,7 @@ def _energy(report: Report) -> str:
             ("component", *(f"{name}, nJ" for name in priced)),
             rows,
             title="The same events at the constants of each profile, without static power: the "
-            "error bar",
+            "uncertainty range",
         )
     events = [
         (
@@ -373,7 +359,7 @@ def _spread(report: Report) -> str:
         (name, s.mean, s.sd, s.minimum, s.p5, s.median, s.p95, s.maximum)
         for name, s in report.spread().items()
     ]
-    header = ("per inference", "mean", "sd", "least", "5 %", "median", "95 %", "most")
+    header = ("per inference", "mean", "sd", "min", "p5", "median", "p95", "max")
     return _table(header, rows)
 
 
