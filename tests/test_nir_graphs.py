@@ -137,6 +137,27 @@ def test_weights_beyond_8_bits_are_rounded_and_that_is_said(tmp_path):
     assert any("1 of 2 populations ('n2') are rounded to 8 bits" in note for note in notes)
 
 
+def test_weights_stay_exact_where_thresholds_are_no_multiple(tmp_path):
+    k, step = np.array([[7, -3, 5], [1, 2, -6]]), 0.0372
+    network, notes = taken(
+        tmp_path,
+        *chain(
+            nir.Input(shape_of(3)),
+            nir.Linear((k * step).astype(np.float32)),
+            neurons(2, threshold=1),
+            nir.Output(shape_of(2)),
+        ),
+    )
+    weight = network.projections[0].weight
+    assert (weight == k * (weight[0, 0] // 7)).all()
+    assert [note for note in notes if "rounded" in note] == [
+        "thresholds and biases of 1 of 2 populations ('n2') are rounded to up to 6 bits more than "
+        "weights"
+    ]
+    unit = step / (weight[0, 0] // 7) / 2.0 ** network.projections[0].weight_exponent
+    assert abs(network["n2"].theta * unit - 1).max() < 1e-4
+
+
 def test_wide_weights_with_common_zeros_are_exact(tmp_path):
     # 64, 128 and -8192 are 1, 2 and -128 shifted left by 6: the exponent holds the shift
     network, notes = taken(

@@ -52,6 +52,7 @@ class _Grid:
     unit: NDArray[np.float64]
     exponent: int
     is_exact: NDArray[np.bool_]
+    has_exact_weights: NDArray[np.bool_]
 
     def fine(self, n_axes: int) -> NDArray[np.float64]:
         """Value of one unit of the state, broadcastable to a shape of so many axes."""
@@ -147,14 +148,19 @@ def network_of(
         for key in tight:
             chosen[key] += 1
     network = build("error")
-    coarse = [key for key, i in chosen.items() if not grids[key][i].is_exact.all()]
-    if not coarse:
-        return network, ()
-    shown = ", ".join(f"'{key}'" for key in coarse[:5]) + (", ..." if len(coarse) > 5 else "")
-    return network, (
-        f"weights into {len(coarse)} of {len(targets)} populations ({shown}) are rounded to 8 bits "
-        "per channel, their thresholds and biases to up to 6 bits more",
-    )
+    used = {key: grids[key][i] for key, i in chosen.items()}
+    notes = []
+    for what, keys in (
+        ("weights into", [k for k, g in used.items() if not g.has_exact_weights.all()]),
+        ("thresholds and biases of", [k for k, g in used.items() if not g.is_exact.all()]),
+    ):
+        if keys:
+            shown = ", ".join(f"'{key}'" for key in keys[:5]) + (", ..." if len(keys) > 5 else "")
+            width = "8 bits" if what.startswith("weights") else "up to 6 bits more than weights"
+            notes.append(
+                f"{what} {len(keys)} of {len(targets)} populations ({shown}) are rounded to {width}"
+            )
+    return network, tuple(notes)
 
 
 def _grids(target: Target) -> list[_Grid]:
@@ -167,7 +173,7 @@ def _grids(target: Target) -> list[_Grid]:
         lowest = int(np.maximum(weight_shift[:, 0] - weight_shift[:, 1], 0).max())
         highest = min(int(weight_shift[:, 0].max()), MAX_WEIGHT_EXPONENT)
         grids += [  # the higher the exponent, the fewer bits of weights
-            _Grid(_exact_units(steps, weight_shift, exponent), exponent, known)
+            _Grid(_exact_units(steps, weight_shift, exponent), exponent, known, known)
             for exponent in range(highest, lowest - 1, -1)
         ]
     largest = np.zeros(n)
@@ -179,11 +185,18 @@ def _grids(target: Target) -> list[_Grid]:
         others = [np.abs(a) for a in (target.bias, target.threshold) if a is not None]
         rest = np.max([_per_channel_max(a, n) for a in others], axis=0)
         largest = np.where(dead, np.where(rest > 0, rest, WEIGHT_LIMIT), largest)
-    coarse = largest / WEIGHT_LIMIT
+    own, own_shift = steps, weight_shift
+    if not known.all():  # weights alone may have a step
+        own, own_shift = _exact_steps(target, weights_alone=True)
+        own = np.where(known, steps, own)
+        own_shift = np.where(known[:, None], weight_shift, own_shift)
+    has_exact_weights = np.isfinite(own) & ~dead
+    widest = own * 2.0 ** (own_shift[:, 0] - own_shift[:, 1])  # leaves thresholds finest
+    coarse = np.where(has_exact_weights, widest, largest / WEIGHT_LIMIT)
     for exponent in range(MAX_WEIGHT_EXPONENT, -1, -1):
         reach = known & (weight_shift[:, 0] - exponent <= weight_shift[:, 1])
         unit = np.where(reach, _exact_units(steps, weight_shift, exponent), coarse)
-        grids.append(_Grid(unit, exponent, reach))
+        grids.append(_Grid(unit, exponent, reach, reach | has_exact_weights))
     return [grid for grid in grids if target.fits(grid)] or grids[-1:]
 
 
@@ -203,7 +216,9 @@ def _exact_units(
     return unit
 
 
-def _exact_steps(target: Target) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def _exact_steps(
+    target: Target, *, weights_alone: bool = False
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Step of each channel (NaN: none), and bits ``(v, room)`` of its weights.
 
     Weights are multiples of ``2**v`` steps; divided by that they could be shifted by ``room`` bits.
@@ -212,7 +227,7 @@ def _exact_steps(target: Target) -> tuple[NDArray[np.float64], NDArray[np.int64]
     steps = np.full(n, np.nan)
     weight_shift = np.zeros((n, 2), np.int64)
     every = [b.weight for b in target.branches]
-    rest = [a for a in (target.bias, target.threshold) if a is not None]
+    rest = [a for a in (target.bias, target.threshold) if a is not None and not weights_alone]
     whole = _step_of(every, rest, target.precision)
     if whole is not None:
         steps[:], weight_shift[:] = whole
@@ -220,7 +235,8 @@ def _exact_steps(target: Target) -> tuple[NDArray[np.float64], NDArray[np.int64]
     if n > MAX_CHANNEL_STEPS:
         return steps, weight_shift
     for channel in range(n):
-        found = _step_of(target.weights_of(channel), target.others_of(channel), target.precision)
+        others = [] if weights_alone else target.others_of(channel)
+        found = _step_of(target.weights_of(channel), others, target.precision)
         if found is not None:
             steps[channel], weight_shift[channel] = found
     return steps, weight_shift
