@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pmsm_hw.arguments import array_of, check_progress, instance, number, shown
 from pmsm_hw.emulator.constants import DEFAULT_LINK_BUFFER, Constants, resolve
 from pmsm_hw.emulator.counts import Counts, empty_tally
 from pmsm_hw.emulator.energy import energy_of
@@ -19,7 +19,7 @@ from pmsm_hw.emulator.report import Report
 from pmsm_hw.emulator.timing import CoreTimes, timing_of
 from pmsm_hw.errors import EmulationError, InputError
 from pmsm_hw.network import Input, Network, Readout
-from pmsm_hw.reference import Activity, Inputs, simulate, units_of
+from pmsm_hw.reference import Activity, Inputs, recorded, simulate, units_of
 from pmsm_hw.workers import workers_for
 
 if TYPE_CHECKING:
@@ -148,6 +148,23 @@ class Emulator:
     def __init__(
         self, network: Network, mapping: Mapping, *, profile: str | Profile | None = None
     ) -> None:
+        from pmsm_hw.mapping.assignment import Mapping
+        from pmsm_hw.mapping.chip import Profile
+
+        subject = "emulator"
+        instance(EmulationError, subject, "network", network, Network, remedy="give a Network")
+        instance(
+            EmulationError, subject, "mapping", mapping, Mapping,
+            remedy="give what map_network answers",
+        )  # fmt: skip
+        if profile is not None and not isinstance(profile, str | Profile):
+            raise EmulationError(
+                subject,
+                f"profile {shown(profile)} is neither a name nor a Profile",
+                remedy=f"choose one of {', '.join(mapping.chip.profiles)}",
+                actual=type(profile).__name__,
+                limit=tuple(mapping.chip.profiles),
+            )
         mapping.require(network)
         # before the work of laying out: its errors are quick to find
         mapping.chip.profile(profile if isinstance(profile, str) else None)
@@ -177,24 +194,19 @@ class Emulator:
             As for `emulate`.
         """
         network, mapping, layout = self.network, self.mapping, self.layout
-        if mode not in MODES:
+        if not isinstance(mode, str) or mode not in MODES:
             raise EmulationError(
                 "emulate",
-                f"mode {mode!r} is not one of {', '.join(MODES)}",
+                f"mode {shown(mode)} is not one of {', '.join(MODES)}",
                 remedy="choose one of them",
                 actual=mode,
                 limit=MODES,
             )
-        if not (
-            isinstance(clock_ns, int | float) and math.isfinite(clock_ns) and clock_ns >= 0.001
-        ):
-            raise EmulationError(
-                "clock_ns",
-                f"{clock_ns!r} is not a time of at least 0.001 ns",
-                remedy="give the length of a cycle in ns",
-                actual=clock_ns,
-                limit=0.001,
-            )
+        remedy = "give the length of a cycle in ns"
+        clock_ns = number(
+            EmulationError, "emulate", "clock_ns", clock_ns, at_least=0.001, remedy=remedy
+        )
+        check_progress(EmulationError, progress)
         n_traced = _first_samples("trace", trace)
         n_recorded = _first_samples("record_samples", record_samples)
         if n_traced != 0 and mode != "cycle":
@@ -217,9 +229,7 @@ class Emulator:
             )
         names = [p.name for p in network if not isinstance(p, Readout)]
         if record is not None:
-            wanted = set(record)
-            for name in wanted:
-                network[name]  # raises for unknown names
+            wanted = set(recorded(network, record))
             names = [name for name in names if name in wanted]
         n_recorded = n_samples if n_recorded is None else min(n_recorded, n_samples)
         if n_recorded == 0:
@@ -242,7 +252,7 @@ class Emulator:
             outcome.cores,
             n_steps,
             n_samples,
-            float(clock_ns),
+            clock_ns,
             missing,
             assumed,
         )
@@ -291,7 +301,8 @@ def _first_samples(what: str, value: Any) -> int | None:
 def _labels(network: Network, labels: ArrayLike | None, n_samples: int) -> NDArray[np.int64] | None:
     if labels is None:
         return None
-    array = np.asarray(labels)
+    remedy = "give one class per sample"
+    array = array_of(InputError, "emulate", "labels", labels, kinds="iuf", remedy=remedy)
     if array.shape != (n_samples,) or array.dtype.kind not in "iu":
         raise InputError(
             "labels",

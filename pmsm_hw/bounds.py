@@ -52,10 +52,13 @@ def prove_bounds(network: Network) -> dict[str, StateBound]:
     bounds: dict[str, StateBound] = {}
     payloads: dict[str, Interval] = {}
     # a delayed source may act after its target: start from all that its levels allow
-    for population in network.populations:
-        payloads[population.name] = _widest_payload(population, network.max_steps)
+    for projection in network.projections:
+        if projection.delay:
+            source = network[projection.source]
+            payloads[source.name] = _widest_payload(source, network.max_steps)
     for population in network.topological:
         if isinstance(population, Input):
+            payloads[population.name] = _widest_payload(population, network.max_steps)
             lo, hi = population.levels
             bounds[population.name] = StateBound(
                 u_min=lo, u_max=hi, k_min=lo, k_max=hi, payload_min=lo, payload_max=hi
@@ -94,8 +97,9 @@ def _payload_interval(
     population: PolarityMultiSpike, k_min: NDArray[np.int64], k_max: NDArray[np.int64]
 ) -> Interval:
     """Payload range over ``[k_min, k_max]``, zero (no spike, padding) included."""
-    ends = [np.zeros_like(k_min), population.payload(k_min), population.payload(k_max)]
-    return np.minimum.reduce(ends), np.maximum.reduce(ends)
+    first, last = population.payload(k_min), population.payload(k_max)
+    low, high = np.minimum(first, last), np.maximum(first, last)
+    return np.minimum(low, 0), np.maximum(high, 0)
 
 
 def _widest_payload(population: Population, max_steps: int) -> Interval:
@@ -146,8 +150,9 @@ def _drive(network: Network, projection: Projection, payload: Interval) -> Inter
         # channels of the source that each output channel reads
         group = np.arange(c_out) // (c_out // form.groups)
         channels = group[:, None] * c_group + np.arange(c_group)
-        lo_c = np.broadcast_to(lo.min(axis=(1, 2)), (form.source[0],))[channels]
-        hi_c = np.broadcast_to(hi.max(axis=(1, 2)), (form.source[0],))[channels]
+        lo_c, hi_c = lo.min(axis=(1, 2)), hi.max(axis=(1, 2))
+        if len(lo_c) > 1:
+            lo_c, hi_c = lo_c[channels], hi_c[channels]
         low = (positive_sum * lo_c + negative_sum * hi_c).sum(axis=1)[:, None, None]
         high = (positive_sum * hi_c + negative_sum * lo_c).sum(axis=1)[:, None, None]
     return low << projection.weight_exponent, high << projection.weight_exponent
@@ -171,26 +176,32 @@ def _row_blocks(n_rows: int, n_columns: int) -> list[slice]:
     return [slice(i, min(i + step, n_rows)) for i in range(0, n_rows, step)]
 
 
+def _clip(values: NDArray[np.int64], low: int, high: int) -> Any:
+    """`numpy.clip` of small arrays, at a third of its price."""
+    return np.minimum(np.maximum(values, low), high)
+
+
 def _neuron(
     population: PolarityMultiSpike, low: NDArray[np.int64], high: NDArray[np.int64], steps: int
 ) -> tuple[StateBound, Interval]:
     """Step the neuron on intervals; ``low`` and ``high`` include the bias."""
+    k_lo: Any
+    k_hi: Any
     theta = _chw_parameter(population.theta, population)
     start = _chw_parameter(population.start, population)
     n, p = population.levels
-    v_min, v_max = np.broadcast_arrays(start, start)
-    shape = np.broadcast_shapes(low.shape, theta.shape, start.shape)
-    u_lo, u_hi = np.full(shape, np.iinfo(np.int64).max), np.full(shape, np.iinfo(np.int64).min)
-    k_lo, k_hi = u_lo.copy(), u_hi.copy()
+    v_min = v_max = start
+    u_lo, u_hi = v_min + low, v_max + high
+    k_lo, k_hi = _LARGEST_SUM, -_LARGEST_SUM  # no spike is
     saturate = population.overflow == "saturate"
     for t in range(1, steps + 1):
         u_min, u_max = v_min + low, v_max + high
         u_lo, u_hi = np.minimum(u_lo, u_min), np.maximum(u_hi, u_max)
         if saturate:
-            u_min, u_max = (np.clip(u, STATE_MIN, STATE_MAX) for u in (u_min, u_max))
+            u_min, u_max = (_clip(u, STATE_MIN, STATE_MAX) for u in (u_min, u_max))
         at_least, at_most = _spike_limits(population, t)
-        k_lo = np.minimum(k_lo, np.clip(u_min // theta, at_least, at_most))
-        k_hi = np.maximum(k_hi, np.clip(u_max // theta, at_least, at_most))
+        k_lo = np.minimum(k_lo, _clip(u_min // theta, at_least, at_most))
+        k_hi = np.maximum(k_hi, _clip(u_max // theta, at_least, at_most))
         if population.rule == "bounded":
             # the running sum may forbid what floor(u / theta) asks for, and then allows 0
             k_lo, k_hi = np.minimum(k_lo, 0), np.maximum(k_hi, 0)
@@ -209,7 +220,7 @@ def _neuron(
         v_min = np.minimum(rest_min, 0)
         v_max = np.maximum(rest_max, theta - 1)
         if saturate:
-            v_min, v_max = (np.clip(v, STATE_MIN, STATE_MAX) for v in (v_min, v_max))
+            v_min, v_max = (_clip(v, STATE_MIN, STATE_MAX) for v in (v_min, v_max))
         if population.rule == "bounded":
             # and never outside the interval of u itself, nor of the unclipped residue
             v_min = np.maximum(v_min, np.minimum(u_min, 0))

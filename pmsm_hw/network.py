@@ -58,6 +58,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -66,6 +68,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pmsm_hw.arguments import array_of, as_integer, instance, integer, items, number, shown
 from pmsm_hw.errors import InputError, NetworkError
 
 if TYPE_CHECKING:
@@ -97,6 +100,12 @@ STATE_MAX = (1 << (STATE_BITS - 1)) - 1
 MAX_WEIGHT_EXPONENT = 6
 """Largest left shift of a synaptic product (as on Loihi)."""
 
+MAX_STEPS = 4096
+"""Most time steps of a sample; no projection can delay by more."""
+
+MAX_NEURONS = (1 << 31) - 1
+"""Of a population."""
+
 Rule: TypeAlias = Literal["carry", "reset", "bounded"]
 SpikeMode: TypeAlias = Literal["auto", "graded", "unit"]
 Overflow: TypeAlias = Literal["error", "saturate"]
@@ -116,15 +125,7 @@ def _frozen(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _integers(subject: str, what: str, value: ArrayLike) -> IntArray:
-    array = np.asarray(value)
-    if array.dtype.kind not in "iu":
-        raise NetworkError(
-            subject,
-            f"{what} has dtype {array.dtype}, the contract has integers only",
-            remedy="round it first",
-            actual=str(array.dtype),
-            limit="integer",
-        )
+    array = array_of(NetworkError, subject, what, value, kinds="iu", remedy="give integers")
     if array.dtype.kind == "u" and array.size and int(array.max()) > np.iinfo(np.int64).max:
         raise NetworkError(
             subject,
@@ -167,13 +168,22 @@ def _require(
 
 def _choice(subject: str, what: str, value: str, choices: Sequence[str]) -> None:
     _require(
-        value in choices,
+        isinstance(value, str) and value in choices,
         subject,
-        f"{what} {value!r} is not one of {', '.join(choices)}",
+        f"{what} {shown(value)} is not one of {', '.join(choices)}",
         "choose one of them",
         value,
         tuple(choices),
     )
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names for a message, the first of many only."""
+    more = len(names) - _MOST_LISTED
+    return ", ".join(names[:_MOST_LISTED]) + (f" and {more:,} more" if more > 0 else "")
+
+
+_MOST_LISTED = 20
 
 
 def _same(a: object, b: object) -> bool:
@@ -195,6 +205,16 @@ class _Record:
             _same(getattr(self, f.name), getattr(other, f.name))
             for f in fields(self)  # type: ignore[arg-type]
         )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What it is, without what is kept for the next use."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for value in state.values():
+            if isinstance(value, np.ndarray):
+                value.setflags(write=False)
+        self.__dict__.update(state)
 
     def __repr__(self) -> str:
         parts = []
@@ -241,21 +261,32 @@ class Population(_Record):
             and "/" not in self.name
             and self.name not in (".", "..")
             and self.name.isprintable(),
-            f"population {self.name!r}",
-            f"name {self.name!r} is empty, unprintable or holds a slash",
+            f"population {shown(self.name)}",
+            f"name {shown(self.name)} is empty, unprintable or holds a slash",
             "use a plain name",
             self.name,
             "a printable name without slashes",
         )
-        shape = tuple(int(s) for s in self.shape)
-        object.__setattr__(self, "shape", shape)
+        sizes = items(
+            NetworkError, self.subject, "shape", self.shape, remedy="give a tuple, as in (10,)"
+        )
+        shape = tuple(as_integer(s) or 0 for s in sizes)
         _require(
             1 <= len(shape) <= 3 and all(s >= 1 for s in shape),
             self.subject,
-            f"shape {shape} is not 1 to 3 positive sizes",
+            f"shape {shown(sizes)} is not 1 to 3 positive sizes",
             "use (n,), (channels, length) or (channels, height, width)",
-            shape,
+            sizes,
             "1 to 3 positive sizes",
+        )
+        object.__setattr__(self, "shape", shape)
+        _require(
+            math.prod(shape) <= MAX_NEURONS,
+            self.subject,
+            f"shape {shape} has {math.prod(shape):,} neurons, the limit is {MAX_NEURONS:,}",
+            "use several populations",
+            math.prod(shape),
+            MAX_NEURONS,
         )
 
     @property
@@ -298,16 +329,10 @@ class Input(Population):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "scale", float(self.scale))
+        remedy = "give the real value of one unit"
+        scale = number(NetworkError, self.subject, "scale", self.scale, above=0, remedy=remedy)
+        object.__setattr__(self, "scale", scale)
         object.__setattr__(self, "levels", _levels(self.subject, self.levels))
-        _require(
-            bool(np.isfinite(self.scale)) and self.scale > 0,
-            self.subject,
-            f"scale {self.scale!r} is not a finite positive number",
-            "give the real value of one unit",
-            self.scale,
-            "> 0",
-        )
         lo, hi = self.levels
         _require(
             lo <= hi and lo >= -(1 << 23) and hi < 1 << 23,
@@ -337,12 +362,15 @@ class Input(Population):
         InputError
             If a value is NaN or infinite.
         """
-        values = np.asarray(x, dtype=np.float64)
+        subject = f"input '{self.name}'"
+        remedy = "give real values"
+        array = array_of(InputError, subject, "x", x, kinds="fiu", remedy=remedy)
+        values = array.astype(np.float64)
         bad = ~np.isfinite(values)
         if bad.any():
             where = tuple(int(i) for i in np.argwhere(bad)[0])
             raise InputError(
-                f"input '{self.name}'",
+                subject,
                 f"{int(bad.sum()):,} of {values.size:,} values are not finite, "
                 f"the first ({values[where]}) at index {where}; limit: none",
                 remedy="clean the data first",
@@ -350,7 +378,8 @@ class Input(Population):
                 limit=0,
             )
         lo, hi = self.levels
-        return np.clip(np.rint(values / self.scale), lo, hi).astype(np.int32)
+        with np.errstate(over="ignore"):  # beyond every level
+            return np.clip(np.rint(values / self.scale), lo, hi).astype(np.int32)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -485,7 +514,10 @@ class Readout(Population):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        scale = np.asarray(self.scale, dtype=np.float64)
+        remedy = "give real values of one unit"
+        scale = array_of(
+            NetworkError, self.subject, "scale", self.scale, kinds="fiu", remedy=remedy
+        ).astype(np.float64)
         _require(
             bool(np.isfinite(scale).all()),
             self.subject,
@@ -507,20 +539,18 @@ class Readout(Population):
 
 
 def _levels(subject: str, value: Sequence[int], what: str = "levels") -> tuple[int, int]:
-    try:
-        first, second = value
-        as_int = (int(first), int(second))
-    except (TypeError, ValueError):
-        as_int = None
-    if as_int is None or as_int != (first, second):
+    given = items(NetworkError, subject, what, value, remedy="give two integers")
+    numbers = [n for n in map(as_integer, given) if n is not None]
+    if len(given) != 2 or len(numbers) != 2:
         raise NetworkError(
             subject,
-            f"{what} {value!r} are not two integers",
+            f"{what} {shown(value)} are not two integers",
             remedy="give two integers",
             actual=value,
             limit="two integers",
         )
-    return as_int
+    first, second = numbers
+    return first, second
 
 
 def _check_state_width(subject: str, what: str, array: IntArray) -> None:
@@ -568,34 +598,38 @@ class Projection(_Record):
     kind: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
-        if not self.name:
+        for end in (self.source, self.target):
+            instance(
+                NetworkError, f"projection {shown(self.name)}", "end", end, str,
+                remedy="give names of populations as source and target",
+            )  # fmt: skip
+        if not isinstance(self.name, str) or not self.name:
+            _require(
+                self.name in ("", None),
+                f"projection {shown(self.name)}",
+                f"name {shown(self.name)} is no text",
+                "use a plain name",
+                self.name,
+                "a printable name without slashes",
+            )
             object.__setattr__(self, "name", f"{self.source}->{self.target}")
         _require(
             "/" not in self.name and self.name.isprintable(),
-            f"projection {self.name!r}",
-            f"name {self.name!r} is unprintable or holds a slash",
+            f"projection {shown(self.name)}",
+            f"name {shown(self.name)} is unprintable or holds a slash",
             "use a plain name",
             self.name,
             "a printable name without slashes",
         )
-        object.__setattr__(self, "weight_exponent", int(self.weight_exponent))
-        object.__setattr__(self, "delay", int(self.delay))
-        _require(
-            0 <= self.weight_exponent <= MAX_WEIGHT_EXPONENT,
-            self.subject,
-            f"weight_exponent {self.weight_exponent} is outside 0..{MAX_WEIGHT_EXPONENT}",
-            "rescale the weights",
-            self.weight_exponent,
-            (0, MAX_WEIGHT_EXPONENT),
-        )
-        _require(
-            self.delay >= 0,
-            self.subject,
-            f"delay {self.delay} is negative, the limit is 0",
-            "use 0 for feed-forward projections",
-            self.delay,
-            0,
-        )
+        for what, high, remedy in (
+            ("weight_exponent", MAX_WEIGHT_EXPONENT, "rescale the weights"),
+            ("delay", MAX_STEPS, "use 0 for feed-forward projections, or steps of a sample"),
+        ):
+            value = integer(
+                NetworkError, self.subject, what, getattr(self, what), low=0, high=high,
+                remedy=remedy,
+            )  # fmt: skip
+            object.__setattr__(self, what, value)
 
     @property
     def subject(self) -> str:
@@ -642,9 +676,9 @@ class Projection(_Record):
 
 
 def _weights(subject: str, value: ArrayLike, ndim: int | None) -> NDArray[np.int8]:
-    array = np.asarray(value)
-    if array.dtype != np.int8:
-        wide = _integers(subject, "weight", array)
+    array = value if isinstance(value, np.ndarray) else None
+    if array is None or array.dtype != np.int8:
+        wide = _integers(subject, "weight", value)
         lo, hi = _range(wide)
         _require(
             lo >= -128 and hi <= 127,
@@ -667,34 +701,52 @@ def _weights(subject: str, value: ArrayLike, ndim: int | None) -> NDArray[np.int
     return _frozen(array)
 
 
-def _sizes(subject: str, what: str, value: Sequence[int] | int, ndim: int, low: int) -> Shape:
-    sizes = (value,) * ndim if isinstance(value, (int, np.integer)) else tuple(value)
+def _sizes(subject: str, what: str, value: object, ndim: int, low: int) -> Shape:
+    """One integer for all axes, or one for each."""
+    given = _as_sequence(value)
+    sizes = [n for n in map(as_integer, given) if n is not None and low <= n <= MAX_NEURONS]
+    if len(given) == 1:
+        sizes *= ndim
     _require(
-        len(sizes) == ndim and all(int(s) == s and s >= low for s in sizes),
+        len(given) in (1, ndim) and len(sizes) == ndim,
         subject,
-        f"{what} {value!r} is not {ndim} integers >= {low}",
+        f"{what} {shown(value)} is not {ndim} integers >= {low}",
         f"give one integer or {ndim}",
         value,
         low,
     )
-    return tuple(int(s) for s in sizes)
+    return tuple(sizes)
 
 
-def _pads(subject: str, value: Sequence[Any] | int, ndim: int) -> Pads:
-    if isinstance(value, (int, np.integer)):
-        value = (value,) * ndim
-    pads = tuple(
-        (v, v) if isinstance(v, (int, np.integer)) else tuple(v) for v in cast(Sequence[Any], value)
-    )
+def _pads(subject: str, value: object, ndim: int) -> Pads:
+    """One integer for all axes, or for each axis one or a pair (before, after)."""
+    given = _as_sequence(value)
+    pairs = [_as_sequence(pad) for pad in given]
+    pads = [
+        [n for n in map(as_integer, pair * 2 if len(pair) == 1 else pair) if n is not None]
+        for pair in pairs
+    ]
+    if len(given) == 1:
+        pads *= ndim
     _require(
-        len(pads) == ndim and all(len(p) == 2 and min(p) >= 0 for p in pads),
+        len(given) in (1, ndim)
+        and all(len(pair) in (1, 2) for pair in pairs)
+        and all(len(pad) == 2 and min(pad) >= 0 and max(pad) <= MAX_NEURONS for pad in pads),
         subject,
-        f"padding {value!r} is not {ndim} pairs (before, after) >= 0",
+        f"padding {shown(value)} is not {ndim} pairs (before, after) >= 0",
         "give an integer, one per axis, or a pair per axis",
         value,
         0,
     )
-    return tuple((int(a), int(b)) for a, b in pads)
+    return tuple((before, after) for before, after in pads)
+
+
+def _as_sequence(value: object) -> tuple[Any, ...]:
+    """What a sequence holds; anything else as a sequence of its own."""
+    if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes):
+        is_one = isinstance(value, np.ndarray) and value.ndim == 0
+        return (value,) if is_one else tuple(value)
+    return (value,)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -755,16 +807,15 @@ class _Conv(Projection):
         nd = self.ndim
         object.__setattr__(self, "weight", _weights(self.subject, self.weight, nd + 2))
         for what in ("stride", "dilation"):
-            value = getattr(self, what)
-            value = value[0] if len(value := _as_sequence(value)) == 1 else value
-            object.__setattr__(self, what, _sizes(self.subject, what, value, nd, 1))
-        pad: Any = self.padding
-        if isinstance(pad, Sequence) and len(pad) == 1:
-            pad = (pad[0],) * nd
-        object.__setattr__(self, "padding", _pads(self.subject, pad, nd))
-        object.__setattr__(self, "groups", int(self.groups))
+            object.__setattr__(self, what, _sizes(self.subject, what, getattr(self, what), nd, 1))
+        object.__setattr__(self, "padding", _pads(self.subject, self.padding, nd))
+        groups = integer(
+            NetworkError, self.subject, "groups", self.groups, low=1, high=MAX_NEURONS,
+            remedy="use a divisor of the output channels",
+        )  # fmt: skip
+        object.__setattr__(self, "groups", groups)
         _require(
-            self.groups >= 1 and self.weight.shape[0] % self.groups == 0,
+            self.weight.shape[0] % self.groups == 0,
             self.subject,
             f"{self.groups} groups do not divide {self.weight.shape[0]} output channels",
             "use a divisor",
@@ -798,10 +849,6 @@ class _Conv(Projection):
             self.dilation,
         )  # fmt: skip
         return (self.weight.shape[0], *spatial)
-
-
-def _as_sequence(value: Any) -> Any:
-    return (value,) if isinstance(value, (int, np.integer)) else tuple(value)
 
 
 def _windows(
@@ -886,14 +933,14 @@ class SumPool(Projection):
         _require(
             nd in (1, 2),
             self.subject,
-            f"kernel {kernel} has {nd} axes, 1 or 2 are needed",
+            f"kernel {shown(self.kernel)} has {nd} axes, 1 or 2 are needed",
             "give one integer per spatial axis",
             nd,
             (1, 2),
         )
         object.__setattr__(self, "kernel", _sizes(self.subject, "kernel", kernel, nd, 1))
         object.__setattr__(self, "stride", _sizes(self.subject, "stride", self.stride, nd, 1))
-        pad: Any = self.padding if self.padding != () else 0
+        pad = 0 if isinstance(self.padding, tuple) and not self.padding else self.padding
         object.__setattr__(self, "padding", _pads(self.subject, pad, nd))
         weight = _weights(self.subject, self.weight, None)
         object.__setattr__(self, "weight", _channel_weight(self.subject, weight))
@@ -1031,30 +1078,38 @@ class Network(_Record):
     max_steps: int = 1
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "populations", tuple(self.populations))
-        object.__setattr__(self, "projections", tuple(self.projections))
+        instance(NetworkError, "network", "name", self.name, str, remedy="give a name for people")
         subject = f"network '{self.name}'"
-        _require(
-            1 <= int(self.max_steps) <= 4096,
-            subject,
-            f"max_steps {self.max_steps} is outside 1..4096",
-            "give the largest number of steps you will run",
-            self.max_steps,
-            (1, 4096),
-        )
-        object.__setattr__(self, "max_steps", int(self.max_steps))
+        for what, kinds in (
+            ("populations", tuple(POPULATION_KINDS.values())),
+            ("projections", tuple(PROJECTION_KINDS.values())),
+        ):
+            choice = ", ".join(kind.__name__ for kind in kinds)
+            given = items(
+                NetworkError, subject, what, getattr(self, what), remedy=f"give a list of {choice}"
+            )
+            for item in given:
+                if not isinstance(item, kinds):
+                    raise NetworkError(
+                        subject,
+                        f"{what} hold {shown(item)}, which is none of {choice}",
+                        remedy="give these only",
+                        actual=type(item).__name__,
+                        limit=choice,
+                    )
+            object.__setattr__(self, what, given)
+        max_steps = integer(
+            NetworkError, subject, "max_steps", self.max_steps, low=1, high=MAX_STEPS,
+            remedy="give the largest number of steps you will run",
+        )  # fmt: skip
+        object.__setattr__(self, "max_steps", max_steps)
         _require(
             len(self.populations) >= 1, subject, "has no population, at least 1 is needed",
             "add one", 0, 1,
         )  # fmt: skip
-        items: tuple[Population | Projection, ...]
-        for what, items in (("population", self.populations), ("projection", self.projections)):
-            names = [x.name for x in items]
-            twice = (
-                sorted({n for n in names if names.count(n) > 1})
-                if len(set(names)) < len(names)
-                else []
-            )
+        parts: tuple[Population | Projection, ...]
+        for what, parts in (("population", self.populations), ("projection", self.projections)):
+            twice = sorted(name for name, n in Counter(x.name for x in parts).items() if n > 1)
             _require(
                 not twice,
                 subject,
@@ -1081,14 +1136,14 @@ class Network(_Record):
 
     def _check_projection(self, projection: Projection) -> None:
         for end in (projection.source, projection.target):
-            _require(
-                end in self._index,
-                projection.subject,
-                f"population '{end}' does not exist",
-                f"the network has {', '.join(sorted(self._index))}",
-                end,
-                tuple(self._index),
-            )
+            if end not in self._index:
+                raise NetworkError(
+                    projection.subject,
+                    f"population '{end}' does not exist",
+                    remedy=f"the network has {_listed(sorted(self._index))}",
+                    actual=end,
+                    limit=tuple(self._index),
+                )
         source, target = self[projection.source], self[projection.target]
         _require(
             not isinstance(target, Input),
@@ -1130,18 +1185,18 @@ class Network(_Record):
 
     def __getitem__(self, name: str) -> Population:
         """Population of that name; `NetworkError` if there is none."""
-        if name not in self._index:
+        if not isinstance(name, str) or name not in self._index:
             raise NetworkError(
                 f"network '{self.name}'",
-                f"population {name!r} does not exist",
-                remedy=f"it has {', '.join(self._index)}",
+                f"population {shown(name)} does not exist",
+                remedy=f"it has {_listed(list(self._index))}",
                 actual=name,
                 limit=tuple(self._index),
             )
         return self.populations[self._index[name]]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._index
+        return isinstance(name, str) and name in self._index
 
     def __iter__(self) -> Iterator[Population]:
         return iter(self.populations)
@@ -1174,14 +1229,21 @@ class Network(_Record):
         name
             Of a population.
         """
-        return tuple(p for p in self.projections if p.source == name)
+        return self._out_of.get(name, ())
 
     @cached_property
     def _into(self) -> dict[str, tuple[Projection, ...]]:
-        into: dict[str, list[Projection]] = {}
+        return self._by_end("target")
+
+    @cached_property
+    def _out_of(self) -> dict[str, tuple[Projection, ...]]:
+        return self._by_end("source")
+
+    def _by_end(self, end: str) -> dict[str, tuple[Projection, ...]]:
+        found: dict[str, list[Projection]] = {}
         for p in self.projections:
-            into.setdefault(p.target, []).append(p)
-        return {name: tuple(ps) for name, ps in into.items()}
+            found.setdefault(getattr(p, end), []).append(p)
+        return {name: tuple(ps) for name, ps in found.items()}
 
     # -- structure ------------------------------------------------------------------------
 
@@ -1216,23 +1278,34 @@ class Network(_Record):
                 waiting[target] -= 1
                 if waiting[target] == 0:
                     ready.append(target)
-        stuck = sorted(name for name, n in waiting.items() if n > 0)
-        _require(
-            not stuck,
-            f"network '{self.name}'",
-            f"populations {', '.join(stuck)} form a cycle without delay, limit: none",
-            "give one projection of the cycle delay >= 1",
-            stuck,
-            "no cycle without delay",
-        )
+        if len(order) < len(self.populations):
+            cycle = self._cycle({name for name, n in waiting.items() if n > 0})
+            raise NetworkError(
+                f"network '{self.name}'",
+                f"populations {_listed(cycle)} form a cycle without delay, limit: none",
+                remedy="give one projection of the cycle delay >= 1",
+                actual=cycle,
+                limit="no cycle without delay",
+            )
         return tuple(order)
+
+    def _cycle(self, stuck: set[str]) -> list[str]:
+        """One cycle among populations each of which waits for another of them, in its order."""
+        way: dict[str, None] = {}
+        name = next(p.name for p in self.populations if p.name in stuck)
+        while name not in way:
+            way[name] = None
+            name = next(p.source for p in self.into(name) if p.delay == 0 and p.source in stuck)
+        cycle = list(way)[list(way).index(name) :][::-1]
+        first = cycle.index(min(cycle, key=self._index.__getitem__))
+        return cycle[first:] + cycle[:first]
 
     @property
     def depth(self) -> int:
         """Depth D of the deepest population."""
         return max(self.depths.values())
 
-    @property
+    @cached_property
     def is_recurrent(self) -> bool:
         """Whether any projection has a delay (a step then needs the one before)."""
         return any(p.delay > 0 for p in self.projections)

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pmsm_hw.arguments import array_of, as_integer, instance, integer, items, names, shown
 from pmsm_hw.errors import InputError
 from pmsm_hw.network import (
     STATE_MAX,
@@ -34,8 +35,10 @@ __all__ = [
     "Result",
     "best_index",
     "bytes_per_sample",
+    "check_steps",
     "differing_spikes",
     "evaluate",
+    "recorded",
     "run",
     "simulate",
     "units_of",
@@ -70,10 +73,10 @@ def best_index(
     """
     if readout is None and len(logits) == 1:
         (readout,) = logits
-    if readout is None or readout not in logits:
+    if not isinstance(readout, str) or readout not in logits:
         raise InputError(
             "predictions",
-            f"of readout {readout!r} were asked for, there are {len(logits)} readouts",
+            f"of readout {shown(readout)} were asked for, there are {len(logits)} readouts",
             remedy=f"name one of {', '.join(logits) or '(none)'}",
             actual=readout,
             limit=tuple(logits),
@@ -207,7 +210,8 @@ def units_of(network: Network, x: Inputs, n_steps: int) -> dict[str, NDArray[np.
         Says shapes, scales and levels.
     x
         One array for a network with one input, else a mapping by name. Floats are real values and
-        are encoded; integers are units already and must lie in the input's levels. Shape
+        are encoded (5.0 is ``5.0 / scale`` units); integers are units already (5 is 5 units) and
+        must lie in the input's levels; bools say neither and are refused. Shape
         ``(batch, *shape)`` is a static input, shown at each step; ``(batch, n_steps, *shape)``
         gives one frame a step.
     n_steps
@@ -223,29 +227,29 @@ def units_of(network: Network, x: Inputs, n_steps: int) -> dict[str, NDArray[np.
     InputError
         If a name, shape, value or the number of steps does not suit the network.
     """
-    _check_steps(network, n_steps)
-    names = [p.name for p in network.inputs]
+    n_steps = check_steps(network, n_steps)
+    inputs = [p.name for p in network.inputs]
     given: Mapping[str, ArrayLike]
     if isinstance(x, Mapping):
         given = x
     else:
-        if len(names) != 1:
+        if len(inputs) != 1:
             raise InputError(
                 f"network '{network.name}'",
-                f"has {len(names)} inputs, one array was given",
-                remedy=f"give a mapping with the names {', '.join(names) or '(none)'}",
+                f"has {len(inputs)} inputs, one array was given",
+                remedy=f"give a mapping with the names {', '.join(inputs) or '(none)'}",
                 actual=1,
-                limit=len(names),
+                limit=len(inputs),
             )
-        given = {names[0]: x}
-    if set(given) != set(names):
+        given = {inputs[0]: x}
+    if set(given) != set(inputs):
         raise InputError(
             f"network '{network.name}'",
-            f"takes inputs {', '.join(names) or '(none)'}, "
+            f"takes inputs {', '.join(inputs) or '(none)'}, "
             f"got {', '.join(map(str, given)) or 'none'}",
             remedy="give exactly these names",
             actual=tuple(given),
-            limit=tuple(names),
+            limit=tuple(inputs),
         )
     units = {p.name: _units(p, given[p.name], n_steps) for p in network.inputs}
     sizes = {name: len(u) for name, u in units.items()}
@@ -260,31 +264,49 @@ def units_of(network: Network, x: Inputs, n_steps: int) -> dict[str, NDArray[np.
     return units
 
 
-def _check_steps(network: Network, n_steps: int) -> None:
-    if isinstance(n_steps, bool) or not isinstance(n_steps, int | np.integer) or n_steps < 1:
+def check_steps(network: Network, n_steps: int) -> int:
+    """Raise `InputError` unless a network can run so many steps.
+
+    Parameters
+    ----------
+    network, n_steps
+        As for `run`.
+    """
+    instance(InputError, "run", "network", network, Network, remedy="give a pmsm_hw.Network")
+    given, n = n_steps, as_integer(n_steps)
+    if n is None or n < 1:
         raise InputError(
             "n_steps",
-            f"{n_steps!r} is not a positive integer, the limits are 1 and {network.max_steps}",
+            f"{shown(given)} is not a positive integer, the limits are 1 and {network.max_steps}",
             remedy="give the number of time steps",
-            actual=n_steps,
+            actual=given,
             limit=(1, network.max_steps),
         )
+    n_steps = n
     if n_steps > network.max_steps:
         raise InputError(
             f"network '{network.name}'",
             f"{n_steps} steps exceed max_steps {network.max_steps}, up to which its state is "
             "proven to fit",
             remedy="convert it with a larger max_steps",
-            actual=int(n_steps),
+            actual=n_steps,
             limit=network.max_steps,
         )
+    return n_steps
 
 
 def _units(population: Input, x: ArrayLike, n_steps: int) -> NDArray[np.int32]:
     subject = f"input '{population.name}'"
-    array = np.asarray(x)
+    array = array_of(
+        InputError,
+        subject,
+        "x",
+        x,
+        kinds="iuf",
+        remedy="give floats (real values) or integers (units)",
+    )
     shape = population.shape
-    if array.shape[1:] != shape and array.shape[1:] != (n_steps, *shape):
+    if array.shape[1:] not in (shape, (n_steps, *shape)) or array.ndim == 0:
         takes = "x".join(map(str, ("batch", *shape)))
         frames = "x".join(map(str, ("batch", n_steps, *shape)))
         raise InputError(
@@ -296,7 +318,7 @@ def _units(population: Input, x: ArrayLike, n_steps: int) -> NDArray[np.int32]:
         )
     if array.dtype.kind == "f":
         values = population.encode(array)
-    elif array.dtype.kind in "iub":
+    else:
         lo, hi = population.levels
         low, high = (int(array.min()), int(array.max())) if array.size else (lo, hi)
         if low < lo or high > hi:
@@ -308,14 +330,6 @@ def _units(population: Input, x: ArrayLike, n_steps: int) -> NDArray[np.int32]:
                 limit=(lo, hi),
             )
         values = array.astype(np.int32)
-    else:
-        raise InputError(
-            subject,
-            f"dtype {array.dtype} is not a number, floats and integers are possible",
-            remedy="give floats (real values) or integers (units)",
-            actual=str(array.dtype),
-            limit="float or integer",
-        )
     if values.ndim == len(shape) + 1:
         values = np.broadcast_to(values[:, None], (len(values), n_steps, *shape))
     return values
@@ -356,9 +370,8 @@ def run(
         If the inputs do not suit the network.
     """
     units = units_of(network, x, n_steps)
-    names = {p.name for p in network} if record is None else set(record)
-    for name in names:
-        network[name]  # raises for unknown names
+    n_steps = int(n_steps)
+    wanted = {p.name for p in network} if record is None else set(recorded(network, record))
     spikes: dict[str, list[NDArray[np.int32]]] = {}
     readouts: dict[str, list[NDArray[np.int64]]] = {}
     saturations: dict[str, int] = {}
@@ -370,7 +383,7 @@ def run(
             values: NDArray[Any] | None = None
             if isinstance(network[name], Readout):
                 values = activity.state
-            elif name in names:
+            elif name in wanted:
                 values = activity.spikes
             taken.append((name, values, activity.saturations))
         return taken
@@ -392,6 +405,20 @@ def run(
     )
 
 
+def recorded(network: Network, record: Iterable[str]) -> tuple[str, ...]:
+    """Names of populations to record, each of which must be there.
+
+    Parameters
+    ----------
+    network, record
+        As for `run`.
+    """
+    given = names(InputError, "record", record)
+    for name in given:
+        network[name]  # raises for unknown names
+    return given
+
+
 def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
@@ -411,14 +438,9 @@ def _over_samples(
     In a large feed-forward network each thread takes its samples through all populations, so that
     threads need not wait for each other.
     """
-    if memory_mb < 1:
-        raise InputError(
-            "memory_mb",
-            f"{memory_mb} MB are not enough to work in, the limit is 1",
-            remedy="give more memory",
-            actual=memory_mb,
-            limit=1,
-        )
+    memory_mb = integer(
+        InputError, "run", "memory_mb", memory_mb, low=1, high=1 << 40, remedy="give whole MB"
+    )
     batch = len(next(iter(units.values()))) if units else 1
     size = max(1, memory_mb * 1_000_000 // bytes_per_sample(network, n_steps))
     size = min(size, at_most or size)
@@ -570,9 +592,20 @@ def evaluate(
     InputError
         If the inputs do not suit the network, or labels are missing.
     """
-    x, given = dataset
+    pair = items(InputError, "evaluate", "dataset", dataset, remedy="give (inputs, labels)")
+    if len(pair) != 2:
+        raise InputError(
+            "evaluate",
+            f"dataset holds {len(pair)} items, 2 are needed",
+            remedy="give (inputs, labels)",
+            actual=len(pair),
+            limit=2,
+        )
+    x, given = pair
     units = units_of(network, x, n_steps)
-    labels = np.asarray(given)
+    n_steps = int(n_steps)
+    remedy = "give one integer per sample"
+    labels = array_of(InputError, "evaluate", "labels", given, kinds="iuf", remedy=remedy)
     n_samples = len(next(iter(units.values()))) if units else 1
     if labels.shape != (n_samples,) or labels.dtype.kind not in "iu" or n_samples == 0:
         raise InputError(

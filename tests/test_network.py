@@ -142,7 +142,7 @@ def neuron(**changes):
         (lambda: neuron(name="a/b"), r"holds a slash"),
         (lambda: neuron(shape=()), r"shape \(\) is not 1 to 3 positive sizes"),
         (lambda: neuron(shape=(0, 2)), r"not 1 to 3 positive sizes"),
-        (lambda: Input(name="x", shape=(1,), scale=0), r"scale 0.0 is not a finite positive"),
+        (lambda: Input(name="x", shape=(1,), scale=0), r"scale 0 is no finite number > 0"),
         (lambda: Input(name="x", shape=(1,), levels=(3, 2)), r"levels \(3, 2\)"),
         (lambda: Readout(name="y", shape=(1,), scale=np.nan), r"NaN or infinity"),
         (
@@ -154,7 +154,10 @@ def neuron(**changes):
             lambda: Dense(source="x", target="a", weight=[[1]], weight_exponent=7),
             r"weight_exponent 7 is outside 0..6",
         ),
-        (lambda: Dense(source="x", target="a", weight=[[1]], delay=-1), r"delay -1 is negative"),
+        (
+            lambda: Dense(source="x", target="a", weight=[[1]], delay=-1),
+            r"delay -1 is outside 0..4096",
+        ),
         (
             lambda: Conv2d(source="x", target="a", weight=np.ones((3, 1, 1, 1), int), groups=2),
             r"2 groups do not divide 3",
@@ -195,7 +198,7 @@ def neuron(**changes):
         ),
         (
             lambda: chain(Identity(source="b", target="a")),
-            r"populations a, b, y form a cycle without delay",
+            r"populations a, b form a cycle without delay",
         ),
         (
             lambda: chain(Identity(source="b", target="a", delay=1)),

@@ -183,7 +183,7 @@ def small():
         (np.zeros((4, 5, 2, 3)), 2, r"shape 4x5x2x3 is neither"),
         (np.full((1, 2, 3), np.nan), 1, r"input 'x': 6 of 6 values are not finite"),
         (np.full((1, 2, 3), 4), 1, r"integer values lie in \[4, 4\], its levels are \[0, 3\]"),
-        (np.full((1, 2, 3), "a"), 1, r"dtype <U1 is not a number"),
+        (np.full((1, 2, 3), "a"), 1, r"x has dtype <U1, floats and integers"),
         (np.zeros((1, 2, 3)), 0, r"n_steps: 0 is not a positive integer"),
         (np.zeros((1, 2, 3)), 1.5, r"n_steps: 1.5 is not a positive integer"),
         (np.zeros((1, 2, 3)), 3, r"3 steps exceed max_steps 2"),

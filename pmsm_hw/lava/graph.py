@@ -19,7 +19,7 @@ from lava.utils.weightutils import SignMode
 from numpy.typing import NDArray
 
 from pmsm_hw.datasets.events import to_frames
-from pmsm_hw.errors import InputError, LavaError
+from pmsm_hw.errors import LavaError
 from pmsm_hw.lava.options import Granularity, Tag, check_options
 from pmsm_hw.lava.processes.neurons import PolarityMultiSpike as NeuronProcess
 from pmsm_hw.lava.processes.neurons import Readout as ReadoutProcess
@@ -28,7 +28,7 @@ from pmsm_hw.lava.processes.sources import CoarseFrameSource, EventSource, Frame
 from pmsm_hw.lava.processes.synapses import DelayLine, Synapses
 from pmsm_hw.network import Input, Network, PolarityMultiSpike, Population, Projection, Readout
 from pmsm_hw.operators import DenseForm, Form, lowered, magnitude
-from pmsm_hw.reference import Inputs, units_of
+from pmsm_hw.reference import Inputs, check_steps, units_of
 
 __all__ = ["LavaNetwork", "to_lava"]
 
@@ -315,7 +315,7 @@ def to_lava(
     check_options(granularity, tag)
     units = None if x is None else units_of(network, x, n_steps)
     if units is None:
-        _check_steps(network, n_steps)
+        check_steps(network, n_steps)
     until = n_steps * len(next(iter(units.values()))) if units else None
     record = record or {}
     populations: dict[str, AbstractProcess] = {}
@@ -345,18 +345,6 @@ def to_lava(
             kind = CoarseFrameSource if granularity == "coarse" else FrameSource
             graph.attach_source(name, kind(frames=flat, name=name).s_out)
     return graph
-
-
-def _check_steps(network: Network, n_steps: int) -> None:
-    if not 1 <= n_steps <= network.max_steps:
-        raise InputError(
-            f"network '{network.name}'",
-            f"{n_steps} steps are outside 1..{network.max_steps}, up to which its state is proven "
-            "to fit",
-            remedy="give fewer steps, or convert it with a larger max_steps",
-            actual=n_steps,
-            limit=(1, network.max_steps),
-        )
 
 
 def _payload_max(network: Network, name: str) -> int:

@@ -6,6 +6,7 @@ import math
 from numbers import Real
 from typing import Any, Literal, TypeAlias
 
+from pmsm_hw.arguments import shown
 from pmsm_hw.errors import InputError
 
 __all__ = ["Granularity", "Tag", "check_options", "check_timeout"]
@@ -23,10 +24,10 @@ def check_options(granularity: str, tag: str) -> None:
     """Raise `InputError` unless both are known."""
     for what, value in (("granularity", granularity), ("tag", tag)):
         choices = _CHOICES[what]
-        if value not in choices:
+        if not isinstance(value, str) or value not in choices:
             raise InputError(
                 what,
-                f"{value!r} is not one of {', '.join(choices)}",
+                f"{shown(value)} is not one of {', '.join(choices)}",
                 remedy="choose one of them",
                 actual=value,
                 limit=choices,

@@ -17,13 +17,14 @@ from typing import NoReturn
 import numpy as np
 
 import pmsm_hw
-from pmsm_hw.errors import FormatError, LavaError
+from pmsm_hw.arguments import check_progress, instance, items, shown
+from pmsm_hw.errors import FormatError, InputError, LavaError
 from pmsm_hw.lava.cleanup import KILL_WAIT_S, end_group, remove_shared_memory
 from pmsm_hw.lava.handover import NO_LAVA, NO_ROOM, read_result, write_units
 from pmsm_hw.lava.interpreter import REMEDY, find_python
 from pmsm_hw.lava.options import Granularity, Tag, check_options, check_timeout
 from pmsm_hw.network import Network
-from pmsm_hw.reference import Inputs, Result, units_of
+from pmsm_hw.reference import Inputs, Result, recorded, units_of
 from pmsm_hw.temporary import temporary_folder
 
 __all__ = ["Job", "run", "run_many"]
@@ -144,6 +145,18 @@ def run_many(
     """
     check_options(granularity, tag)
     check_timeout(timeout_s)
+    check_progress(InputError, progress)
+    if python is not None and not isinstance(python, str | os.PathLike):
+        raise InputError(
+            "lava",
+            f"python {shown(python)} is no path",
+            remedy="give the path of a Python 3.10 with lava-nc",
+            actual=type(python).__name__,
+            limit="a path",
+        )
+    jobs = items(InputError, "lava", "jobs", jobs, remedy="give a list of Job")
+    for job in jobs:
+        instance(InputError, "lava", "job", job, Job, remedy="give a list of Job")
     if sys.platform != "linux":
         raise LavaError(
             "lava",
@@ -203,9 +216,8 @@ def _hand_over(folder: Path, token: str, jobs: Sequence[Job], granularity: str, 
     entries, total = [], 0
     for i, job in enumerate(jobs):
         units = units_of(job.network, job.x, job.n_steps)
-        names = [p.name for p in job.network] if job.record is None else list(job.record)
-        for name in names:
-            job.network[name]  # raises for unknown names
+        record = job.record
+        names = [p.name for p in job.network] if record is None else recorded(job.network, record)
         save(folder / f"{i}.h5", job.network)
         write_units(folder / f"{i}.inputs.npz", units)
         np.save(folder / f"{i}.progress.npy", np.zeros(1, np.int64))
@@ -216,7 +228,7 @@ def _hand_over(folder: Path, token: str, jobs: Sequence[Job], granularity: str, 
                 "result": f"{i}.result.npz",
                 "progress": f"{i}.progress.npy",
                 "n_steps": int(job.n_steps),
-                "record": names,
+                "record": list(names),
                 "granularity": granularity,
                 "tag": tag,
             }

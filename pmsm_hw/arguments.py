@@ -1,0 +1,247 @@
+"""What arguments may be: every wrong one is one error that names it.
+
+Nothing is converted that would change: 2.5 is not 2, "4" is not 4 and True is not 1.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import reprlib
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pmsm_hw.errors import PmsmHwError
+
+__all__ = [
+    "array_of",
+    "as_integer",
+    "check_progress",
+    "instance",
+    "integer",
+    "items",
+    "names",
+    "number",
+    "shown",
+]
+
+Error = type[PmsmHwError]
+_Kind = TypeVar("_Kind")
+
+
+def shown(value: object) -> str:
+    """A value as errors show it: short, whatever it is."""
+    if isinstance(value, str):
+        return repr(value if len(value) <= 80 else f"{value[:77]}...")
+    if isinstance(value, int) and abs(value) >= 1 << 256:
+        return f"an integer of {value.bit_length():,} bits"
+    if isinstance(value, np.ndarray) and value.ndim > 0:
+        return f"an array of shape {value.shape}"
+    return reprlib.repr(value)
+
+
+def as_integer(value: object) -> int | None:
+    """The integer that a value is; None if it is none (a bool is none)."""
+    if isinstance(value, bool | np.bool_):
+        return None
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        return None
+
+
+def integer(
+    error: Error,
+    subject: str,
+    what: str,
+    value: object,
+    *,
+    low: int,
+    high: int,
+    remedy: str,
+) -> int:
+    """An integer within limits.
+
+    Parameters
+    ----------
+    error
+        Class of the error.
+    subject, what
+        The object and its argument, as errors name them.
+    value
+        What was given.
+    low, high
+        Limits, both included.
+    remedy
+        What to do otherwise.
+    """
+    number = as_integer(value)
+    if number is None or not low <= number <= high:
+        raise error(
+            subject,
+            f"{what} {shown(value)} is no integer, the limits are {low:,} and {high:,}"
+            if number is None
+            else f"{what} {shown(value)} is outside {low}..{high}",
+            remedy=remedy,
+            actual=value,
+            limit=(low, high),
+        )
+    return number
+
+
+def number(
+    error: Error,
+    subject: str,
+    what: str,
+    value: object,
+    *,
+    above: float | None = None,
+    at_least: float | None = None,
+    remedy: str,
+) -> float:
+    """A finite number, as a float.
+
+    Parameters
+    ----------
+    error, subject, what, value, remedy
+        As for `integer`.
+    above, at_least
+        What it must exceed, or reach; one of them.
+    """
+    limit = f"> {above:g}" if above is not None else f">= {at_least:g}"
+    found = math.nan
+    if isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool):
+        try:
+            found = float(value)
+        except OverflowError:
+            found = math.inf
+    ok = found > above if above is not None else at_least is not None and found >= at_least
+    if not (ok and math.isfinite(found)):
+        raise error(
+            subject,
+            f"{what} {shown(value)} is no finite number {limit}",
+            remedy=remedy,
+            actual=value,
+            limit=limit,
+        )
+    return found
+
+
+def array_of(
+    error: Error, subject: str, what: str, value: object, *, kinds: str, remedy: str
+) -> NDArray[Any]:
+    """An array of numbers.
+
+    Parameters
+    ----------
+    error, subject, what, value, remedy
+        As for `integer`.
+    kinds
+        Kinds of dtype that are possible: "i" and "u" for integers, "f" for floats.
+    """
+    names = "integers" if "f" not in kinds else "floats and integers" if "i" in kinds else "floats"
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError, OverflowError) as problem:
+        raise error(
+            subject,
+            f"{what} {shown(value)} is no array, {names} of equally long rows are needed",
+            remedy=remedy,
+            actual=type(value).__name__,
+            limit=names,
+        ) from problem
+    if array.dtype.kind not in kinds:
+        raise error(
+            subject,
+            f"{what} has dtype {array.dtype}, {names} of at most 64 bits are possible",
+            remedy=remedy,
+            actual=str(array.dtype),
+            limit=names,
+        )
+    return array
+
+
+def items(error: Error, subject: str, what: str, value: object, *, remedy: str) -> tuple[Any, ...]:
+    """What a sequence holds.
+
+    Parameters
+    ----------
+    error, subject, what, value, remedy
+        As for `integer`.
+    """
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping):
+        try:
+            return tuple(value)
+        except TypeError:  # an array without axes says that it can be iterated over
+            pass
+    raise error(
+        subject,
+        f"{what} {shown(value)} is no sequence, one is needed",
+        remedy=remedy,
+        actual=type(value).__name__,
+        limit="a sequence",
+    )
+
+
+def names(error: Error, what: str, value: Iterable[str]) -> tuple[str, ...]:
+    """Names of populations: one text is not taken for the letters that it holds.
+
+    Parameters
+    ----------
+    error
+        Class of the error.
+    what
+        Name of the argument.
+    value
+        What was given.
+    """
+    given = items(error, what, "value", value, remedy="give a list of names")
+    for name in given:
+        instance(error, what, "name", name, str, remedy="give a list of names")
+    return given
+
+
+def instance(
+    error: Error, subject: str, what: str, value: object, kind: type[_Kind], *, remedy: str
+) -> _Kind:
+    """A value of one class.
+
+    Parameters
+    ----------
+    error, subject, what, value, remedy
+        As for `integer`.
+    kind
+        The class.
+    """
+    if not isinstance(value, kind):
+        raise error(
+            subject,
+            f"{what} {shown(value)} is no {kind.__name__}",
+            remedy=remedy,
+            actual=type(value).__name__,
+            limit=kind.__name__,
+        )
+    return value
+
+
+def check_progress(error: Error, progress: object) -> None:
+    """Raise unless progress can be told: to a function of work done and work to do, or not at all.
+
+    Parameters
+    ----------
+    error
+        Class of the error.
+    progress
+        What was given.
+    """
+    if progress is not None and not callable(progress):
+        raise error(
+            "progress",
+            f"{shown(progress)} cannot be called",
+            remedy="give a function of two numbers, or None",
+            actual=type(progress).__name__,
+            limit="a function",
+        )
