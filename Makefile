@@ -69,6 +69,8 @@ bench: setup
 
 fuzz: setup
 	.venv/bin/python tests/fuzz_files.py --cases 20000
+	.venv/bin/python tests/fuzz_chips.py --cases 5000
+	.venv/bin/python tests/fuzz_data.py --cases 5000
 
 clean:
 	rm -rf .setup .venv .venv-lava .tools

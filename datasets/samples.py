@@ -206,7 +206,8 @@ def clipping_notes(network: Network, samples: Samples) -> list[str]:
         lo, hi = p.levels
         n = 0
         for part in x:  # sample by sample: no copy of everything
-            units = np.rint(part / p.scale)
+            with np.errstate(over="ignore"):
+                units = np.rint(part.astype(np.float64) / p.scale)
             n += int(np.count_nonzero((units < lo) | (units > hi)))
         if n:
             notes.append(

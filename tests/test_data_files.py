@@ -10,6 +10,7 @@ import subprocess
 import sys
 import warnings
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -310,3 +311,21 @@ def test_wrong_arguments_of_random_samples(arguments, message):
 
 def test_a_limit_beyond_the_data_is_all_of_it():
     assert load_samples("digits", limit=2**31).n_samples == 599
+
+
+# -- fuzzing -------------------------------------------------------------------------------------
+
+
+def test_200_damaged_files_are_read_or_refused():
+    script = Path(__file__).with_name("fuzz_data.py")
+    done = subprocess.run(
+        [sys.executable, str(script), "--cases", "200"],
+        capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    outcome = json.loads(done.stdout)
+    assert done.stderr == ""
+    counts = {key: n for key, n in outcome.items() if key.endswith((" read", " refused"))}
+    assert sum(counts.values()) == 200
+    assert sum(n for key, n in counts.items() if key.endswith("read")) > 10
+    assert outcome["peak_mb"] < 1024
