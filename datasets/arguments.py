@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import operator
 from typing import Any
 
+from pmsm_hw.arguments import as_integer, shown
 from pmsm_hw.errors import InputError
 
 __all__ = ["LARGEST_BYTES", "fits", "whole"]
@@ -22,17 +22,12 @@ def whole(subject: str, what: str, value: Any, low: int = 1, high: int | None = 
     InputError
         If it is none (2.0 and True are none), or out of range.
     """
-    limits = f"at least {low:,}" if high is None else f"from {low:,} to {high:,}"
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = None
-    if number is None or isinstance(value, bool) or number < low or (high or number) < number:
-        shown = repr(value)
+    number = as_integer(value)
+    if number is None or number < low or (high is not None and number > high):
+        limits = f"at least {low:,}" if high is None else f"from {low:,} to {high:,}"
         raise InputError(
             subject,
-            f"{what} {shown if len(shown) < 80 else shown[:77] + '...'} is not a whole number "
-            f"{limits}",
+            f"{what} {shown(value)} is not a whole number {limits}",
             remedy="give a whole number in that range",
             actual=value,
             limit=(low, high),
