@@ -1,0 +1,257 @@
+"""Put every obstacle in the way of every file that the command writes, each in a process of its own.
+
+    sudo python tests/try_outputs.py [--only WORD]
+
+As root, who may make devices and mount disks. What fits is written (through links, into devices and
+pipes, beside readers of the old file); what does not is refused in one line with exit status 2.
+Either way nothing else is touched: folders are looked through before and after. Prints a line for
+each command, and ends with exit status 1 if anything is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import traceback
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+from command_line import CLI
+from writers import mapping, network
+
+from pmsm_hw import io
+
+PYTHON = "python -c"  # the Python beside the command
+COMMANDS = {
+    "demo --save-dir": ("demo --network {in}/net.h5 --no-lava --save-dir {folder}", "network.h5"),
+    "demo --report": ("demo --network {in}/net.h5 --no-lava --report {out}", "x.html"),
+    "demo --trace": ("demo --network {in}/net.h5 --no-lava --trace {out}", "x.json"),
+    "run -o": ("run {in}/net.h5 --limit 2 -o {out}", "x.h5"),
+    "run --report": ("run {in}/net.h5 --limit 2 --report {out}", "x.html"),
+    "run --trace": ("run {in}/net.h5 --limit 2 --trace {out}", "x.json"),
+    "compare --plot png": ("compare {in}/net.h5 --limit 2 --plot {out}", "x.png"),
+    "compare --plot pdf": ("compare {in}/net.h5 --limit 2 --plot {out}", "x.pdf"),
+    "convert -o": ("convert {in}/model.pt -o {out}", "x.h5"),
+    "map -o": ("map {in}/net.h5 -o {out}", "x.h5"),
+    "map --plot svg": ("map {in}/net.h5 -o {in}/y.h5 --plot {out}", "x.svg"),
+    "emulate --report": ("emulate {in}/mapped.h5 --limit 2 --report {out}", "x.html"),
+    "emulate --trace": ("emulate {in}/mapped.h5 --limit 2 --trace {out}", "x.json"),
+    "export h5": ("export {in}/net.h5 -o {out}", "x.h5"),
+    "export nir": ("export {in}/net.h5 -o {out}", "x.nir"),
+    "save_model": (PYTHON, "x.pt"),
+}
+MAGIC = {
+    ".h5": b"\x89HDF", ".nir": b"\x89HDF", ".html": b"<!DOCTYPE html>", ".json": b'{"displayTimeUnit',
+    ".png": b"\x89PNG", ".pdf": b"%PDF", ".svg": b"<?xml", ".pt": b"PK",
+}  # fmt: skip
+SAVE_MODEL = """
+import sys
+from pmsm_hw import PmsmHwError, nn
+from pmsm_hw.convert import save_model
+try:
+    save_model(sys.argv[1], nn.models.digits_cnn(seed=0, width=2))
+except PmsmHwError as error:
+    print(error, file=sys.stderr)
+    sys.exit(2)
+"""
+OLD = b"what was here before"
+
+
+def run(command, out, inputs, limit=""):
+    """Exit status, and the lines of stderr that are no progress."""
+    if command == PYTHON:
+        words = [str(CLI.parent / "python"), "-c", SAVE_MODEL, str(out)]
+    else:
+        fields = {"in": inputs, "out": out, "folder": out.parent}
+        words = [str(CLI), *(word.format(**fields) for word in command.split())]
+    done = subprocess.run(
+        ["bash", "-c", f'{limit} exec "$@"', "bash", *words],
+        capture_output=True, text=True, check=False, timeout=600,
+    )  # fmt: skip
+    lines = [x for x in done.stderr.splitlines() if not x.endswith("...")]
+    return done.returncode, [x for x in lines if not x.startswith("wrote ")]
+
+
+def content(folder):
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        mode = path.lstat().st_mode
+        data = path.read_bytes() if stat.S_ISREG(mode) else None
+        found[str(path)] = mode, os.readlink(path) if path.is_symlink() else None, data
+    return found
+
+
+def written(run_it, path):
+    status, lines = run_it(path)
+    assert (status, lines) == (0, []), (status, lines)
+
+
+def refused(run_it, path, around, words=""):
+    before = content(around)
+    status, lines = run_it(path)
+    assert status == 2, (status, lines)
+    assert len(lines) == 1, lines
+    assert words in lines[0], lines
+    assert content(around) == before, "something was touched"
+
+
+@contextmanager
+def disk(folder, *options):
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], check=True)
+    try:
+        for option in options:
+            subprocess.run(["mount", "-o", option, folder], check=True)
+        yield
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def device(go, path):
+    os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    written(go, path)
+    assert stat.S_ISCHR(path.lstat().st_mode)
+
+
+def fifo(go, path):
+    os.mkfifo(path)
+    got = []
+    threading.Thread(target=lambda: got.append(path.read_bytes()), daemon=True).start()
+    written(go, path)
+    assert stat.S_ISFIFO(path.lstat().st_mode)
+    assert got
+    assert got[0].startswith(MAGIC[path.suffix])
+
+
+def link(go, path):
+    target = path.parent.parent / "target"
+    target.write_bytes(OLD)
+    target.chmod(0o600)
+    path.symlink_to("../target")
+    written(go, path)
+    assert path.is_symlink()
+    assert target.read_bytes().startswith(MAGIC[path.suffix])
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+
+
+def in_use(go, path):
+    if path.suffix == ".h5":
+        io.save(path, network())
+        with h5py.File(path, "r") as reader:  # which locks it
+            written(go, path)
+            assert reader.attrs["max_steps"] == 4
+        return
+    path.write_bytes(OLD)
+    with path.open("rb") as reader:
+        written(go, path)
+        assert reader.read() == OLD
+
+
+def dangling(go, path):
+    path.symlink_to("nowhere")
+    refused(go, path, path.parent, "it is a link to")
+
+
+def folder(go, path):
+    (path / "inside").mkdir(parents=True)
+    refused(go, path, path.parent, "it is a folder")
+
+
+def long_name(go, path):
+    if path.name == "network.h5":
+        path = path.parent / (256 * "n") / path.name
+    else:
+        path = path.parent / (256 * "n" + path.suffix)
+    refused(go, path, path.parents[path.name == "network.h5"], "name too long")
+
+
+def below_a_file(go, path):
+    (path.parent / "file").write_bytes(OLD)
+    refused(go, path.parent / "file" / path.name, path.parent)
+
+
+def read_only(go, path):
+    with disk(path.parent, "remount,ro"):
+        refused(go, path, path.parent, "Read-only file system")
+
+
+def full_disk(go, path):
+    with disk(path.parent):
+        path.write_bytes(OLD)
+        (path.parent / "filler").write_bytes(bytes(60 * 1024))
+        refused(go, path, path.parent, "No space left on device")
+
+
+def file_limit(go, path):
+    path.write_bytes(OLD)
+    refused(lambda out: go(out, "ulimit -f 1;"), path, path.parent, "File too large")
+
+
+def mounted(go, path):
+    """A file that cannot be renamed over, as it is a mount of its own."""
+    path.write_bytes(OLD)
+    other = path.parent.parent / "other"
+    other.write_bytes(OLD)
+    subprocess.run(["mount", "--bind", other, path], check=True)
+    try:
+        refused(go, path, path.parent, "busy")
+    finally:
+        subprocess.run(["umount", path], check=True)
+
+
+OBSTACLES = (
+    device, fifo, link, in_use, dangling, folder, long_name, below_a_file, read_only, full_disk,
+    file_limit, mounted,
+)  # fmt: skip
+
+
+def prepared(folder):
+    """Files to read, and compiled code in the cache: none is written where there is no room."""
+    io.save(folder / "net.h5", network())
+    io.save(folder / "mapped.h5", network(), mapping=mapping())
+    run(PYTHON, folder / "model.pt", folder)
+    for command, name in COMMANDS.values():
+        (folder / "first").mkdir(exist_ok=True)
+        status, lines = run(command, folder / "first" / name, folder)
+        assert status == 0, lines
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default="", help="commands and obstacles with this word")
+    only = parser.parse_args().only
+    n_good = n_bad = 0
+    with tempfile.TemporaryDirectory() as name:
+        inputs = Path(name) / "in"
+        inputs.mkdir()
+        prepared(inputs)
+        for what, (command, file_name) in COMMANDS.items():
+            outcome = []
+            for number, obstacle in enumerate(OBSTACLES):
+                if only not in what and only not in obstacle.__name__:
+                    continue
+                place = Path(name) / f"{what} {number}".replace(" ", "_") / "out"
+                place.mkdir(parents=True)
+                try:
+                    obstacle(
+                        lambda out, limit="": run(command, out, inputs, limit), place / file_name
+                    )
+                    outcome.append(obstacle.__name__)
+                    n_good += 1
+                except Exception:
+                    traceback.print_exc()
+                    outcome.append(f"{obstacle.__name__} WRONG")
+                    n_bad += 1
+            if outcome:
+                print(f"{what}: {', '.join(outcome)}", flush=True)
+    print(f"{n_good} as it should be, {n_bad} wrong")
+    return 1 if n_bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
