@@ -1,4 +1,4 @@
-"""Put every obstacle in the way of every file that the command writes, each in a process of its own.
+"""Put every obstacle in the way of every file that the command writes, a process for each.
 
     sudo python tests/try_outputs.py [--only WORD]
 
@@ -47,15 +47,18 @@ COMMANDS = {
     "save_model": (PYTHON, "x.pt"),
 }
 MAGIC = {
-    ".h5": b"\x89HDF", ".nir": b"\x89HDF", ".html": b"<!DOCTYPE html>", ".json": b'{"displayTimeUnit',
+    ".h5": b"\x89HDF", ".nir": b"\x89HDF", ".html": b"<!DOCTYPE html>", ".json": b'{"displayTime',
     ".png": b"\x89PNG", ".pdf": b"%PDF", ".svg": b"<?xml", ".pt": b"PK",
 }  # fmt: skip
 SAVE_MODEL = """
 import sys
+import numpy as np
 from pmsm_hw import PmsmHwError, nn
 from pmsm_hw.convert import save_model
+x = np.random.default_rng(0).random((8, 1, 8, 8), np.float32)
+model = nn.quantize(nn.models.digits_cnn(seed=0, width=2), levels=(1, 4), calibration=x)
 try:
-    save_model(sys.argv[1], nn.models.digits_cnn(seed=0, width=2))
+    save_model(sys.argv[1], model)
 except PmsmHwError as error:
     print(error, file=sys.stderr)
     sys.exit(2)
@@ -221,36 +224,35 @@ def prepared(folder):
         assert status == 0, lines
 
 
+def attempt(obstacle, command, inputs, path):
+    """Whether all is as it should be."""
+    path.parent.mkdir(parents=True)
+    try:
+        obstacle(lambda out, limit="": run(command, out, inputs, limit), path)
+    except Exception:
+        traceback.print_exc()
+        return False
+    return True
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", help="commands and obstacles with this word")
     only = parser.parse_args().only
-    n_good = n_bad = 0
+    wrong = []
     with tempfile.TemporaryDirectory() as name:
         inputs = Path(name) / "in"
         inputs.mkdir()
         prepared(inputs)
         for what, (command, file_name) in COMMANDS.items():
-            outcome = []
-            for number, obstacle in enumerate(OBSTACLES):
-                if only not in what and only not in obstacle.__name__:
-                    continue
-                place = Path(name) / f"{what} {number}".replace(" ", "_") / "out"
-                place.mkdir(parents=True)
-                try:
-                    obstacle(
-                        lambda out, limit="": run(command, out, inputs, limit), place / file_name
-                    )
-                    outcome.append(obstacle.__name__)
-                    n_good += 1
-                except Exception:
-                    traceback.print_exc()
-                    outcome.append(f"{obstacle.__name__} WRONG")
-                    n_bad += 1
-            if outcome:
-                print(f"{what}: {', '.join(outcome)}", flush=True)
-    print(f"{n_good} as it should be, {n_bad} wrong")
-    return 1 if n_bad else 0
+            tried = [o for o in OBSTACLES if only in what or only in o.__name__]
+            for obstacle in tried:
+                path = Path(name) / what.replace(" ", "_") / obstacle.__name__ / "out" / file_name
+                if not attempt(obstacle, command, inputs, path):
+                    wrong.append(f"{what} {obstacle.__name__}")
+            print(f"{what}: {', '.join(o.__name__ for o in tried)}", flush=True)
+    print(f"{len(COMMANDS)} outputs, {len(OBSTACLES)} obstacles, {len(wrong)} wrong", *wrong)
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":

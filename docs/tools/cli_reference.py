@@ -23,10 +23,32 @@ PAGE = Path(__file__).resolve().parents[1] / "cli.md"
 INTRODUCTION = """\
 # Command line
 
-Answers go to stdout, as a table or with `--json` as JSON; progress goes to stderr. Exit status: 0
-done, 2 bad input or usage (one line on stderr that says what is wrong and what to do), 3 spikes
-differ between backends, 130 interrupted, 1 a bug of ours. `pmsm-hw --install-completion` sets up
-completion of commands, options and chip names in your shell.
+Answers go to stdout, as a table or with `--json` as JSON; progress goes to stderr.
+`pmsm-hw --install-completion` sets up completion of commands, options and chip names in your shell.
+
+| exit status | meaning |
+|---|---|
+| 0 | done |
+| 1 | internal error: a traceback, which please report |
+| 2 | bad input or usage, or no room on the disk or in memory: one line on stderr says what |
+| 3 | spikes differ between backends |
+| 130 | interrupted by Ctrl-C; 143 terminated, 129 hung up: no file is half written |
+| 141 | the reader of stdout is gone, as after `head` |
+
+Files to write are checked before the work: their folder exists and takes files, the suffix is of
+their kind, no two are the same file, none is read as well (but `map` and `run` may put a mapping
+into the file that it belongs to). Each appears whole or not at all; the three of `demo --save-dir`
+appear together.
+
+- A file that is replaced hands on its permissions and, where the system allows it, its owner. It is
+  a new file: other hard links to the old one keep the old content.
+- A symbolic link stays, and what it points to is replaced; one that points to nothing is refused.
+- `/dev/null`, a named pipe, `/dev/stdout` and `/dev/fd/N` are written through, from first byte to
+  last; without a suffix they get HDF5 or PNG. What goes to stdout has it alone: the answer goes to
+  stderr then.
+- Folders, sockets and disks are refused.
+- Files are made in memory first, which takes as much as they are long (networks are compressed);
+  traces are not.
 
 <!-- written by docs/tools/cli_reference.py -->
 """

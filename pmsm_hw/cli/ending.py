@@ -104,7 +104,7 @@ def _unexpected(error: BaseException) -> int:
     if where is not None:
         return _refuse(f"{where}: {_told(error)}; correct this code")
     if isinstance(error, OSError):
-        if error.filename is None and _flushes(sys.stdout) is not None:  # by click or rich
+        if error.filename is None and _while_printing(error):
             return _lost(StreamError(error))
         subject = f"file '{error.filename}'" if error.filename is not None else "system"
         remedy = "check the path, its permissions and the room on the disk"
@@ -143,6 +143,15 @@ def _users_line(error: BaseException) -> str | None:
     return None
 
 
+def _while_printing(error: BaseException) -> bool:
+    """Tell whether click or rich raised, which print what `answer` does not."""
+    printing = False
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        package = str(frame.f_globals.get("__name__")).partition(".")[0]
+        printing = package != "pmsm_hw" and (printing or package in ("click", "rich", "typer"))
+    return printing
+
+
 def _told(error: BaseException) -> str:
     return ": ".join(part for part in (type(error).__name__, str(error)[:500]) if part)
 
@@ -154,7 +163,8 @@ def _refuse(line: str) -> int:
 
 def _usage(error: Any) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":
-        error.show()
+        with suppress(OSError):
+            error.show()
         return REFUSED
     command = error.ctx.command_path if error.ctx is not None else "pmsm-hw"
     return _refuse(f"{error.format_message()} (see '{command} --help')")
