@@ -107,6 +107,17 @@ def test_nir_files_go_wherever_network_files_go(files, tmp_path):
     assert "pmsm-hw map general.nir" in line
 
 
+def test_fractions_need_a_scale(files, tmp_path):
+    np.savez(files / "real.npz", x=np.array([[0.25, 0.5, 0.75]]))
+    line = refused("run", "general.nir", "--data", "real.npz", cwd=files)
+    assert "holds fractions (0.25)" in line
+    assert "--input-scale" in line
+    done = cli("run", "general.nir", "--data", "real.npz", "--input-scale", 0.25, cwd=files)
+    assert done.returncode == 0
+    np.savez(files / "whole.npz", x=np.array([[1.0, 2.0, 3.0]]))
+    assert cli("run", "general.nir", "--data", "whole.npz", cwd=files).returncode == 0
+
+
 def test_other_kinds_of_file_are_named(files, tmp_path):
     for read in (io.load, io.load_nir):
         with pytest.raises(

@@ -459,5 +459,6 @@ def test_fields_of_unknown_meaning_are_refused(tmp_path):
 def test_what_is_taken_for_granted_is_said(tmp_path):
     node = nir.Linear(np.ones((1, 24)))
     _, notes = taken(tmp_path, *image_graph((2, 3, 4), node, neurons(1), out=(1,)))
-    assert [note.split()[0] for note in notes] == ["IF", "node"]
+    assert [note.split()[0] for note in notes] == ["inputs", "IF", "node"]
+    assert notes[0].startswith("inputs are whole numbers from 0 to 255")
     assert "node 'n1' takes what feeds it, of shape (2, 3, 4), flattened in C order" in notes

@@ -72,6 +72,8 @@ class Opened:
         Where the network is not exactly what its file says.
     stages
         Torch models that it came from.
+    has_whole_inputs
+        Whether nothing says what real value one unit of its inputs has.
     """
 
     network: Network
@@ -79,6 +81,7 @@ class Opened:
     conversion: ConversionReport | dict[str, Any] | None
     notes: tuple[str, ...] = ()
     stages: tuple[Stage, ...] = ()
+    has_whole_inputs: bool = False
 
     @property
     def conversion_dict(self) -> dict[str, Any] | None:
@@ -165,7 +168,13 @@ def open_network(file: Path, options: ModelOptions) -> Opened:
             "levels": pair_or_none("--levels", options.levels),
         }
         network, notes = io.import_nir(file, **given)
-        return Opened(network=network, mapping=None, conversion=None, notes=notes)
+        return Opened(
+            network=network,
+            mapping=None,
+            conversion=None,
+            notes=notes,
+            has_whole_inputs=bool(notes) and options.input_scale is None,
+        )
     _refuse_without_effect(str(file), OWN, options)
     return Opened(
         network=io.load(file),

@@ -52,7 +52,26 @@ def samples_for(
         return random_samples(network, n_samples=n, n_steps=n_steps, seed=seed or 0)
     samples = load_samples(data, n_steps=n_steps, limit=limit)
     check_labels(network, samples)
+    if opened.has_whole_inputs:
+        _require_whole(samples)
     return real_values(samples) if opened.stages else samples
+
+
+def _require_whole(samples: Samples) -> None:
+    """Refuse fractions where nothing says what one unit is: they would be rounded to 0 or 1."""
+    import numpy as np
+
+    for x in samples.x.values() if isinstance(samples.x, dict) else [samples.x]:
+        if x.dtype.kind == "f" and (x != np.rint(x)).any():
+            fraction = float(x[x != np.rint(x)][0])
+            raise InputError(
+                f"data '{samples.source}'",
+                f"holds fractions ({fraction:.4g}), the inputs of this NIR graph are taken for "
+                "whole numbers",
+                remedy="say what real value one unit has: --input-scale, with --input-levels",
+                actual=fraction,
+                limit="whole numbers",
+            )
 
 
 def _refuse_without_effect(option: str, value: object, why: str, remedy: str) -> None:

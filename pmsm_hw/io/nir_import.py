@@ -43,7 +43,7 @@ class ImportOptions:
 
     name: str
     max_steps: int = 16
-    input_scale: float = 1.0
+    input_scale: float | None = None
     input_levels: tuple[int, int] = (0, 255)
     levels: tuple[int, int] = (0, 1)
 
@@ -96,7 +96,7 @@ class _Import:
                 self.populations[key] = Input(
                     name=key,
                     shape=self.shapes[key],
-                    scale=self.options.input_scale,
+                    scale=1.0 if self.options.input_scale is None else self.options.input_scale,
                     levels=self.options.input_levels,
                 )
         if not self.populations:
@@ -120,6 +120,12 @@ class _Import:
 
     def _notes(self) -> list[str]:
         notes = []
+        if self.options.input_scale is None:
+            lo, hi = self.options.input_levels
+            notes.append(
+                f"inputs are whole numbers from {lo} to {hi}, as no input_scale was given: the "
+                "real value of one unit"
+            )
         if any(self.graph.type_of(k) == "IF" for k in self.graph.nodes):
             notes.append(
                 "IF neurons fire at the threshold and keep what exceeds it; NIR's definition has "
