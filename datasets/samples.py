@@ -15,6 +15,7 @@ from pmsm_hw.datasets.digits import load_digits
 from pmsm_hw.datasets.events import to_frames
 from pmsm_hw.datasets.nmnist import NMNIST_SIZE, read_nmnist
 from pmsm_hw.errors import DatasetError, InputError
+from pmsm_hw.records import Comparable
 
 if TYPE_CHECKING:
     from pmsm_hw.network import Network
@@ -30,8 +31,8 @@ SOURCES = (
 LARGEST_LABEL = (1 << 31) - 1
 
 
-@dataclass(frozen=True, kw_only=True)
-class Samples:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Samples(Comparable):
     """Inputs, with labels where they are known.
 
     Parameters

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from pmsm_hw.records import Record
+
 if TYPE_CHECKING:
     from pmsm_hw.emulator.layout import Layout
 
@@ -65,7 +67,7 @@ def empty_tally(layout: Layout, n_samples: int) -> dict[str, IntArray]:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Counts:
+class Counts(Record):
     """Integer counts of events; read-only arrays.
 
     Parameters
@@ -122,8 +124,6 @@ class Counts:
             for name in (*_SHAPES, "link_load")
             if name != "saturations"
         )
-
-    __hash__ = None  # type: ignore[assignment]
 
     @property
     def n_samples(self) -> int:

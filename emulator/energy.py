@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pmsm_hw.emulator.constants import DIRECTIONS
+from pmsm_hw.records import Record
 
 if TYPE_CHECKING:
     from pmsm_hw.emulator.constants import Constants
@@ -45,8 +46,8 @@ _COMPONENT = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Energy:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Energy(Record):
     """Energy per inference, pJ.
 
     Parameters

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pmsm_hw.records import Record
 from pmsm_hw.reference import best_index
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class Spread:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Report:
+class Report(Record):
     """Result of `emulate`; arrays are read-only.
 
     Parameters

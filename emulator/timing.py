@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pmsm_hw.records import Record
+
 if TYPE_CHECKING:
     from pmsm_hw.network import Network
 
@@ -17,8 +19,8 @@ __all__ = ["CoreTimes", "Timing", "timing_of"]
 PS_PER_NS = 1000
 
 
-@dataclass(frozen=True, kw_only=True)
-class CoreTimes:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CoreTimes(Record):
     """What each core did, ns, over all hardware steps; arrays ``(n_cores,)`` float64.
 
     Parameters
@@ -43,8 +45,8 @@ class CoreTimes:
     barrier_ns: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class Timing:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Timing(Record):
     """When what was done.
 
     Parameters

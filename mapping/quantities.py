@@ -29,6 +29,10 @@ class Frozen(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As plain values: pickle does not find the classes that `Quantity` makes."""
+        return type(self).model_validate, (self.model_dump(),)
+
 
 def _printable(text: str) -> str:
     if not text.isprintable():
@@ -59,6 +63,19 @@ class Quantity(Frozen, Generic[T]):
     unit: Text
     source: Text
     kind: Kind
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _quantity, (_key_of(type(self)), self.model_dump())
+
+
+def _key_of(kind: type[Quantity[Any]]) -> str:
+    """Name of a sort of quantities in this module."""
+    return next(n for n, v in globals().items() if getattr(v, "__origin__", None) is kind)
+
+
+def _quantity(key: str, values: dict[str, Any]) -> Quantity[Any]:
+    kind: type[Quantity[Any]] = globals()[key].__origin__
+    return kind.model_validate(values)
 
 
 def in_unit(expected: str) -> Callable[[Quantity[Any]], Quantity[Any]]:

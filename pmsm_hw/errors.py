@@ -7,8 +7,9 @@ line: names come from files, and what they hold must not steer a terminal.
 
 from __future__ import annotations
 
+from functools import partial
 from importlib.util import find_spec
-from typing import ClassVar
+from typing import Any, ClassVar
 
 __all__ = [
     "CapacityError",
@@ -60,6 +61,11 @@ class PmsmHwError(Exception):
         self.remedy = remedy
         self.actual = actual
         self.limit = limit
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Errors cross process borders, as those of workers do."""
+        named = partial(type(self), remedy=self.remedy, actual=self.actual, limit=self.limit)
+        return named, (self.subject, self.problem)
 
 
 def _printable(text: str, keep: str) -> str:

@@ -70,6 +70,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pmsm_hw.arguments import array_of, as_integer, instance, integer, items, number, shown
 from pmsm_hw.errors import InputError, NetworkError
+from pmsm_hw.records import Record
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -186,59 +187,13 @@ def _listed(names: Sequence[str]) -> str:
 _MOST_LISTED = 20
 
 
-def _same(a: object, b: object) -> bool:
-    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
-        a_, b_ = np.asarray(a), np.asarray(b)
-        return a_.dtype == b_.dtype and np.array_equal(a_, b_)
-    return a == b
-
-
-class _Record:
-    """Structural equality, and a readable repr, of frozen dataclasses that hold arrays."""
-
-    __hash__: ClassVar[None] = None  # type: ignore[assignment]
-
-    def __eq__(self, other: object) -> bool:
-        if type(self) is not type(other):
-            return NotImplemented
-        return all(
-            _same(getattr(self, f.name), getattr(other, f.name))
-            for f in fields(self)  # type: ignore[arg-type]
-        )
-
-    def __getstate__(self) -> dict[str, Any]:
-        """What it is, without what is kept for the next use."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        for value in state.values():
-            if isinstance(value, np.ndarray):
-                value.setflags(write=False)
-        self.__dict__.update(state)
-
-    def __repr__(self) -> str:
-        parts = []
-        for f in fields(self):  # type: ignore[arg-type]
-            value = getattr(self, f.name)
-            if isinstance(value, np.ndarray):
-                if value.ndim == 0:
-                    text = str(value.item())
-                else:
-                    shape = "x".join(map(str, value.shape))
-                    text = f"<{value.dtype} {shape} in [{value.min()}, {value.max()}]>"
-            else:
-                text = repr(value)
-            parts.append(f"{f.name}={text}")
-        return f"{type(self).__name__}({', '.join(parts)})"
-
-
 # ---------------------------------------------------------------------------------------------
 # Populations
 # ---------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Population(_Record):
+class Population(Record):
     """A named group of neurons of one kind.
 
     Parameters
@@ -571,7 +526,7 @@ def _check_state_width(subject: str, what: str, array: IntArray) -> None:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Projection(_Record):
+class Projection(Record):
     """Synapses from one population to another.
 
     Parameters
@@ -1052,7 +1007,7 @@ class StateBound:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Network(_Record):
+class Network(Record):
     """An integer network; see the module docstring for what it computes.
 
     Validated on construction, bound proof included; immutable afterwards.

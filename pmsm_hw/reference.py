@@ -27,6 +27,7 @@ from pmsm_hw.network import (
     Readout,
 )
 from pmsm_hw.operators import Operator, chw, exact_dtype, lowered
+from pmsm_hw.records import Comparable
 from pmsm_hw.workers import Workers, scratch, workers_for
 
 __all__ = [
@@ -86,8 +87,8 @@ def best_index(
     return best
 
 
-@dataclass(frozen=True, kw_only=True)
-class Result:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Result(Comparable):
     """What a network answered.
 
     Parameters
@@ -502,8 +503,8 @@ def bytes_per_sample(network: Network, n_steps: int) -> int:
     return max(peak, sum(held.values()))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Evaluation:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Evaluation(Comparable):
     """How a network does on a data set.
 
     Parameters

@@ -230,6 +230,12 @@ def _made_valid(
             )  # fmt: skip
         except NetworkError as error:
             subject = error.subject.split("'")[1]
+            if "is too short" in error.problem:  # the wave would come too late
+                need: Any = error.limit
+                for i, projection in enumerate(projections):
+                    if projection.name == subject:
+                        projections[i] = replace(projection, delay=need)
+                continue
             if "the proof ends" not in error.problem and "state can reach" not in error.problem:
                 raise
         tried[subject] += 1

@@ -17,12 +17,13 @@ from pmsm_hw.nn.gain import LearnedGainQuant
 from pmsm_hw.nn.neuron import PolarityMultiSpike, check_rule
 from pmsm_hw.nn.quantization import Batch, as_tensors
 from pmsm_hw.nn.quantizer import InputQuant, PolarityQuant
+from pmsm_hw.records import Comparable
 
 __all__ = ["Snn", "SnnResult", "check_steps", "split_frames", "to_snn"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class SnnResult:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SnnResult(Comparable):
     """What a torch SNN answered.
 
     Parameters
