@@ -20,11 +20,14 @@ __all__ = [
     "array_of",
     "as_integer",
     "check_progress",
+    "choice",
+    "flag",
     "instance",
     "integer",
     "items",
     "names",
     "number",
+    "pair",
     "shown",
 ]
 
@@ -245,3 +248,70 @@ def check_progress(error: Error, progress: object) -> None:
             actual=type(progress).__name__,
             limit="a function",
         )
+
+
+def choice(
+    error: Error, subject: str, what: str, value: object, options: tuple[str, ...], *, remedy: str
+) -> str:
+    """One of several words.
+
+    Parameters
+    ----------
+    error, subject, what, value, remedy
+        As for `integer`.
+    options
+        The words.
+    """
+    if not isinstance(value, str) or value not in options:
+        raise error(
+            subject,
+            f"{what} {shown(value)} is not one of {', '.join(options)}",
+            remedy=remedy,
+            actual=value,
+            limit=options,
+        )
+    return value
+
+
+def flag(error: Error, subject: str, what: str, value: object) -> bool:
+    """True or False.
+
+    Parameters
+    ----------
+    error, subject, what, value
+        As for `integer`.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise error(
+            subject,
+            f"{what} {shown(value)} is neither True nor False",
+            remedy="give one of them",
+            actual=value,
+            limit=(True, False),
+        )
+    return bool(value)
+
+
+def pair(error: Error, subject: str, what: str, value: object, *, remedy: str) -> tuple[int, int]:
+    """Two integers.
+
+    Parameters
+    ----------
+    error, subject, what, value, remedy
+        As for `integer`.
+    """
+    parts: list[int | None] = []
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping):
+        try:
+            parts = [as_integer(part) for part in value]
+        except TypeError:  # an array without axes
+            parts = []
+    if len(parts) != 2 or parts[0] is None or parts[1] is None:
+        raise error(
+            subject,
+            f"{what} {shown(value)} are not two integers",
+            remedy=remedy,
+            actual=value,
+            limit="two integers",
+        )
+    return parts[0], parts[1]

@@ -8,11 +8,13 @@ from typing import Any, Literal
 
 from torch import nn
 
-from pmsm_hw.convert.integer import IntegerModel, built
+from pmsm_hw.arguments import shown
+from pmsm_hw.convert.integer import DEFAULTS, IntegerModel, built
 from pmsm_hw.convert.report import ConversionReport, report_on
+from pmsm_hw.errors import ConversionError
 from pmsm_hw.network import Network
+from pmsm_hw.nn.batches import Batch
 from pmsm_hw.nn.lowering import Pooling
-from pmsm_hw.nn.quantization import Batch
 
 __all__ = ["Conversion", "convert"]
 
@@ -41,13 +43,13 @@ def convert(
     example_input: Batch | None = None,
     *,
     name: str = "network",
-    weight_bits: int = 8,
-    per_channel: bool = True,
-    max_steps: int = 8,
-    rule: str = "carry",
-    pooling: Pooling = "auto",
-    target_spikes: Literal["graded", "unit"] = "graded",
-    overflow: Literal["error", "saturate"] = "error",
+    weight_bits: int | None = None,
+    per_channel: bool | None = None,
+    max_steps: int | None = None,
+    rule: str | None = None,
+    pooling: Pooling | None = None,
+    target_spikes: Literal["graded", "unit"] | None = None,
+    overflow: Literal["error", "saturate"] | None = None,
     input_scale: float | None = None,
     input_levels: Sequence[int] | None = None,
 ) -> Conversion:
@@ -57,14 +59,15 @@ def convert(
     ----------
     model
         From `pmsm_hw.nn.quantize`, any module with `PolarityQuant` activations, or an integer model
-        (`integer_model`), which converts without any difference and keeps its own settings.
+        (`integer_model`), which converts without any difference and keeps its own settings and
+        batch: no options can be given with it.
     example_input
         A batch of inputs, one array or one per input: gives the shapes, and is the calibration
-        batch of the report. By default the batch that `quantize` or `integer_model` was given.
+        batch of the report. By default the batch that `quantize` was given.
     name
         Of the network.
     weight_bits, per_channel, max_steps, rule, pooling, target_spikes, overflow
-        See `integer_model`.
+        See `integer_model`, whose defaults hold.
     input_scale, input_levels
         See `integer_model`.
 
@@ -77,16 +80,33 @@ def convert(
     ConversionError
         Naming module, reason and remedy.
     """
+    given: dict[str, Any] = {
+        "weight_bits": weight_bits,
+        "per_channel": per_channel,
+        "max_steps": max_steps,
+        "rule": rule,
+        "pooling": pooling,
+        "target_spikes": target_spikes,
+        "overflow": overflow,
+        "input_scale": input_scale,
+        "input_levels": input_levels,
+    }
+    given = {option: value for option, value in given.items() if value is not None}
     if isinstance(model, IntegerModel):
+        if example_input is not None:
+            given["example_input"] = example_input
+        for option, value in given.items():
+            raise ConversionError(
+                option,
+                f"{shown(value)} has no effect: an integer model keeps its own settings and batch",
+                remedy="leave it out, or give it to integer_model",
+                actual=value,
+                limit=None,
+            )
         integer = model
     else:
         if example_input is None:
             example_input = getattr(model, "examples", ())
-        integer = built(
-            model, example_input, weight_bits=weight_bits, per_channel=per_channel,
-            max_steps=max_steps, rule=rule, pooling=pooling, target_spikes=target_spikes,
-            overflow=overflow,
-            input_scale=input_scale, input_levels=input_levels, spare_bits=0,
-        )  # fmt: skip
+        integer = built(model, example_input, **(DEFAULTS | given), spare_bits=0)
     network = integer.network(name)
     return Conversion(network=network, report=report_on(integer, network))

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from pmsm_hw.arguments import choice, flag, integer
 from pmsm_hw.convert.proof import Proof, Watch, prove
 from pmsm_hw.convert.rounding import (
     RoundedNeurons,
@@ -26,7 +27,10 @@ from pmsm_hw.convert.rounding import (
 from pmsm_hw.convert.summing import summed
 from pmsm_hw.errors import ConversionError, PmsmHwError
 from pmsm_hw.network import (
+    MAX_STEPS,
     MAX_WEIGHT_EXPONENT,
+    RULES,
+    STATE_BITS,
     STATE_MAX,
     STATE_MIN,
     Conv1d,
@@ -42,8 +46,10 @@ from pmsm_hw.network import (
     StateBound,
     SumPool,
 )
+from pmsm_hw.nn.batches import Batch, as_tensors
 from pmsm_hw.nn.evaluation import evaluating
 from pmsm_hw.nn.expressions import Channelwise, Flat, Pool, Window
+from pmsm_hw.nn.input_grid import check_grid
 from pmsm_hw.nn.lowering import (
     InputPlan,
     Lowering,
@@ -54,7 +60,6 @@ from pmsm_hw.nn.lowering import (
 )
 from pmsm_hw.nn.neuron import Rule, State, check_rule
 from pmsm_hw.nn.preparation import check_kind, unwrapped
-from pmsm_hw.nn.quantization import Batch, as_tensors
 from pmsm_hw.nn.quantizer import InputQuant, payload
 from pmsm_hw.nn.snn import SnnResult, split_frames
 
@@ -62,6 +67,19 @@ __all__ = ["COARSEST", "IntegerModel", "IntegerSnn", "integer_model"]
 
 COARSEST = -3
 """Weights may lose this many bits where a population's state would not fit otherwise."""
+
+DEFAULTS: dict[str, Any] = {
+    "weight_bits": 8,
+    "per_channel": True,
+    "max_steps": 8,
+    "rule": "carry",
+    "pooling": "auto",
+    "target_spikes": "graded",
+    "overflow": "error",
+    "input_scale": None,
+    "input_levels": None,
+}
+"""Options of `integer_model` and `convert`."""
 
 Rounded: TypeAlias = "InputPlan | RoundedNeurons | RoundedReadout"
 
@@ -162,7 +180,8 @@ def integer_model(
     overflow
         ``"error"``, or ``"saturate"`` where the proof fails.
     input_scale, input_levels
-        For models without an `InputQuant`.
+        For models without an `InputQuant`. With a scale alone, the fewest levels that hold the
+        example batch; with levels alone, the scale at which they span it.
     spare_bits
         Fractional bits to leave unused, so that the proof survives changes by training.
 
@@ -179,6 +198,32 @@ def integer_model(
     )  # fmt: skip
     integer.prove()
     return integer
+
+
+def check_options(**given: Any) -> None:
+    """Raise `ConversionError` for options of `integer_model` that are none; None is left out."""
+    remedies = {
+        "weight_bits": (2, 8, "int8 is what projections hold"),
+        "max_steps": (1, MAX_STEPS, "give the largest number of time steps"),
+        "spare_bits": (0, STATE_BITS, "give a small number"),
+    }
+    words = {
+        "rule": RULES,
+        "pooling": ("auto", "fold", "relay"),
+        "target_spikes": ("graded", "unit"),
+        "overflow": ("error", "saturate"),
+    }
+    for what, value in given.items():
+        if value is None:
+            continue
+        if what in remedies:
+            low, high, remedy = remedies[what]
+            integer(ConversionError, "convert", what, value, low=low, high=high, remedy=remedy)
+        elif what in words:
+            remedy = "choose one of them"
+            choice(ConversionError, "convert", what, value, words[what], remedy=remedy)
+        else:
+            flag(ConversionError, "convert", what, value)
 
 
 def built(
@@ -205,54 +250,25 @@ def built(
             actual="IntegerModel",
             limit="a quantized model",
         )
-    for what, value in (("weight_bits", weight_bits), ("max_steps", max_steps)):
-        if not isinstance(value, int | np.integer) or isinstance(value, bool):
-            raise ConversionError(
-                what,
-                f"{value!r} is not a whole number",
-                remedy="give an integer",
-                actual=value,
-                limit="an integer",
-            )
-    if not 2 <= weight_bits <= 8:
-        raise ConversionError(
-            "weight_bits",
-            f"{weight_bits} is outside 2..8",
-            remedy="int8 is what projections hold",
-            actual=weight_bits,
-            limit=(2, 8),
-        )
-    if target_spikes not in ("graded", "unit"):
-        raise ConversionError(
-            "target_spikes",
-            f"{target_spikes!r} is not one of graded, unit",
-            remedy="choose one of them",
-            actual=target_spikes,
-            limit=("graded", "unit"),
-        )
-    if overflow not in ("error", "saturate"):
-        raise ConversionError(
-            "overflow",
-            f"{overflow!r} is not one of error, saturate",
-            remedy="choose one of them",
-            actual=overflow,
-            limit=("error", "saturate"),
-        )
+    check_options(
+        weight_bits=weight_bits, per_channel=per_channel, max_steps=max_steps, rule=rule,
+        pooling=pooling, target_spikes=target_spikes, overflow=overflow, spare_bits=spare_bits,
+    )  # fmt: skip
+    scale, levels = check_grid(input_scale, input_levels, ConversionError)
     check_kind(model, ConversionError)
     model = unwrapped(model)
     settings = Settings(
-        weight_bits=weight_bits,
-        per_channel=per_channel,
-        max_steps=max_steps,
+        weight_bits=int(weight_bits),
+        per_channel=bool(per_channel),
+        max_steps=int(max_steps),
         rule=check_rule(rule),
         saturate=overflow == "saturate",
     )
-    levels = None if input_levels is None else (int(input_levels[0]), int(input_levels[1]))
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    examples = tuple(x.to(device) for x in as_tensors(example_input))
+    examples = tuple(x.to(device) for x in as_tensors(example_input, "example_input"))
     lowering = Lowering(
         model, examples, pooling=pooling, unit_spikes=target_spikes == "unit",
-        input_scale=input_scale, input_levels=levels,
+        input_scale=scale, input_levels=levels,
         relay_reach=lambda source: _payload_range(source, settings),
     )  # fmt: skip
     return IntegerModel(model, lowering, settings, examples, spare_bits)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from pmsm_hw.errors import QuantizationError
 from pmsm_hw.figure_files import check_figure, write_figure
+from pmsm_hw.nn.batches import as_tensor
 from pmsm_hw.nn.evaluation import evaluating
 from pmsm_hw.nn.quantizer import PolarityQuant
 from pmsm_hw.tables import table
@@ -429,9 +430,9 @@ def entropy_report(model: nn.Module, data: Any) -> EntropyReport:
 
 def _batches(data: Any) -> Iterable[Tensor]:
     if isinstance(data, Tensor | np.ndarray):
-        inputs = torch.as_tensor(data).to(torch.get_default_dtype())
+        inputs = as_tensor(data, "data")
         yield from torch.split(inputs, _BATCH)
         return
     for batch in data:
         inputs = batch[0] if isinstance(batch, tuple | list) else batch
-        yield torch.as_tensor(inputs).to(torch.get_default_dtype())
+        yield as_tensor(inputs, "data")

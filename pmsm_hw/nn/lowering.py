@@ -36,6 +36,7 @@ from pmsm_hw.nn.expressions import (
     concatenated,
 )
 from pmsm_hw.nn.gain import LearnedGainQuant
+from pmsm_hw.nn.input_grid import input_grid
 from pmsm_hw.nn.mutations import run_nodes, without_mutations
 from pmsm_hw.nn.preparation import check_finite
 from pmsm_hw.nn.quantizer import InputQuant, PolarityQuant
@@ -151,7 +152,7 @@ class Lowering:
     unit_spikes
         Whether ``"auto"`` counts a spike k as |k| messages, or as one.
     input_scale, input_levels
-        For inputs that no `InputQuant` quantizes.
+        For inputs that no `InputQuant` quantizes; what is not given follows from the examples.
     relay_reach
         Smallest and largest payload of a population, whose sums a relay must be able to send.
 
@@ -176,7 +177,6 @@ class Lowering:
         self.relay_reach = relay_reach
         self.pooling = pooling
         self.unit_spikes = unit_spikes
-        self.input_scale, self.input_levels = input_scale, input_levels
         if pooling not in ("auto", "fold", "relay"):
             raise ConversionError(
                 "pooling",
@@ -192,8 +192,10 @@ class Lowering:
                 self.graph = trace(model, ConversionError)
         self.modules = dict(model.named_modules())
         self._refuse_early()
+        self._check_inputs(input_scale, input_levels)
         check_finite(model, self.graph, ConversionError)
         self._check_examples(examples)
+        self.grids = self._grids(examples, input_scale, input_levels)
         without_mutations(model, self.graph, few(examples), ConversionError, owned=False)
         self.results = self._propagate(few(examples))
         self._varying = self._numbers_of_the_batch(few(examples))
@@ -377,6 +379,42 @@ class Lowering:
         self._taken.add(name)
         return name
 
+    def _check_inputs(self, scale: float | None, levels: tuple[int, int] | None) -> None:
+        """Refuse a scale or levels that would have no effect."""
+        if scale is None and levels is None:
+            return
+        owners = [
+            (node, [m for m in map(self._module, node.users) if isinstance(m, InputQuant)])
+            for node in self.graph.nodes
+            if node.op == "placeholder"
+        ]
+        if all(quantizers for _, quantizers in owners):
+            quantizer = owners[0][1][0]
+            raise ConversionError(
+                f"input '{owners[0][0].name}'",
+                f"input_scale {scale} and input_levels {levels} have no effect: the model has an "
+                f"InputQuant of its own, scale {quantizer.scale:.6g}, levels {quantizer.levels}",
+                remedy="leave them out, or give them to quantize",
+                actual=(scale, levels),
+                limit=(quantizer.scale, quantizer.levels),
+            )
+
+    def _grids(
+        self,
+        examples: tuple[Tensor, ...],
+        scale: float | None,
+        levels: tuple[int, int] | None,
+    ) -> dict[str, tuple[float, tuple[int, int]]]:
+        """Scale and levels of the inputs that no `InputQuant` reads, by name."""
+        if scale is None and levels is None:
+            return {}
+        placeholders = [node for node in self.graph.nodes if node.op == "placeholder"]
+        return {
+            node.name: input_grid(x, scale, levels, ConversionError)
+            for node, x in zip(placeholders, examples, strict=True)
+            if not any(isinstance(self._module(user), InputQuant) for user in node.users)
+        }
+
     def _placeholder(self, builder: _Builder, node: fx.Node) -> Expression:
         shape = tuple(self.results[node].shape[1:])
         users = [self._module(user) for user in node.users]
@@ -391,15 +429,15 @@ class Lowering:
                     actual=len(quantizers),
                     limit=1,
                 )
-        elif self.input_scale is not None and self.input_levels is not None and not quantizers:
-            scale, levels = float(self.input_scale), self.input_levels
+        elif node.name in self.grids:
+            scale, levels = self.grids[node.name]
         else:
             raise ConversionError(
                 f"input '{node.name}'",
                 "is read without an InputQuant, and input_scale and input_levels are not given",
                 remedy="quantize it: convert(..., input_scale=1/255, input_levels=(0, 255))",
                 actual=None,
-                limit="a scale and levels",
+                limit="a scale or levels",
             )
         if not 1 <= len(shape) <= 3:
             raise ConversionError(

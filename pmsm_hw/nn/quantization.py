@@ -5,15 +5,15 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
-from torch.utils.data import DataLoader
 
+from pmsm_hw.arguments import choice, flag
 from pmsm_hw.errors import ConversionError, QuantizationError
 from pmsm_hw.nn.agreement import (
     FLOAT32_TOLERANCE,
@@ -23,8 +23,10 @@ from pmsm_hw.nn.agreement import (
     standing_for,
 )
 from pmsm_hw.nn.batch_norm import calibrate_from_batch_norm
+from pmsm_hw.nn.batches import Batch, as_tensors
 from pmsm_hw.nn.evaluation import evaluating
-from pmsm_hw.nn.initialization import choose_theta
+from pmsm_hw.nn.initialization import INITIALIZATIONS, choose_theta
+from pmsm_hw.nn.input_grid import check_grid, input_grid
 from pmsm_hw.nn.lowering import Lowering, average_name
 from pmsm_hw.nn.mutations import without_mutations
 from pmsm_hw.nn.preparation import check_finite, prepared
@@ -33,9 +35,7 @@ from pmsm_hw.nn.quantizer import InputQuant, PolarityQuant, check_levels
 from pmsm_hw.nn.ranges import kept_limits
 from pmsm_hw.nn.tracing import arguments, exported, few, kind_of, subject_of, trace, unique_path
 
-__all__ = ["as_tensors", "calibrate", "quantize", "spikes"]
-
-Batch: TypeAlias = "Tensor | NDArray[Any] | Sequence[Tensor | NDArray[Any]]"
+__all__ = ["calibrate", "quantize", "spikes"]
 
 _ACTIVATIONS: tuple[type[nn.Module], ...] = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.Hardtanh)
 _ACTIVATION_FUNCTIONS: frozenset[Callable[..., Any]] = frozenset(
@@ -105,7 +105,8 @@ def quantize(
         One theta per channel instead of one per layer.
     input_scale, input_levels
         Real value of one input unit, and ``(lo, hi)``. By default 8 bits that span the calibration
-        batch, ``(0, 255)`` or, where it has negative values, ``(-127, 127)``.
+        batch, ``(0, 255)`` or, where it has negative values, ``(-127, 127)``. With a scale alone,
+        the fewest levels that hold the batch; with levels alone, the scale at which they span it.
     max_pool
         ``"average"`` swaps max pooling, which spikes cannot do, for average pooling of the same
         window; ``"refuse"`` raises.
@@ -125,14 +126,11 @@ def quantize(
         the calibration batch is missing or useless.
     """
     levels, gains = check_levels("quantize", levels, gains)
-    if max_pool not in ("refuse", "average"):
-        raise QuantizationError(
-            "max_pool",
-            f"{max_pool!r} is not one of refuse, average",
-            remedy="choose one of them",
-            actual=max_pool,
-            limit=("refuse", "average"),
-        )
+    choice(
+        QuantizationError, "quantize", "max_pool", max_pool, ("refuse", "average"),
+        remedy="choose one of them",
+    )  # fmt: skip
+    choice(QuantizationError, "quantize", "init", init, INITIALIZATIONS, remedy="choose one")
     if calibration is None:
         raise QuantizationError(
             f"model '{type(model).__name__}'",
@@ -141,7 +139,10 @@ def quantize(
             actual=None,
             limit="a batch of inputs",
         )
-    batch = None if isinstance(calibration, str) else as_tensors(calibration)
+    for what, value in (("per_channel", per_channel), ("lsq_gradient_scale", lsq_gradient_scale)):
+        flag(QuantizationError, "quantize", what, value)
+    scale, input_pair = check_grid(input_scale, input_levels, QuantizationError)
+    batch = None if isinstance(calibration, str) else as_tensors(calibration, "calibration")
     if batch is None and (calibration != "batch_norm" or None in (input_scale, input_levels)):
         raise QuantizationError(
             "calibration",
@@ -162,7 +163,9 @@ def quantize(
         root = exported_root
     check_finite(root, graph, QuantizationError)
     _refuse_others(root, graph, max_pool)
-    proven_on = batch or probe(reference, graph, cast(float, input_scale), input_levels)
+    proven_on = batch
+    if proven_on is None:
+        proven_on = probe(reference, graph, cast(float, scale), input_pair)
     _check_batch(graph, proven_on)
     wanted = answers(reference, proven_on, QuantizationError, what="calibration")
     small = few(proven_on)
@@ -197,7 +200,7 @@ def quantize(
             actual=0,
             limit=1,
         )
-    inputs = _quantize_inputs(root, graph, batch, input_scale, input_levels)
+    inputs = _quantize_inputs(root, graph, batch, scale, input_pair)
     graph.lint()
     quantized = fx.GraphModule(root, graph, type(model).__name__)
     quantized.delete_all_unused_submodules()
@@ -216,12 +219,15 @@ def quantize(
             cause.subject, cause.problem,
             remedy=cause.remedy, actual=cause.actual, limit=cause.limit,
         ) from cause  # fmt: skip
+    if len(inputs) == 1:  # a file has part of the batch only, from which others would follow
+        (only,) = inputs.values()
+        scale, input_pair = only.scale, only.levels
     options = {
         "levels": list(levels),
         "gains": list(gains),
         "per_channel": per_channel,
-        "input_scale": input_scale,
-        "input_levels": None if input_levels is None else list(input_levels),
+        "input_scale": scale,
+        "input_levels": None if input_pair is None else list(input_pair),
         "max_pool": max_pool,
         "lsq_gradient_scale": lsq_gradient_scale,
     }
@@ -233,24 +239,6 @@ def quantize(
     else:
         calibrate(quantized, batch, init, per_channel=per_channel)
     return quantized
-
-
-def as_tensors(batch: Batch) -> tuple[Tensor, ...]:
-    """One tensor per model input, floats in torch's default dtype."""
-    kind = type(batch).__name__
-    try:
-        if isinstance(batch, DataLoader):
-            raise TypeError
-        parts = (batch,) if isinstance(batch, Tensor | np.ndarray) else tuple(batch)
-        return tuple(torch.as_tensor(part).to(torch.get_default_dtype()) for part in parts)
-    except (TypeError, ValueError, RuntimeError) as cause:
-        raise QuantizationError(
-            "batch",
-            f"is a {kind} that holds no arrays, one array or one per input is needed",
-            remedy="give arrays or tensors; of a DataLoader, next(iter(loader))[0]",
-            actual=kind,
-            limit="arrays",
-        ) from cause
 
 
 class _Run(nn.Module):
@@ -506,24 +494,22 @@ def _quantize_inputs(
     graph: fx.Graph,
     batch: tuple[Tensor, ...] | None,
     scale: float | None,
-    levels: Sequence[int] | None,
-) -> list[str]:
-    """Put a quantizer behind each input; their paths."""
+    levels: tuple[int, int] | None,
+) -> dict[str, InputQuant]:
+    """Put a quantizer behind each input; by path."""
     placeholders = [node for node in graph.nodes if node.op == "placeholder"]
     if batch is None:  # scale and levels are given
         batch = (torch.empty(0),) * len(placeholders)
-    paths = []
+    found = {}
     for node, x in zip(placeholders, batch, strict=True):
-        lo, hi = (int(v) for v in levels) if levels is not None else _default_levels(x)
-        unit = scale if scale is not None else _default_scale(x, (lo, hi))
-        quantizer = InputQuant(unit, levels if levels is not None else (lo, hi))
+        quantizer = InputQuant(*input_grid(x, scale, levels, QuantizationError))
         path = unique_path(root, "input_quant" if len(placeholders) == 1 else f"{node.name}_quant")
         root.add_module(path, quantizer)
         with graph.inserting_after(node):
             new = graph.call_module(path, (node,))
         node.replace_all_uses_with(new, delete_user_cb=lambda user, new=new: user is not new)
-        paths.append(path)
-    return paths
+        found[path] = quantizer
+    return found
 
 
 def _check_batch(graph: fx.Graph, batch: Sequence[Tensor]) -> None:
@@ -546,23 +532,6 @@ def _check_batch(graph: fx.Graph, batch: Sequence[Tensor]) -> None:
             actual=lengths,
             limit=1,
         )
-
-
-def _default_levels(x: Tensor) -> tuple[int, int]:
-    return (-127, 127) if bool((x < 0).any()) else (0, 255)
-
-
-def _default_scale(x: Tensor, levels: tuple[int, int]) -> float:
-    largest = float(x.abs().max()) if x.numel() else 0.0
-    if not np.isfinite(largest) or largest == 0.0:
-        raise QuantizationError(
-            "calibration",
-            f"the largest absolute input is {largest}, it must be finite and positive",
-            remedy="calibrate with clean data, or give input_scale",
-            actual=largest,
-            limit="> 0",
-        )
-    return largest / max(abs(levels[0]), abs(levels[1]))
 
 
 def calibrate(model: nn.Module, x: Batch, init: str = "mse", *, per_channel: bool = False) -> None:

@@ -13,7 +13,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from pmsm_hw.arguments import number, pair
 from pmsm_hw.errors import QuantizationError
+from pmsm_hw.nn.batches import check_real
 
 __all__ = ["InputQuant", "PolarityQuant", "payload", "quantize_levels"]
 
@@ -105,18 +107,9 @@ def check_levels(
     subject: str, levels: Sequence[int], gains: Sequence[int]
 ) -> tuple[tuple[int, int], tuple[int, int]]:
     """Validate ``(n, p)`` and ``(gain_pos, gain_neg)``; the limits are the network's."""
-    pairs = []
-    for what, value in (("levels", levels), ("gains", gains)):
-        if len(tuple(value)) != 2 or any(int(v) != v for v in value):
-            raise QuantizationError(
-                subject,
-                f"{what} {value!r} are not two integers",
-                remedy="give two integers",
-                actual=value,
-                limit="two integers",
-            )
-        pairs.append((int(value[0]), int(value[1])))
-    (n, p), (gain_pos, gain_neg) = pairs
+    error, remedy = QuantizationError, "give two integers"
+    n, p = pair(error, subject, "levels", levels, remedy=remedy)
+    gain_pos, gain_neg = pair(error, subject, "gains", gains, remedy=remedy)
     if not (0 <= n < 1 << 15 and 1 <= p < 1 << 15):
         raise QuantizationError(
             subject,
@@ -215,7 +208,7 @@ class PolarityQuant(nn.Module):
                 actual=self.limits,
                 limit="low <= 0 < high",
             )
-        if not 0.0 <= phi <= 1.0:
+        if not (isinstance(phi, int | float) and 0.0 <= phi <= 1.0):
             raise QuantizationError(
                 "PolarityQuant",
                 f"phi {phi!r} is outside [0, 1]",
@@ -402,21 +395,15 @@ class InputQuant(nn.Module):
 
     def __init__(self, scale: float = 1 / 255, levels: Sequence[int] = (0, 255)) -> None:
         super().__init__()
-        self.scale = float(scale)
-        self.levels = (int(levels[0]), int(levels[1]))
-        if not (math.isfinite(self.scale) and self.scale > 0):
-            raise QuantizationError(
-                "InputQuant",
-                f"scale {scale!r} is not a finite positive number",
-                remedy="give the real value of one unit",
-                actual=scale,
-                limit="> 0",
-            )
-        if tuple(levels) != self.levels or self.levels[0] > self.levels[1]:
+        error, remedy = QuantizationError, "give the real value of one unit"
+        self.scale = number(error, "InputQuant", "scale", scale, above=0, remedy=remedy)
+        remedy = "give the smallest and the largest value in units, integers (lo, hi), lo <= hi"
+        self.levels = pair(error, "InputQuant", "levels", levels, remedy=remedy)
+        if self.levels[0] > self.levels[1]:
             raise QuantizationError(
                 "InputQuant",
                 f"levels {levels!r} are not integers (lo, hi) with lo <= hi",
-                remedy="give the smallest and the largest value in units",
+                remedy=remedy,
                 actual=levels,
                 limit="lo <= hi",
             )
@@ -429,6 +416,7 @@ class InputQuant(nn.Module):
         x
             Any shape, float.
         """
+        check_real(x, "input")
         return cast(Tensor, _RoundInput.apply(x, self.scale, self.levels))  # type: ignore[no-untyped-call]
 
     def forward(self, x: Tensor) -> Tensor:

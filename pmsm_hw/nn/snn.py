@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pmsm_hw.errors import InputError, QuantizationError
+from pmsm_hw.nn.batches import Batch, as_tensors
 from pmsm_hw.nn.gain import LearnedGainQuant
 from pmsm_hw.nn.neuron import PolarityMultiSpike, check_rule
-from pmsm_hw.nn.quantization import Batch, as_tensors
 from pmsm_hw.nn.quantizer import InputQuant, PolarityQuant
 from pmsm_hw.records import Comparable
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pmsm_hw.errors import QuantizationError
+from pmsm_hw.nn.batches import as_tensor
 from pmsm_hw.nn.entropy import EntropyReport, entropy_report, histogram_bits
 from pmsm_hw.nn.evaluation import evaluating
 from pmsm_hw.nn.initialization import choose_theta
@@ -102,7 +103,7 @@ def choose_levels(
             actual=None,
             limit=1,
         )
-    flat = torch.as_tensor(values).detach().reshape(-1, 1)
+    flat = as_tensor(values, "values").detach().reshape(-1, 1)
     tried: list[LevelChoice] = []
     for levels in candidates:
         choice = _measure(flat, levels, init, limits)
@@ -250,7 +251,7 @@ def suggest(
     QuantizationError
         If no candidate keeps the budget or reaches ``target_bits``; see also `quantize`.
     """
-    x = torch.as_tensor(calibration).to(torch.get_default_dtype())[:_CALIBRATION_INPUTS]
+    x = as_tensor(calibration, "calibration")[:_CALIBRATION_INPUTS]
     with evaluating(model), torch.no_grad():
         wanted = model(x)
     max_pool, slope, kinds = _look_at(model)

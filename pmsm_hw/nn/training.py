@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from pmsm_hw.errors import FormatError, QuantizationError
 from pmsm_hw.files import check_output, replacing
+from pmsm_hw.nn.batches import as_classes, as_tensor
 from pmsm_hw.nn.evaluation import evaluating
 from pmsm_hw.nn.quantizer import PolarityQuant
 from pmsm_hw.nn.tensor_files import read_tensors
@@ -67,8 +68,7 @@ def loader(
     batch_size, shuffle, seed
         As their names say.
     """
-    inputs = torch.as_tensor(x).to(torch.get_default_dtype())
-    classes = torch.as_tensor(labels).to(torch.int64)
+    inputs, classes = as_tensor(x, "training data"), as_classes(labels)
     if len(inputs) != len(classes) or len(classes) == 0:
         raise QuantizationError(
             "training data",
@@ -249,7 +249,7 @@ def predict(model: nn.Module, x: Array, *, batch_size: int = 256) -> Tensor:
     batch_size
         Inputs at a time.
     """
-    inputs = torch.as_tensor(x).to(torch.get_default_dtype())
+    inputs = as_tensor(x, "x")
     with evaluating(model), torch.no_grad():
         return torch.cat([model(part) for part in torch.split(inputs, batch_size)])
 
@@ -268,7 +268,7 @@ def accuracy(model: nn.Module, x: Array, labels: Array, *, batch_size: int = 256
     batch_size
         Inputs at a time.
     """
-    classes = torch.as_tensor(labels).to(torch.int64)
+    classes = as_classes(labels)
     right = predict(model, x, batch_size=batch_size).argmax(1) == classes
     return float(right.to(torch.float64).mean())
 

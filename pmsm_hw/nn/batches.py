@@ -1,0 +1,147 @@
+"""Arrays of real values, as every door of the torch side takes them.
+
+One meaning for one array: floats are real values here and for a network, integers are units for a
+network and are refused here, where they would be taken for real values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from pmsm_hw.arguments import shown
+from pmsm_hw.errors import QuantizationError
+
+__all__ = ["Batch", "as_classes", "as_tensor", "as_tensors", "check_real"]
+
+Batch: TypeAlias = "Tensor | NDArray[Any] | Sequence[Tensor | NDArray[Any]]"
+
+
+def as_tensors(batch: Batch, what: str = "batch") -> tuple[Tensor, ...]:
+    """One tensor per model input, floats in torch's default dtype.
+
+    Parameters
+    ----------
+    batch
+        One array of floats, or one per input.
+    what
+        Name for errors.
+
+    Raises
+    ------
+    QuantizationError
+        If it holds no arrays, or arrays of integers, or values that are not finite.
+    """
+    is_one = isinstance(batch, Tensor | np.ndarray)
+    if isinstance(batch, DataLoader | str | bytes | dict) or not (
+        is_one or isinstance(batch, Sequence)
+    ):
+        raise _no_arrays(batch, what)
+    parts: Any = (batch,) if is_one else tuple(batch)
+    return tuple(as_tensor(part, what) for part in parts)
+
+
+def as_tensor(array: Any, what: str = "batch") -> Tensor:
+    """One array of finite floats, in torch's default dtype.
+
+    Parameters
+    ----------
+    array
+        Tensor, numpy array or nested lists.
+    what
+        Name for errors.
+
+    Raises
+    ------
+    QuantizationError
+        See `as_tensors`.
+    """
+    try:
+        tensor = torch.as_tensor(array)
+        if tensor.layout != torch.strided or tensor.is_quantized:
+            raise TypeError
+        check_real(tensor, what)
+        tensor = tensor.to(torch.get_default_dtype())
+    except (TypeError, ValueError, RuntimeError) as cause:
+        raise _no_arrays(array, what) from cause
+    n_bad = int((~torch.isfinite(tensor)).sum())
+    if n_bad:
+        raise QuantizationError(
+            what,
+            f"{n_bad:,} of {tensor.numel():,} values are not finite, limit: 0",
+            remedy="give clean data",
+            actual=n_bad,
+            limit=0,
+        )
+    return tensor
+
+
+def check_real(tensor: Tensor, what: str) -> None:
+    """Raise `QuantizationError` unless a tensor holds floats.
+
+    Parameters
+    ----------
+    tensor
+        Any.
+    what
+        Name for errors.
+    """
+    if not tensor.is_floating_point():
+        raise QuantizationError(
+            what,
+            f"holds {str(tensor.dtype).removeprefix('torch.')}, floats are needed: a network takes "
+            "integers for units of its input, a torch model for real values",
+            remedy="give real values as floats, x.astype('float32') or x.float()",
+            actual=str(tensor.dtype),
+            limit="floats",
+        )
+
+
+def as_classes(labels: Any, what: str = "labels") -> Tensor:
+    """Labels as int64.
+
+    Parameters
+    ----------
+    labels
+        Whole numbers, one class per sample.
+    what
+        Name for errors.
+
+    Raises
+    ------
+    QuantizationError
+        If they are no whole numbers.
+    """
+    try:
+        tensor = torch.as_tensor(labels)
+    except (TypeError, ValueError, RuntimeError) as cause:
+        raise _no_arrays(labels, what) from cause
+    is_whole = not tensor.is_floating_point() or bool((tensor == tensor.round()).all())
+    if not is_whole or tensor.is_complex() or tensor.dtype == torch.bool:
+        raise QuantizationError(
+            what,
+            f"are {str(tensor.dtype).removeprefix('torch.')}, whole numbers are needed",
+            remedy="give the number of each sample's class",
+            actual=str(tensor.dtype),
+            limit="whole numbers",
+        )
+    return tensor.to(torch.int64)
+
+
+def _no_arrays(batch: Any, what: str) -> QuantizationError:
+    kind = type(batch).__name__
+    return QuantizationError(
+        what,
+        f"{shown(batch)} ({kind}) holds no arrays of floats, one array or one per input is needed"
+        if not isinstance(batch, DataLoader)
+        else f"is a {kind} that holds no arrays, one array or one per input is needed",
+        remedy="give arrays or tensors; of a DataLoader, next(iter(loader))[0]",
+        actual=kind,
+        limit="arrays",
+    )
