@@ -11,6 +11,7 @@ import argparse
 import faulthandler
 import io
 import json
+import re
 import resource
 import sys
 import tempfile
@@ -31,6 +32,10 @@ from pmsm_hw.network import Network
 Rng = np.random.Generator
 
 INTEGERS = (-(2**63), -(2**31), -1, 0, 1, 2, 3, 7, 255, 4096, 2**20, 2**31, 2**62, 2**63 - 1)
+JSON_PARTS = (
+    b"null", b"-1", b"0", b"1e999", b"1e308", b"9" * 400, b'"x"', b"[]", b"{}", b"true", b"2.5",
+    b"\xff", b"[" * 2000,
+)  # fmt: skip
 TEXTS = (b"", b"input", b"readout", b"dense", b"conv2d", b"carry", b"\xff\xfe", b"a/b", b"x" * 999)
 DTYPES = ("i1", "u1", "<i4", ">i4", "<i8", "<u8", "<f4", "<f8", "S4", "?", "<c8")
 
@@ -203,6 +208,37 @@ def link(rng: Rng, data: bytes) -> bytes:
     return _edit(data, change)
 
 
+def text(rng: Rng, data: bytes) -> bytes:
+    """Put something else into a JSON text: the parts of a mapping, its chip, or a report."""
+
+    def change(file: h5py.File) -> None:
+        old = _pick(rng, (d for d in _datasets(file) if d.dtype == np.uint8 and d.ndim == 1))
+        content, parent, name = old[()].tobytes(), old.parent, old.name.rsplit("/", 1)[1]
+        places = [m.span() for m in re.finditer(rb'[-\d.]+|"[^"]*"|true|false', content)]
+        start, end = _pick(rng, places or [(0, len(content))])
+        content = content[:start] + _pick(rng, JSON_PARTS) + content[end:]
+        del parent[name]
+        parent[name] = np.frombuffer(content, np.uint8)
+
+    return _edit(data, change)
+
+
+def mapping_numbers(rng: Rng, data: bytes) -> bytes:
+    """Other numbers in the arrays of a mapping."""
+
+    def change(file: h5py.File) -> None:
+        name = _pick(rng, ("blocks", "usage", "link_load"))
+        array = file["mapping"][name][()]
+        at = tuple(int(rng.integers(n)) for n in array.shape)
+        near = array[at] + int(rng.integers(-2, 3))
+        wild = rng.choice([0.0, -1.0, np.nan, np.inf, 1e300])
+        array[at] = wild if array.dtype.kind == "f" else _pick(rng, (near, near, *INTEGERS))
+        del file["mapping"][name]
+        file["mapping"][name] = array
+
+    return _edit(data, change)
+
+
 MUTATIONS: tuple[Callable[[Rng, bytes], bytes], ...] = (
     truncate,
     flip,
@@ -215,6 +251,9 @@ MUTATIONS: tuple[Callable[[Rng, bytes], bytes], ...] = (
     dataset,
     dataset,
     link,
+    text,
+    mapping_numbers,
+    mapping_numbers,
 )
 
 
@@ -231,6 +270,8 @@ def _old_layout(data: bytes) -> bytes:
 
 def seeds(folder: Path) -> list[bytes]:
     """Sound files to start from."""
+    from pmsm_hw.mapping import load_chip, map_network
+
     found = []
     for seed in range(12):
         network = random_network(seed)
@@ -243,6 +284,11 @@ def seeds(folder: Path) -> list[bytes]:
         found += [data, bare, bare]
         if seed % 2:
             found.append(_old_layout(bare))
+    for seed in range(40, 46):
+        network = random_network(seed, max_steps=2, n_layers=2)
+        mapping = map_network(network, load_chip("loihi1"), objective="cores")
+        files.save(folder / "mapped.h5", network, mapping=mapping)
+        found += [(folder / "mapped.h5").read_bytes()] * 2
     return found + nir_seeds(folder)
 
 
@@ -303,11 +349,17 @@ def read(path: Path) -> str:
         except FormatError as error:
             if "\n" in str(error):
                 raise ValueError(f"more than one line: {error}") from error
-    for reader in (files.load_report, files.load_mapping):
-        try:
-            reader(path)
-        except FormatError:
-            continue
+    try:
+        files.load_report(path)
+    except FormatError:
+        outcome += ", no report"
+    try:
+        files.load_mapping(path).summary()  # shows every part
+    except FormatError as error:
+        if "\n" in str(error):
+            raise ValueError(f"more than one line: {error}") from error
+    else:
+        outcome += ", mapped"
     return outcome
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from itertools import pairwise
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import given
@@ -454,6 +455,15 @@ def test_fields_of_unknown_meaning_are_refused(tmp_path):
     nodes["n"].to_dict = lambda: plain
     found = refusal(tmp_path, nodes, edges)
     assert "node 'n': of type IF has a field 'refractory' of unknown meaning" in found
+
+
+def test_files_of_a_newer_nir_are_refused(tmp_path):
+    taken(tmp_path, *graph_of())
+    with h5py.File(tmp_path / "g.nir", "r+") as file:
+        del file["version"]
+        file["version"] = "2.0.1"
+    with pytest.raises(FormatError, match=r"was written by nir 2\.0\.1, whose nodes may mean"):
+        io.load_nir(tmp_path / "g.nir")
 
 
 def test_what_is_taken_for_granted_is_said(tmp_path):

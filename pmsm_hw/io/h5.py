@@ -503,9 +503,9 @@ def _check_figures(subject: str, mapping: placement.Mapping, network: Network) -
         refuse(subject, f"the mapping {problem}", "map the network anew", actual, limit)
 
     names, known = set(mapping.spike_modes), {p.name for p in network}
-    for name in sorted(names ^ known):
+    for name in sorted(names ^ known, key=str):  # names of the file need not be texts
         has = "has no spike mode for" if name in known else "has a spike mode for an unknown"
-        damaged(f"{has} population '{name}'", name, sorted(known))
+        damaged(f"{has} population {name!r:.60}", name, sorted(known))
     for i, resource in enumerate(RESOURCES):
         limit = int(getattr(mapping.chip.limits, resource).value)
         most = int(mapping.usage[:, i].max(initial=0))

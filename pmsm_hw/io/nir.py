@@ -49,6 +49,9 @@ __all__ = ["import_nir", "load_nir", "save_nir"]
 METADATA_VERSION = 2
 """Of the metadata that carry a network exactly; 1 had other forms of convolutions and pools."""
 
+NIR_MAJOR = 1
+"""Newest major version of the nir package whose nodes are known."""
+
 MAX_CHECKED_EDGES = 2_000
 """Most edges of a graph that nir's type check is tried on: its time is quadratic in them."""
 
@@ -240,6 +243,17 @@ def import_nir(
     graph = content.get("node")
     if not isinstance(graph, dict) or graph.get("type") != "NIRGraph":
         refuse(subject, "holds no NIR graph ('/node' of type NIRGraph)", "give a NIR file", "node")
+    version = content.get("version")
+    major = version.split(".")[0] if isinstance(version, str) else ""
+    if major.isdecimal() and int(major) > NIR_MAJOR:
+        refuse(
+            subject,
+            f"was written by nir {version:.20}, whose nodes may mean something else; up to "
+            f"{NIR_MAJOR}.x is read",
+            "write it with an older nir, or use a newer pmsm-hw",
+            version,
+            f"{NIR_MAJOR}.x",
+        )
     metadata = graph.get("metadata", {})
     given: dict[str, Any] = {
         "name": name,
