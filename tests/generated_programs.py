@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import argparse
 import math
+import operator
 import random
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -441,7 +443,7 @@ class Writer:
         rng = self.rng
         statements = {
             "layer": 5, "activation": 7, "arithmetic": 3, "write": 4, "alias": 3, "copy": 1,
-            "norm": 1, "pool": 1, "flat": 1, "join": 1, "pad": 0.5, "part": 0.3, "strange": 0.4,
+            "norm": 1, "pool": 2, "flat": 1, "join": 1, "pad": 0.5, "part": 0.4, "strange": 0.6,
         }  # fmt: skip
         wanted = rng.randint(4, 11)
         self.layer()
@@ -551,12 +553,72 @@ def check(case: Program) -> str:
     return "rounded"
 
 
+# ---------------------------------------------------------------------------------------------
+# Without a mend
+# ---------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def without(mend: str | None, *, proof: bool = False) -> Iterator[None]:
+    """Take the mend of a fault out, and unless ``proof`` the proofs that would refuse its results.
+
+    ``A1`` in-place operations, ``A2`` in-place modules, ``A3`` ranges of activations, ``A4`` shapes
+    that are taken for values.
+    """
+    from pmsm_hw.convert import proof as convert_proof
+    from pmsm_hw.nn import lowering, mutations, quantization
+
+    patches: list[tuple[Any, str, Any]] = []
+    if not proof:
+        patches += [
+            (quantization, "FLOAT32_TOLERANCE", math.inf),
+            (convert_proof, "FLOAT64_TOLERANCE", math.inf),
+            (convert_proof, "OWN_TOLERANCE", math.inf),
+        ]
+    if mend == "A1":
+
+        def dropped(root: Any, graph: Any, *args: Any, **kwargs: Any) -> None:
+            graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output"))
+
+        patches += [(m, "without_mutations", dropped) for m in (quantization, lowering)]
+    elif mend == "A2":
+        rewrite = mutations._rewrite
+
+        def blind(root: Any, graph: Any, node: Any, *args: Any) -> None:
+            if node.op != "call_module":
+                rewrite(root, graph, node, *args)
+
+        patches.append((mutations, "_rewrite", blind))
+    elif mend == "A3":
+        patches.append((quantization, "_limits", lambda *args: (-math.inf, math.inf)))
+    elif mend == "A4":
+        evaluate = lowering.Lowering._evaluate
+
+        def shape_for_value(self: Any, builder: Any, node: Any, values: Any) -> Any:
+            if node.target in (operator.floordiv, getattr, operator.getitem):
+                seen = self.results[node]
+                return tuple(seen.shape) if isinstance(seen, lowering.Seen) else seen
+            return evaluate(self, builder, node, values)
+
+        patches.append((lowering.Lowering, "_evaluate", shape_for_value))
+    before = [(owner, name, getattr(owner, name)) for owner, name, _ in patches]
+    for owner, name, value in patches:
+        setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        for owner, name, value in before:
+            setattr(owner, name, value)
+
+
 def main() -> int:
     """Run many, print what became of them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep-going", action="store_true", help="do not stop at a failure")
+    parser.add_argument("--without", choices=["A1", "A2", "A3", "A4"], help="take a mend out")
+    parser.add_argument("--proof", action="store_true", help="but leave the proofs in")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
@@ -568,7 +630,8 @@ def main() -> int:
         case = program(seed)
         used.update(case.used.keys())
         try:
-            outcome = check(case)
+            with without(args.without, proof=args.proof or args.without is None):
+                outcome = check(case)
         except Exception as error:
             failed += 1
             print(f"seed {seed}: {type(error).__name__}: {error}\n{case.source}\n{case.options}")
