@@ -39,9 +39,9 @@ __all__ = ["calibrate", "quantize", "spikes"]
 
 _ACTIVATIONS: tuple[type[nn.Module], ...] = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.Hardtanh)
 _ACTIVATION_FUNCTIONS: frozenset[Callable[..., Any]] = frozenset(
-    {F.relu, F.relu_, torch.relu, torch.relu_, F.relu6, F.leaky_relu, F.hardtanh}
+    {F.relu, torch.relu, F.relu6, F.leaky_relu, F.hardtanh, torch.clamp, torch.clip}
 )
-_ACTIVATION_METHODS = frozenset({"relu", "relu_"})
+_ACTIVATION_METHODS = frozenset({"relu", "clamp", "clip"})
 _OTHER_ACTIVATIONS: tuple[type[nn.Module], ...] = (
     nn.CELU, nn.ELU, nn.GELU, nn.GLU, nn.Hardshrink, nn.Hardsigmoid, nn.Hardswish, nn.LogSigmoid,
     nn.Mish, nn.PReLU, nn.RReLU, nn.SELU, nn.Sigmoid, nn.SiLU, nn.Softmax, nn.Softmin, nn.Softplus,
@@ -91,7 +91,7 @@ def quantize(
     Parameters
     ----------
     model
-        A float model with ReLU, ReLU6, LeakyReLU or Hardtanh. Not changed.
+        A float model with ReLU, ReLU6, LeakyReLU, Hardtanh or clamp. Not changed.
     levels, gains
         ``(n, p)`` and ``(gain_pos, gain_neg)`` of every quantizer.
     init
@@ -179,11 +179,11 @@ def quantize(
             if max_pool == "average":
                 _swap_pool(root, node, stand_ins)
             continue
+        activation = stand_ins.get(str(node.target)) or _as_function(root, node)
         quantizer = PolarityQuant(
             levels, gains, lsq_gradient_scale=lsq_gradient_scale,
             limits=_limits(root, node, levels),
         )  # fmt: skip
-        activation = stand_ins.get(str(node.target)) or _as_function(root, node)
         if node.op == "call_module" and not _is_ours(root, node.target):
             path = node.target  # first call of this module: take its place
         else:
@@ -388,7 +388,7 @@ def _refuse_others(root: nn.Module, graph: fx.Graph, max_pool: str) -> None:
         raise QuantizationError(
             f"module {names}",
             f"{len(found)} activations are of a kind that no quantizer replaces; possible are "
-            "ReLU, ReLU6, LeakyReLU and Hardtanh",
+            "ReLU, ReLU6, LeakyReLU, Hardtanh and clamp",
             remedy="use one of these and train again",
             actual=tuple(kind for _, kind in found),
             limit=tuple(t.__name__ for t in _ACTIVATIONS),

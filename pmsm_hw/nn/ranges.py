@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import fx, nn
 
@@ -44,7 +45,7 @@ def range_of(root: nn.Module, node: fx.Node) -> ActivationRange:
     Parameters
     ----------
     root, node
-        A traced model and a call of ReLU, ReLU6, LeakyReLU or Hardtanh in it.
+        A traced model and a call of ReLU, ReLU6, LeakyReLU, Hardtanh or clamp in it.
     """
     if node.op == "call_module":
         module = root.get_submodule(str(node.target))
@@ -57,6 +58,12 @@ def range_of(root: nn.Module, node: fx.Node) -> ActivationRange:
         defaults = {"min_val": -1.0, "max_val": 1.0}
         given = arguments(node, ("input", "min_val", "max_val"), defaults)
         return _hardtanh(float(given["min_val"]), float(given["max_val"]))
+    if node.target in (torch.clamp, torch.clip, "clamp", "clip"):
+        given = arguments(node, ("input", "min", "max"), {"min": None, "max": None})
+        low, high = given["min"], given["max"]
+        return _hardtanh(
+            -math.inf if low is None else float(low), math.inf if high is None else float(high)
+        )
     if node.target is F.relu6:
         return _hardtanh(0.0, 6.0)
     if node.target is F.leaky_relu:
