@@ -389,6 +389,20 @@ class Writer:
         )  # fmt: skip
         return True
 
+    def floored(self) -> bool:
+        """What a shape in place of a value would be added to without an error."""
+        fits = [v for v in self.variables if v.shape[-1] == len(v.shape) + 1]
+        if not fits:
+            return False
+        v = fits[-1]
+        forms = ["{0} + {0} // 2", "{0} - {0} // 2", "torch.add({0} // 2, {0})"]
+        if len(v.shape) == 3 and v.shape[1] == v.shape[2]:
+            forms += ["{0} + {0}.mT", "{0}.mT - {0}"]
+        self.new(
+            v.shape, 3 * v.memory.bound, v.memory.grain + 1, self.rng.choice(forms).format(v.name)
+        )
+        return True
+
     def pool(self) -> bool:
         v = self.pick()
         if len(v.shape) == 1 or any(n % 2 for n in v.shape[1:]):
@@ -451,7 +465,7 @@ class Writer:
         rng = self.rng
         statements = {
             "layer": 5, "activation": 7, "arithmetic": 3, "write": 4, "alias": 3, "copy": 1,
-            "norm": 1, "pool": 2, "flat": 1, "join": 1, "pad": 0.5, "part": 0.4, "strange": 0.6,
+            "norm": 1, "pool": 2, "flat": 1, "join": 1, "pad": 0.5, "part": 0.4, "strange": 0.5, "floored": 0.5,
         }  # fmt: skip
         wanted = rng.randint(4, 11)
         self.layer()

@@ -193,7 +193,7 @@ def _plain(graph: fx.Graph, node: fx.Node) -> fx.Node:
 _SAME_ARGUMENTS = frozenset(
     {
         "adaptive_avg_pool1d", "adaptive_avg_pool2d", "add", "avg_pool1d", "avg_pool2d", "cat",
-        "clamp",        "clone", "conv1d", "conv2d", "detach", "div", "dropout", "elu", "flatten", "gelu",
+        "clamp", "clone", "conv1d", "conv2d", "detach", "div", "dropout", "elu", "flatten", "gelu",
         "hardtanh", "leaky_relu", "linear", "max_pool1d", "max_pool2d", "mean", "mul", "neg", "pad",
         "permute", "relu", "relu6", "reshape", "selu", "sigmoid", "silu", "softmax", "squeeze",
         "sub", "tanh", "transpose", "unsqueeze",
