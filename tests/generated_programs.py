@@ -465,7 +465,8 @@ class Writer:
         rng = self.rng
         statements = {
             "layer": 5, "activation": 7, "arithmetic": 3, "write": 4, "alias": 3, "copy": 1,
-            "norm": 1, "pool": 2, "flat": 1, "join": 1, "pad": 0.5, "part": 0.4, "strange": 0.5, "floored": 0.5,
+            "norm": 1, "pool": 2, "flat": 1, "join": 1, "pad": 0.5, "part": 0.4,
+            "strange": 0.5, "floored": 0.5,
         }  # fmt: skip
         wanted = rng.randint(4, 11)
         self.layer()
