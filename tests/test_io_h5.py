@@ -744,6 +744,30 @@ def test_500_damaged_files_give_a_network_or_a_refusal():
     assert outcome["files_left"] == []
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda path: io.save(path, 5),
+        lambda path: io.save(5, small()),
+        lambda path: io.save(None, small()),
+        lambda path: io.save(path, small(), mapping=5),
+        lambda path: io.save(path, small(), report=[1]),
+        lambda path: io.save_nir(path, "net"),
+        lambda path: io.save_nir(5, small()),
+        lambda path: io.load(5),
+        lambda path: io.load(None),
+        lambda path: io.load_nir(b"x.nir"),
+        lambda path: io.load_mapping(3.5),
+        lambda path: io.load_report([path]),
+        lambda path: io.has_mapping(0),
+    ],
+)
+def test_what_is_no_path_and_no_network_is_refused(tmp_path, call):
+    with pytest.raises(FormatError, match=r"is no path|was given to save|(mapping|report) is a"):
+        call(tmp_path / "x.h5")
+    assert os.listdir(tmp_path) == []
+
+
 def test_front_door_is_light():
     code = (
         "import sys, pmsm_hw.io; "

@@ -457,6 +457,26 @@ def test_fields_of_unknown_meaning_are_refused(tmp_path):
     assert "node 'n': of type IF has a field 'refractory' of unknown meaning" in found
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_steps": "4"}, {"max_steps": 2.5}, {"max_steps": 0}, {"max_steps": 10**30},
+        {"input_scale": "x"}, {"input_scale": float("nan")}, {"input_levels": 5},
+        {"input_levels": (3, 1)}, {"levels": (0, 1.5)}, {"levels": "ab"}, {"name": 5},
+    ],
+)  # fmt: skip
+def test_options_that_mean_nothing_are_refused(tmp_path, options):
+    with pytest.raises(FormatError):
+        taken(tmp_path, *graph_of(), **options)
+
+
+def test_pools_may_pad_more_than_half_of_their_window(tmp_path):
+    pool = nir.SumPool2d(shape_of(2, 1), shape_of(2, 1), shape_of(2, 1))
+    network, _ = taken(tmp_path, *image_graph((1, 2, 2), pool, out=(1, 3, 4)))
+    expected = [[[0, 0, 0, 0], [0, 2, 2, 0], [0, 0, 0, 0]]]
+    assert total(network, np.ones((1, 1, 2, 2), int)) == expected
+
+
 def test_files_of_a_newer_nir_are_refused(tmp_path):
     taken(tmp_path, *graph_of())
     with h5py.File(tmp_path / "g.nir", "r+") as file:

@@ -32,6 +32,7 @@ from pmsm_hw.io.schema import (
     network_from,
     one_line,
     refuse,
+    subject_of,
     text_bytes,
 )
 from pmsm_hw.io.untrusted import Reader, open_untrusted, refuse_other_kinds
@@ -111,8 +112,13 @@ def save(
         If the network exceeds what a file holds, the mapping belongs to another network, the
         report is not representable as JSON, or the file cannot be written.
     """
+    subject = subject_of(path, network)
+    for what, value, kinds in (("mapping", mapping, ()), ("report", report, (Mapping,))):
+        if value is not None and not isinstance(value, kinds) and not hasattr(value, "to_dict"):
+            name = type(value).__name__
+            refuse(subject, f"{what} is a {name}", f"give a {what}, or None", name, what)
     check_output(path)
-    made = encoded(network, mapping=mapping, report=report, subject=f"file '{os.fspath(path)}'")
+    made = encoded(network, mapping=mapping, report=report, subject=subject)
     with replacing(path) as file:
         file.write(made.getbuffer())
 
@@ -341,7 +347,7 @@ def load(path: str | os.PathLike[str]) -> Network:
         digest = digest_of(root["name"], root["max_steps"], populations, projections)
         if has_digest and digest != root["digest"]:
             reader.refuse("content was changed, its digest does not match", digest, root["digest"])
-    subject = f"file '{os.fspath(path)}'"
+    subject = subject_of(path)
     return network_from(subject, root["name"], root["max_steps"], populations + projections)
 
 
@@ -467,7 +473,7 @@ def load_mapping(path: str | os.PathLike[str]) -> placement.Mapping:
     from pmsm_hw.mapping import Mapping as Placement
 
     network = load(path)
-    subject = f"file '{os.fspath(path)}'"
+    subject = subject_of(path)
     with _open(path) as reader:
         if "mapping" not in reader.file:
             refuse(subject, "holds no mapping", "map its network, and save both", None, "mapping")

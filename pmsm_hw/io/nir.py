@@ -33,6 +33,7 @@ from pmsm_hw.io.schema import (
     network_from,
     one_line,
     refuse,
+    subject_of,
 )
 from pmsm_hw.io.untrusted import Reader, open_untrusted, refuse_other_kinds
 from pmsm_hw.network import (
@@ -90,7 +91,7 @@ def save_nir(path: str | os.PathLike[str], network: Network) -> tuple[str, ...]:
         If the nir package is missing, the network exceeds what files hold, or the file cannot be
         written.
     """
-    subject = f"file '{os.fspath(path)}'"
+    subject = subject_of(path, network)
     try:
         import nir
     except ImportError as error:
@@ -236,7 +237,7 @@ def import_nir(
     FormatError
         As for `load_nir`.
     """
-    subject = f"file '{os.fspath(path)}'"
+    subject = subject_of(path)
     with open_untrusted(path) as reader:
         refuse_other_kinds(reader, "nir")
         content = _tree(reader)
@@ -274,6 +275,14 @@ def import_nir(
                 "a general NIR graph",
             )
         return _exact(subject, graph, metadata), ()
+    if max_steps is not None and not isinstance(max_steps, int | np.integer):
+        refuse(
+            subject,
+            f"max_steps {max_steps!r:.40} is no integer",
+            "give the largest number of steps you will run",
+            max_steps,
+            "an integer",
+        )
     options = ImportOptions(**{"name": os.path.splitext(os.path.basename(path))[0], **given})
     return network_from_graph(subject, graph, options)
 

@@ -158,7 +158,7 @@ class _Import:
             return shape
         shape = next(iter(sources.values()))
         if kind in ("Affine", "Linear"):
-            rows, columns = graph.numbers(key, "weight", 2).shape
+            rows, columns = self._weight(key, 2).shape
             for source, given in sources.items():
                 if int(np.prod(given)) != columns:
                     graph.refuse(
@@ -188,7 +188,7 @@ class _Import:
             pool = SumPool(source=key, target=key, name=key, kernel=kernel, stride=stride,
                            padding=padding)  # fmt: skip
             return pool.output_shape(shape)
-        weight = graph.numbers(key, "weight", 3 if kind == "Conv1d" else 4)
+        weight = self._weight(key, 3 if kind == "Conv1d" else 4)
         if graph.nodes[key].get("input_shape") is not None:
             stated = graph.sizes(key, "input_shape", weight.ndim - 2)
             if stated != shape[1:]:
@@ -196,6 +196,13 @@ class _Import:
                     key, f"has input_shape {stated}, gets {shape}", "make the shapes agree", stated
                 )
         return self._conv(key, key, key)(None, 0).output_shape(shape)
+
+    def _weight(self, key: str, n_axes: int) -> NDArray[Any]:
+        weight = self.graph.numbers(key, "weight", n_axes)
+        at_most(
+            f"{self.graph.subject}: node '{key}'", "number of weights", weight.size, MAX_WEIGHTS
+        )
+        return weight
 
     def _stated_shape(self, key: str) -> Shape:
         self.graph.numbers(key, "shape", 1)
@@ -498,13 +505,6 @@ class _Import:
                   "padding": padding}  # fmt: skip
         check_limits(subject, fields)
         at_most(subject, "channels x window", shape[0] * int(np.prod(kernel)), 1 << 23)
-        if any(p > k // 2 for (p, _), k in zip(padding, kernel, strict=True)):
-            graph.refuse(
-                key,
-                f"pads {padding}, half of its window {kernel} at most is possible",
-                "pad less",
-                padding,
-            )
         return kernel, stride, padding
 
     def _conv(self, key: str, source: str, target: str) -> Callable[..., Projection]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NoReturn, TypeAlias
 
@@ -33,6 +34,7 @@ __all__ = [
     "network_from",
     "one_line",
     "refuse",
+    "subject_of",
     "text_bytes",
 ]
 
@@ -108,6 +110,22 @@ def fields_of(item: Population | Projection) -> dict[str, Any]:
     """All fields of a population or projection, and its kind."""
     names = (*attributes_of(item.kind), *arrays_of(item.kind))
     return {name: getattr(item, name) for name in names}
+
+
+def subject_of(path: object, network: object = None) -> str:
+    """How error messages name a file; a path that is none, or no network to save, is refused."""
+    if not isinstance(path, str | os.PathLike):
+        refuse(f"path {path!r:.60}", "is no path", "give a str or a pathlib.Path", path, "a path")
+    subject = f"file '{os.fspath(path)}'"
+    if network is not None and not isinstance(network, Network):
+        refuse(
+            subject,
+            f"a {type(network).__name__} was given to save, a Network is expected",
+            "give a Network",
+            type(network).__name__,
+            "Network",
+        )
+    return subject
 
 
 def refuse(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from pmsm_hw.io.schema import MAX_ITEMS, MAX_TEXT_BYTES, Spec, one_line, refuse
+from pmsm_hw.io.schema import MAX_ITEMS, MAX_TEXT_BYTES, Spec, one_line, refuse, subject_of
 
 if TYPE_CHECKING:
     import h5py
@@ -293,7 +293,7 @@ def open_untrusted(path: str | os.PathLike[str]) -> Iterator[Reader]:
     """Open an HDF5 file for reading; what HDF5 complains about becomes `FormatError`."""
     import h5py
 
-    subject = f"file '{os.fspath(path)}'"
+    subject = subject_of(path)
     if not os.path.isfile(path):
         refuse(subject, "is not an existing file", "give the path of a network file", "absent")
     try:
