@@ -238,7 +238,7 @@ def to_frames(
         too short for so many steps.
     """
     n_steps = whole("to_frames", "n_steps", n_steps)
-    width, height = _sensor(sensor_size)
+    width, height = sensor(sensor_size)
     if window_us is not None:
         window_us = whole("to_frames", "window_us", window_us, 1, _LATEST)
     if start_us is not None:
@@ -287,8 +287,8 @@ def to_frames(
     return counts.reshape(shape).astype(np.float32)
 
 
-def _sensor(sensor_size: Any) -> tuple[int, int]:
-    """Width and height."""
+def sensor(sensor_size: Any) -> tuple[int, int]:
+    """Width and height of a sensor, checked; `InputError` if it has no such size."""
     if not isinstance(sensor_size, tuple | list) or len(sensor_size) != 3:
         raise InputError(
             "sensor_size",

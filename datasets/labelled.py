@@ -81,7 +81,17 @@ class LabelledSet:
     ) -> None:
         self.name, self.split = name, split
         self.class_names = tuple(class_names)
-        self.labels = np.asarray(labels, np.int64)
+        given = np.asarray(labels)
+        if given.dtype.kind not in "iu" or given.ndim != 1:
+            raise DatasetError(
+                f"data set '{name}'",
+                f"has labels of shape {given.shape} and dtype {given.dtype}, one integer for each "
+                "sample is needed",
+                remedy="give one class per sample, from 0",
+                actual=str(given.dtype),
+                limit="(n,) integers",
+            )
+        self.labels = given.astype(np.int64)
         self.labels.flags.writeable = False
         self.source, self.n_steps, self.transform = source, n_steps, transform
         self.seed, self.epoch = whole(f"data set '{name}'", "seed", seed, 0), 0
@@ -221,7 +231,13 @@ class Normalize:
 
     def __post_init__(self) -> None:
         """Validate."""
-        if len(self.mean) != len(self.std) or not all(s > 0 for s in self.std):
+        lists = all(isinstance(values, tuple | list) for values in (self.mean, self.std))
+        numbers = (*self.mean, *self.std) if lists else ("",)
+        if (
+            not all(isinstance(v, int | float | np.number) and np.isfinite(v) for v in numbers)
+            or len(self.mean) != len(self.std)
+            or not all(s > 0 for s in self.std)
+        ):
             raise InputError(
                 "Normalize",
                 f"mean {self.mean} and std {self.std}: one of each per channel, std > 0",
@@ -232,6 +248,15 @@ class Normalize:
 
     def __call__(self, x: Floats, rng: np.random.Generator) -> Floats:
         """Normalize."""
+        if x.ndim < 3 or x.shape[-3] != len(self.mean):
+            raise InputError(
+                "Normalize",
+                f"has {len(self.mean)} means, the sample of shape {x.shape} has "
+                f"{x.shape[-3] if x.ndim > 2 else 0} channels",
+                remedy="give one mean and one deviation per channel",
+                actual=len(self.mean),
+                limit=x.shape,
+            )
         mean = np.asarray(self.mean, np.float32)[:, None, None]
         return (x - mean) / np.asarray(self.std, np.float32)[:, None, None]
 

@@ -8,8 +8,8 @@ from typing import NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from pmsm_hw.datasets.events import EVENT_DTYPE
-from pmsm_hw.errors import DatasetError
+from pmsm_hw.datasets.events import EVENT_DTYPE, sensor
+from pmsm_hw.errors import DatasetError, InputError
 from pmsm_hw.reading import read_regular
 
 __all__ = ["NMNIST_SIZE", "read_nmnist"]
@@ -52,6 +52,13 @@ def read_nmnist(
         If the file is absent, no regular file, empty, cut short, or holds events outside the sensor
         or going back in time.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(
+            "recording",
+            f"{path!r} is no file's name",
+            remedy="give the path of a .bin file",
+            actual=path,
+        )
     subject = f"recording '{os.fspath(path)}'"
 
     def refuse(problem: str, actual: object, limit: object) -> NoReturn:
@@ -59,6 +66,7 @@ def read_nmnist(
             subject, problem, remedy="get the file again", actual=actual, limit=limit
         )
 
+    width, height = sensor(sensor_size)
     try:
         data = read_regular(path, largest=MAX_FILE_BYTES)
     except OSError as error:
@@ -79,7 +87,7 @@ def read_nmnist(
     events = np.empty(int(real.sum()), EVENT_DTYPE)
     events["x"], events["y"], events["t"] = x[real], y[real], t[real]
     events["p"] = raw[real, 2] >> 7
-    for name, limit in zip(("x", "y"), sensor_size[:2], strict=True):
+    for name, limit in (("x", width), ("y", height)):
         largest = int(events[name].max(initial=0))
         if largest >= limit:
             refuse(f"has an event at {name} = {largest}, the sensor ends at {limit - 1}", largest,

@@ -349,7 +349,8 @@ def hostile_tensor(rng: Rng, tensor: Any) -> Any:
     if kind == 2:
         return torch.ones(1).expand(10**9, 8)
     if kind == 3:
-        return torch.full_like(tensor, float(pick(rng, ("nan", "inf", "-1", "0", "1e30"))))
+        value = float(pick(rng, ("nan", "inf", "-1", "0", "1e30")))
+        return torch.full_like(tensor.float(), value)
     if kind == 4:
         return tensor.to_sparse() if tensor.ndim else tensor
     if kind == 5:

@@ -14,11 +14,14 @@ from hypothesis import strategies as st
 from pmsm_hw import reference
 from pmsm_hw.datasets import (
     EVENT_DTYPE,
+    LabelledSet,
+    Normalize,
     Shift,
     events_from_images,
     load,
     load_digits,
     load_samples,
+    read_nmnist,
     to_frames,
 )
 from pmsm_hw.datasets.aedat import read_aedat2, read_aedat3
@@ -352,6 +355,46 @@ def test_wrong_arguments_of_load(change, message, tmp_path):
         load(**{"name": "mnist", "root": tmp_path, **change})
     with pytest.raises(InputError, match="pixels -1"):
         Shift(-1)
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "message"),
+    [
+        (1.0, 1.0, "std > 0"),
+        ((np.nan,), (1.0,), "std > 0"),
+        (("a",), ("b",), "std > 0"),
+        ((0.5,), (0.5,), "1 means, the sample of shape .* has 3 channels"),
+    ],
+)
+def test_normalize_has_one_value_per_channel(mean, std, message):
+    with pytest.raises(InputError, match=message):
+        Normalize(mean, std)(np.zeros((3, 4, 4), np.float32), np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("labels", [[0.0, 1.5], [[0], [1]], ["a", "b"]])
+def test_labels_are_integers(labels):
+    with pytest.raises(DatasetError, match="one integer for each sample"):
+        LabelledSet(name="mine", split="test", class_names=("a", "b"), labels=labels,
+                    source=lambda i, rng: np.zeros((1, 2, 2), np.float32))  # fmt: skip
+
+
+@pytest.mark.torch
+def test_labels_of_a_loader_are_integers():
+    pytest.importorskip("torch", reason="torch is not installed here")
+    from pmsm_hw import nn
+    from pmsm_hw.errors import QuantizationError
+
+    for labels in ([0.0, 1.7], [[0], [1]]):
+        with pytest.raises(QuantizationError, match="one integer per input"):
+            nn.loader(np.zeros((2, 3), np.float32), labels)
+
+
+@pytest.mark.parametrize(
+    ("path", "size"), [(5, (34, 34, 2)), (None, (34, 34, 2)), ("a.bin", 34), ("a.bin", (34, 34, 1))]
+)
+def test_wrong_arguments_of_read_nmnist(path, size):
+    with pytest.raises(InputError):
+        read_nmnist(path, sensor_size=size)
 
 
 def test_a_folder_that_cannot_be_listed(tmp_path):
