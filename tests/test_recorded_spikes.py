@@ -186,3 +186,16 @@ def test_labels_that_are_no_classes(files, tmp_path):
         assert "has label 10" in line
     assert answer("emulate", files / "net.h5", "--data", "x.npz", "--limit", 1, "--json",
                   cwd=tmp_path)["n_samples"] == 1  # fmt: skip
+
+
+def test_the_command_line_keeps_no_spikes_but_those_it_draws():
+    from pmsm_hw.cli.work import emulate_with_bar
+    from pmsm_hw.datasets import load_samples
+
+    network = small_network()
+    mapping = map_network(network, load_chip("loihi1"))
+    samples = load_samples("digits", limit=3)
+    options = {"mode": "counts", "profile": None}
+    assert emulate_with_bar(network, mapping, samples, 1, **options).spikes == {}
+    drawn = emulate_with_bar(network, mapping, samples, 1, record_samples=1, **options)
+    assert {len(k) for k in drawn.spikes.values()} == {1}
