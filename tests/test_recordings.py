@@ -378,17 +378,6 @@ def test_labels_are_integers(labels):
                     source=lambda i, rng: np.zeros((1, 2, 2), np.float32))  # fmt: skip
 
 
-@pytest.mark.torch
-def test_labels_of_a_loader_are_integers():
-    pytest.importorskip("torch", reason="torch is not installed here")
-    from pmsm_hw import nn
-    from pmsm_hw.errors import QuantizationError
-
-    for labels in ([0.0, 1.7], [[0], [1]]):
-        with pytest.raises(QuantizationError, match="one integer per input"):
-            nn.loader(np.zeros((2, 3), np.float32), labels)
-
-
 @pytest.mark.parametrize(
     ("path", "size"), [(5, (34, 34, 2)), (None, (34, 34, 2)), ("a.bin", 34), ("a.bin", (34, 34, 1))]
 )
