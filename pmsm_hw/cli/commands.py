@@ -215,7 +215,7 @@ def run(
     \b
     Examples:
       pmsm-hw run build/model.pt --report out.html
-      pmsm-hw run mine:make_model --state-dict mine.pt --levels 2,4 --data mine.npz
+      pmsm-hw run mine:make_model --state-dict mine.pt --levels 0,15 --data mine.npz
       pmsm-hw run net.nir --data random --chip loihi2 --json
     """
     needs_cycle(trace, trace_all, mode)
@@ -412,7 +412,7 @@ def convert(
     \b
     Examples:
       pmsm-hw convert build/model.pt --name digits -o build/net.h5
-      pmsm-hw convert mine:make_model --state-dict mine.pt --levels 2,4 -o net.h5
+      pmsm-hw convert mine:make_model --state-dict mine.pt --levels 0,15 -o net.h5
     """
     from pmsm_hw import io
 
