@@ -1,8 +1,7 @@
 """Calls of public functions that are right but for one argument, made from their signatures.
 
-``python tests/fuzz_calls.py --cases 400`` calls what the front doors export. Each call must raise the
-package's own error, with a message of one line, and leave the folder as it was.
-``tests/test_wrong_calls.py`` runs some of them, and makes sure that what is new is called here.
+``python tests/fuzz_calls.py --cases 400`` calls what the front doors export. Each call must raise
+the package's own error, with a message of one line, and leave the folder as it was.
 """
 
 from __future__ import annotations
@@ -98,7 +97,7 @@ def things() -> dict[str, Any]:
     from pmsm_hw.datasets import load_digits
     from pmsm_hw.emulator import emulate
     from pmsm_hw.mapping import load_chip, map_network
-    from pmsm_hw.network import Dense, Input, Network, PolarityMultiSpike, Readout
+    from pmsm_hw.network import Dense, Input, PolarityMultiSpike, Readout
 
     network = small_network()
     chip = load_chip("loihi1")
