@@ -30,8 +30,11 @@ from pmsm_hw.nn.quantizer import InputQuant, PolarityQuant, payload
 
 __all__ = ["Proof", "Watch", "prove"]
 
-FLOAT64_TOLERANCE = 1e-8
-"""Of a population's largest input: how far model and maps may be apart."""
+FLOAT64_TOLERANCE = 1e-6
+"""Of a population's largest input: how far model and maps may be apart.
+
+The noise of float64 is far below; weights that a model computes (weight norm, a mask) are taken in
+the model's own type, which is float32 as a rule."""
 
 Watch: TypeAlias = "Callable[[Sequence[Tensor], Mapping[str, Tensor], Mapping[str, Tensor]], None]"
 

@@ -239,7 +239,7 @@ def report_on(integer: IntegerModel, network: Network) -> ConversionReport:
             for p in network.topological
             if not isinstance(p, Input)
         ),
-        notes=tuple(getattr(integer.model, "notes", ())),
+        notes=tuple(getattr(integer.model, "meta", {}).get("notes", ())),
     )
 
 

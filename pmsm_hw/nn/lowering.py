@@ -417,7 +417,7 @@ class Lowering:
 
     def _placeholder(self, builder: _Builder, node: fx.Node) -> Expression:
         shape = tuple(self.results[node].shape[1:])
-        users = [self._module(user) for user in node.users]
+        users = [self._module(user) for user in _readers(node)]
         quantizers = [m for m in users if isinstance(m, InputQuant)]
         if quantizers and all(isinstance(m, InputQuant) for m in users):
             scale, levels = quantizers[0].scale, quantizers[0].levels
@@ -543,7 +543,7 @@ class Lowering:
             raise self._refusal(node, f"takes {len(given)} arguments, one activation is possible")
         x: Expression = values[given[0]]
         if isinstance(module, InputQuant):
-            if given[0].op != "placeholder":
+            if _origin(given[0]).op != "placeholder":
                 raise self._refusal(node, "quantizes a value that is not an input")
             return x
         if isinstance(module, LearnedGainQuant):
@@ -1049,6 +1049,25 @@ _SHAPES: frozenset[Any] = frozenset(
         torch.is_floating_point, torch.is_tensor, torch.numel,
     }
 )  # fmt: skip
+
+
+def _is_harmless(node: fx.Node) -> bool:
+    return node.op in ("call_function", "call_method") and node.target in _HARMLESS
+
+
+def _readers(node: fx.Node) -> list[fx.Node]:
+    """Nodes that read a value, also through operations that change nothing."""
+    found: list[fx.Node] = []
+    for user in node.users:
+        found += _readers(user) if _is_harmless(user) else [user]
+    return found
+
+
+def _origin(node: fx.Node) -> fx.Node:
+    """Where a value comes from before operations that change nothing."""
+    while _is_harmless(node) and isinstance(node.args[0], fx.Node):
+        node = node.args[0]
+    return node
 
 
 def _reads_shape(node: fx.Node) -> bool:

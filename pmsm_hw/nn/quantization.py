@@ -233,7 +233,8 @@ def quantize(
     }
     recipe: dict[str, Any] = dict(cast(Any, getattr(model, "recipe", {}))) | {"quantize": options}
     examples = tuple(x[:256] for x in batch or ())
-    quantized.__dict__.update(recipe=recipe, examples=examples, notes=notes)
+    quantized.__dict__.update(recipe=recipe, examples=examples)
+    quantized.meta["notes"] = notes  # copies keep it
     if batch is None:
         calibrate_from_batch_norm(quantized, init, per_channel=per_channel)
     else:
