@@ -9,13 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-import numba
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils as _cgutils
-from numba.core import types
-from numba.extending import intrinsic
 
+from pmsm_hw.compiled import cgutils, intrinsic, njit, types
 from pmsm_hw.emulator.bundles import CountPlan
 from pmsm_hw.emulator.kernels import Costs, Tally
 
@@ -23,17 +20,13 @@ __all__ = ["count_links", "count_population"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
-cgutils: Any = _cgutils  # has no type hints
-
 
 def _jit(function: _F) -> _F:
-    return cast(_F, numba.njit(cache=True, error_model="numpy", nogil=True)(function))
+    return cast(_F, njit(error_model="numpy", nogil=True)(function))
 
 
 def _inline(function: _F) -> _F:
-    return cast(
-        _F, numba.njit(cache=True, error_model="numpy", nogil=True, forceinline=True)(function)
-    )
+    return cast(_F, njit(error_model="numpy", nogil=True, forceinline=True)(function))
 
 
 # numba's vectoriser leaves the ends of such short runs to single steps: they are LLVM code instead

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar, cast
 
-import numba
 import numpy as np
 
+from pmsm_hw.compiled import njit
 from pmsm_hw.emulator.layout import Plan
 
 __all__ = ["Costs", "Machine", "Tally", "order_entries", "run_steps"]
@@ -20,12 +20,12 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def _jit(function: _F) -> _F:
-    return cast(_F, numba.njit(cache=True, error_model="numpy")(function))
+    return cast(_F, njit(error_model="numpy")(function))
 
 
 def _inline(function: _F) -> _F:
     """Compile into the caller: a call would hand over every array of a plan one by one."""
-    return cast(_F, numba.njit(cache=True, error_model="numpy", forceinline=True)(function))
+    return cast(_F, njit(error_model="numpy", forceinline=True)(function))
 
 
 STATE_MIN = -(1 << 23)

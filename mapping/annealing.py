@@ -8,13 +8,14 @@ only. That makes rejected swaps, most of them, cheap however many partners a cor
 
 from __future__ import annotations
 
-import numba
 import numpy as np
+
+from pmsm_hw.compiled import njit
 
 __all__ = ["anneal", "fill_slopes", "relieve"]
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _random(state):  # type: ignore[no-untyped-def]
     """Next state of a xorshift generator (64 bits)."""
     state ^= state << np.uint64(13)
@@ -23,7 +24,7 @@ def _random(state):  # type: ignore[no-untyped-def]
     return state
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(nogil=True)
 def fill_slopes(  # type: ignore[no-untyped-def]
     start, other, messages, members_start, members, io, x, y, io_x, io_y, where, width, height
 ):
@@ -65,7 +66,7 @@ def fill_slopes(  # type: ignore[no-untyped-def]
     return slope
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _climb(row, first, last):  # type: ignore[no-untyped-def]
     """Sum of slopes on the way from one column to another."""
     total = 0.0
@@ -76,7 +77,7 @@ def _climb(row, first, last):  # type: ignore[no-untyped-def]
     return total
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _moved(start, other, messages, group, x0, y0, x1, y1, width, slope):  # type: ignore[no-untyped-def]
     """Correct the slopes of all partners of a core that went from one tile to another."""
     left, right = min(x0, x1), max(x0, x1)
@@ -93,7 +94,7 @@ def _moved(start, other, messages, group, x0, y0, x1, y1, width, slope):  # type
     return (start[group + 1] - start[group]) * (8 + right - left + high - low)
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _between(start, other, messages, g, h):  # type: ignore[no-untyped-def]
     """Messages between a core of class ``g`` and one of class ``h``."""
     low, end = start[g], start[g + 1]
@@ -107,7 +108,7 @@ def _between(start, other, messages, g, h):  # type: ignore[no-untyped-def]
     return messages[low] if low < end and other[low] == h else 0.0
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _wins(  # type: ignore[no-untyped-def]
     start, other, messages, group, slope, held, some, n, here_x, here_y, to_x, to_y, width
 ):
@@ -125,7 +126,7 @@ def _wins(  # type: ignore[no-untyped-def]
     return change
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _has_room(  # type: ignore[no-untyped-def]
     core, leave, n_leave, enter, n_enter, need, room, sources, first, held
 ):
@@ -162,7 +163,7 @@ def _has_room(  # type: ignore[no-untyped-def]
     return free >= n_enter and stay + n_enter > 0
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _take(core, some, n, need, room, held, taken):  # type: ignore[no-untyped-def]
     """Take the bundles of some entries off a core."""
     for i in range(n):
@@ -172,7 +173,7 @@ def _take(core, some, n, need, room, held, taken):  # type: ignore[no-untyped-de
             room[core, r] += need[taken[i], r]
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _give(core, taken, n, need, room, first, held, spot, home):  # type: ignore[no-untyped-def]
     """Give bundles to a core that has entries free for them."""
     e = first[core]
@@ -185,7 +186,7 @@ def _give(core, taken, n, need, room, first, held, spot, home):  # type: ignore[
             room[core, r] -= need[taken[i], r]
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(nogil=True)
 def anneal(  # type: ignore[no-untyped-def]
     start,
     other,
@@ -414,7 +415,7 @@ def anneal(  # type: ignore[no-untyped-def]
     return done
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")  # no zero divides: no check in the loop
+@njit(nogil=True, error_model="numpy")  # no zero divides: no check in the loop
 def _power(value, top):  # type: ignore[no-untyped-def]
     """Eighth power of a load over a reference: sums of it are ruled by the fullest links."""
     share = value / top
@@ -423,7 +424,7 @@ def _power(value, top):  # type: ignore[no-untyped-def]
     return share * share
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _carry(loads, from_x, from_y, to_x, to_y, messages, top):  # type: ignore[no-untyped-def]
     """Add messages to all links of an XY route; returns by how much the sum of powers grows."""
     grown = 0.0
@@ -443,7 +444,7 @@ def _carry(loads, from_x, from_y, to_x, to_y, messages, top):  # type: ignore[no
     return grown
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _further(start, other, messages, io, x, y, io_x, io_y, at, core, slot, skip):  # type: ignore[no-untyped-def]
     """Growth of messages times hops, were a core at another slot; one partner is left out."""
     old_x, old_y, new_x, new_y = x[at[core]], y[at[core]], x[slot], y[slot]
@@ -459,7 +460,7 @@ def _further(start, other, messages, io, x, y, io_x, io_y, at, core, slot, skip)
     return total
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _reroute(  # type: ignore[no-untyped-def]
     start, other, sent, messages, io, x, y, io_x, io_y, at, core, slot, loads, top
 ):
@@ -484,7 +485,7 @@ def _reroute(  # type: ignore[no-untyped-def]
     return grown
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _crosses(sx, sy, tx, ty, lx, ly, d):  # type: ignore[no-untyped-def]
     """Whether the XY route between two tiles takes a link."""
     if d == 0:
@@ -496,7 +497,7 @@ def _crosses(sx, sy, tx, ty, lx, ly, d):  # type: ignore[no-untyped-def]
     return tx == lx and ty < ly and ly <= sy
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _user(start, other, sent, messages, io, x, y, io_x, io_y, at, first, link, columns):  # type: ignore[no-untyped-def]
     """A core whose messages cross a link, the search starting at one; -1: none. And work done."""
     n = len(at)
@@ -516,7 +517,7 @@ def _user(start, other, sent, messages, io, x, y, io_x, io_y, at, first, link, c
     return -1, done
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(nogil=True)
 def relieve(  # type: ignore[no-untyped-def]
     start,
     other,

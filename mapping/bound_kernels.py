@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from pmsm_hw.compiled import njit
 from pmsm_hw.mapping.cut_kernels import list_bits_of
 
 __all__ = ["cell_tables", "grid_costs", "group_alike", "least_entries"]
@@ -16,7 +16,7 @@ _WIDE = 16
 """Channels that are worth a loop of their own."""
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def add_blocks(least, width, need):  # type: ignore[no-untyped-def]
     """Lower what blocks of so many channels in all need, by blocks of one more width.
 
@@ -44,7 +44,7 @@ def add_blocks(least, width, need):  # type: ignore[no-untyped-def]
         row[last] = min(row[last], row[last - width] + more)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def cell_tables(  # type: ignore[no-untyped-def]
     n_channels, row_size, row_n, column_size, column_n, row_hit, column_hit, row_single,
     column_single, row_taps, column_taps, shapes, eachs, capacity, rule, index_bits, channels,
@@ -226,7 +226,7 @@ def cell_tables(  # type: ignore[no-untyped-def]
     return start, widest, costs, sending, plain
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def sums_below(values, sums):  # type: ignore[no-untyped-def]
     """Sums of values above and to the left of each corner, into ``sums``."""
     for y in range(values.shape[0]):
@@ -236,7 +236,7 @@ def sums_below(values, sums):  # type: ignore[no-untyped-def]
             sums[y + 1, x + 1] = sums[y, x + 1] + line
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def grid_costs(  # type: ignore[no-untyped-def]
     entries, spent, at_most, limit, axes, start, widest, costs, sending
 ):
@@ -335,7 +335,7 @@ def grid_costs(  # type: ignore[no-untyped-def]
     return found[:n], cost_of[:n], fits
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def group_alike(costs, sent, starts, order, scale, at_most):  # type: ignore[no-untyped-def]
     """Groups of candidates, none of which costs or sends much less than its group's first.
 
@@ -399,7 +399,7 @@ def group_alike(costs, sent, starts, order, scale, at_most):  # type: ignore[no-
         near *= 1.5
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def spans_of(meets):  # type: ignore[no-untyped-def]
     """First source row that meets each part, and the one after the last."""
     n_wires, n_parts, n_rows = meets.shape
@@ -414,7 +414,7 @@ def spans_of(meets):  # type: ignore[no-untyped-def]
     return spans
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def least_entries(  # type: ignore[no-untyped-def]
     entries, base, found, group_start, n_channels, limit, axes, widest, plain, meets, singles,
     shapes,

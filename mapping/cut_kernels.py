@@ -6,8 +6,8 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from pmsm_hw.compiled import njit
 from pmsm_hw.mapping.pack_kernels import count_filled
 
 __all__ = [
@@ -141,7 +141,7 @@ class Cut(NamedTuple):
     grid: Any
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def list_bits_of(n, each, rule):  # type: ignore[no-untyped-def]
     """Synapse memory of a list of ``n`` weights; as `resources.list_bits`."""
     if n <= 0:
@@ -155,7 +155,7 @@ def list_bits_of(n, each, rule):  # type: ignore[no-untyped-def]
     return float(bits)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def part_ranges(first, end, kernel, stride, padding, dilation, n_source):  # type: ignore[no-untyped-def]
     """Source rows that meet each part of an axis, and how.
 
@@ -207,7 +207,7 @@ def part_ranges(first, end, kernel, stride, padding, dilation, n_source):  # typ
     return low, high, start, how
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def _axons_of(p, y, x, c, table, alone):  # type: ignore[no-untyped-def]
     """Input axons of a block of ``c`` channels; `alone`: pixels with plain axons, by wire.
 
@@ -251,7 +251,7 @@ def _axons_of(p, y, x, c, table, alone):  # type: ignore[no-untyped-def]
     return axons
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def _bits_of(p, y, x, c, neurons, table):  # type: ignore[no-untyped-def]
     """Synapse memory of a block of ``c`` channels."""
     shape, rule = table.wire_shape, table.rule
@@ -291,7 +291,7 @@ def _bits_of(p, y, x, c, neurons, table):  # type: ignore[no-untyped-def]
     return bits
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def _known_at(p, j, k, a, b, c, known):  # type: ignore[no-untyped-def]
     """Where the axons and memory of a block are known, or will be."""
     at = p
@@ -304,7 +304,7 @@ def _known_at(p, j, k, a, b, c, known):  # type: ignore[no-untyped-def]
     return at
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def _sum_entries(p, table, cut, sums):  # type: ignore[no-untyped-def]
     """Sums of a channel's output entries above and left of each pixel; whether there are any."""
     first, end = table.out_start[p], table.out_start[p + 1]
@@ -318,7 +318,7 @@ def _sum_entries(p, table, cut, sums):  # type: ignore[no-untyped-def]
     return first < end
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def _cuts_in_groups(n, width, group):  # type: ignore[no-untyped-def]
     """Edges of parts of some width of `n` channels that lie within groups of them."""
     edges = (n - 1) // width
@@ -328,7 +328,7 @@ def _cuts_in_groups(n, width, group):  # type: ignore[no-untyped-def]
     return edges - edges // (group // a)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def _count_entries(p, j, k, table, cut, alone, group_of):  # type: ignore[no-untyped-def]
     """Output entries that a population's blocks give each pixel of its sources.
 
@@ -387,7 +387,7 @@ def _count_entries(p, j, k, table, cut, alone, group_of):  # type: ignore[no-unt
                             pixels[y * breadth + x] += parts * (1 + more)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def _widest(p, j, k, a, b, fits, table):  # type: ignore[no-untyped-def]
     """Channels that a block can have, output axons aside, if equal ones can have so many."""
     at = table.size[p, 8] + b
@@ -416,12 +416,12 @@ def _widest(p, j, k, a, b, fits, table):  # type: ignore[no-untyped-def]
     return table.widest[at]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def _is(group, a, b, width, step):  # type: ignore[no-untyped-def]
     return group[0] == a and group[1] == b and group[2] == width and group[3] == step
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def _cut_one(p, state, table, cut, old, sums, known):  # type: ignore[no-untyped-def]
     """Find the blocks of a population by kind, given those of its targets.
 
@@ -544,7 +544,7 @@ def _cut_one(p, state, table, cut, old, sums, known):  # type: ignore[no-untyped
     return above, differs
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def _add_kind(needs, counts, n, need, count):  # type: ignore[no-untyped-def]
     """Append blocks, or add them to ones that need about the same."""
     for t in range(n):
@@ -564,7 +564,7 @@ def _add_kind(needs, counts, n, need, count):  # type: ignore[no-untyped-def]
     return n + 1
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def _empty_cut(table):  # type: ignore[no-untyped-def]
     n = len(table.size)
     n_pixels = 0
@@ -582,7 +582,7 @@ def _empty_cut(table):  # type: ignore[no-untyped-def]
     )
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def _copy_one(p, table, cut, onto):  # type: ignore[no-untyped-def]
     """Copy what is known of a population."""
     first = table.size[p, 7]
@@ -602,7 +602,7 @@ def _copy_one(p, table, cut, onto):  # type: ignore[no-untyped-def]
     onto.grid[p] = cut.grid[p]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def _value(cut, table, needs, counts, by_sent, by_block, at_most):  # type: ignore[no-untyped-def]
     """Cores that a cut takes, and a finer measure of it; above `at_most`, only sure to be above.
 
@@ -654,7 +654,7 @@ def _value(cut, table, needs, counts, by_sent, by_block, at_most):  # type: igno
     return n_cores, n_cores + value
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def _room(table):  # type: ignore[no-untyped-def]
     """Room for sums of entries, blocks looked at, and for needs and numbers of all blocks."""
     n = len(table.size) * 2 * _GROUPS
@@ -663,7 +663,7 @@ def _room(table):  # type: ignore[no-untyped-def]
     return sums, known, np.empty((4, n)), np.empty(n, np.int64)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def cores_of_cut(state, table, by_sent, by_block):  # type: ignore[no-untyped-def]
     """Cores that a cut takes, and a finer measure of it (`_value`).
 
@@ -680,7 +680,7 @@ def cores_of_cut(state, table, by_sent, by_block):  # type: ignore[no-untyped-de
     return cores, value, shares
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def _change(p, state, table, short_start, short):  # type: ignore[no-untyped-def]
     """Change a population's cut at random."""
     j, k, w = state[p, 0], state[p, 1], state[p, 2]
@@ -712,7 +712,7 @@ def _change(p, state, table, short_start, short):  # type: ignore[no-untyped-def
         state[p, 2] = -(-c // (1 + np.random.randint(min(c, 64))))  # noqa: NPY002
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def _neighbour(p, table):  # type: ignore[no-untyped-def]
     """One of a population's sources and targets at random; -1: an input."""
     n_in = table.wire_start[p + 1] - table.wire_start[p]
@@ -725,7 +725,7 @@ def _neighbour(p, table):  # type: ignore[no-untyped-def]
     return table.wire_target[table.out_wire[table.out_start[p] + i - n_in]]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def anneal_cuts(  # type: ignore[no-untyped-def]
     start, table, short_start, short, often, n_moves, hot, cold, by_sent, by_block, enough, seed
 ):

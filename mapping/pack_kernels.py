@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from pmsm_hw.compiled import njit
 
 __all__ = ["count_filled", "fill_cores"]
 
@@ -11,7 +12,7 @@ _EXACT = 1e-12
 """How far the needs of blocks may lie above a core's limits, for rounding."""
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def fill_cores(needs, counts, holds, most, power, rule, start_with, at_most=1e18):  # type: ignore[no-untyped-def]
     """Fill a core with whichever block suits its room best until none fits; again and again.
 
@@ -166,7 +167,7 @@ def fill_cores(needs, counts, holds, most, power, rule, start_with, at_most=1e18
     return n_cores, times[:n_patterns], starts[: n_patterns + 1], kinds[:entry], puts[:entry]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def _suits(held, more, most):  # type: ignore[no-untyped-def]
     """Whether a core that holds some things can hold more."""
     for g in range(len(most)):
@@ -178,7 +179,7 @@ def _suits(held, more, most):  # type: ignore[no-untyped-def]
     return True
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def count_filled(needs, counts, at_most):  # type: ignore[no-untyped-def]
     """Cores that `fill_cores` takes by rule 2, power 2, start 2, where they may hold anything.
 

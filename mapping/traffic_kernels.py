@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from pmsm_hw.compiled import njit
 
 __all__ = ["fill_boxes", "join_pairs", "sum_by_key", "times_hops", "times_rank"]
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def sum_by_key(keys, amounts, ends, n_keys):  # type: ignore[no-untyped-def]
     """Sum amounts with equal keys within each group.
 
@@ -53,7 +54,7 @@ def sum_by_key(keys, amounts, ends, n_keys):  # type: ignore[no-untyped-def]
     return group[:n].copy(), key[:n].copy(), total[:n].copy()
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def join_pairs(source, target, messages, n):  # type: ignore[no-untyped-def]
     """Partners of each of ``n`` cores that send to or hear from each other, in compressed rows.
 
@@ -114,7 +115,7 @@ def join_pairs(source, target, messages, n):  # type: ignore[no-untyped-def]
     return start, partner[:at].copy(), both[:at].copy(), sent[:at].copy()
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def fill_boxes(table, boxes, values):  # type: ignore[no-untyped-def]
     """Write values into boxes of a table, ``(n, 3, 2)`` int64 ranges along its axes."""
     for i in range(len(boxes)):
@@ -124,7 +125,7 @@ def fill_boxes(table, boxes, values):  # type: ignore[no-untyped-def]
                     table[c, y, x] = values[i]
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def times_rank(start, messages, factors):  # type: ignore[no-untyped-def]
     """Messages of each row, the most first, times factors for the first, the second, ..."""
     out = np.empty(len(messages))
@@ -135,7 +136,7 @@ def times_rank(start, messages, factors):  # type: ignore[no-untyped-def]
     return out
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def times_hops(start, other, messages, x, y):  # type: ignore[no-untyped-def]
     """Messages of each core to and from its partners, times the hops between them."""
     out = np.empty(len(messages))

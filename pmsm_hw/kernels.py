@@ -9,19 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-import numba
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils as _cgutils
-from numba.core import types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
+
+from pmsm_hw.compiled import cgutils, intrinsic, njit, types
 
 __all__ = ["advance"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
-
-cgutils: Any = _cgutils  # has no type hints
 
 CARRY, RESET, BOUNDED, READOUT = 0, 1, 2, 3
 STATE_MIN = -(1 << 23)
@@ -29,7 +25,7 @@ STATE_MAX = (1 << 23) - 1
 
 
 def _jit(function: _F) -> _F:
-    return cast(_F, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
+    return cast(_F, njit(nogil=True, error_model="numpy")(function))
 
 
 VECTOR_BYTES = 64

@@ -24,15 +24,12 @@ from collections.abc import Callable
 from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
-import numba
 import numpy as np
 from llvmlite import ir
 from llvmlite.binding import get_host_cpu_features
-from numba.core import cgutils as _cgutils
-from numba.core import types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from pmsm_hw.compiled import cgutils, intrinsic, njit, types
 from pmsm_hw.workers import scratch
 
 if TYPE_CHECKING:
@@ -42,7 +39,6 @@ __all__ = ["Windows"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
-cgutils: Any = _cgutils  # has no type hints
 _WIDE = bool(get_host_cpu_features().get("avx512f", False))
 LANES = 16 if _WIDE else 8
 """float32 values in a vector."""
@@ -79,7 +75,7 @@ stamp; and how much longer it takes where weights exceed so many bytes."""
 
 
 def _jit(function: _F) -> _F:
-    return cast(_F, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
+    return cast(_F, njit(nogil=True, error_model="numpy")(function))
 
 
 def _intrinsic(function: Any) -> Any:
