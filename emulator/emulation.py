@@ -244,6 +244,7 @@ class Emulator:
             progress,
         )  # fmt: skip
         counts = Counts(layout=layout, **outcome.tally)
+        _check_clock(counts, constants, mode, len(outcome.step_ps))
         missing, assumed = _time_constants(counts, constants, mode)
         timing = timing_of(
             network,
@@ -372,16 +373,38 @@ def _costs(layout: Layout, constants: Constants) -> Costs:
     )
 
 
+_MESH = ("within_tile", "hop_east", "hop_west", "hop_north", "hop_south", "chip_crossing")
+"""Events that the simple model does not look at."""
+
+_LAST_PS = 1 << 62
+"""The clock, and every sum of times, ends here."""
+
+
+def _check_clock(counts: Counts, constants: Constants, mode: Mode, n_hardware: int) -> None:
+    """Raise unless every sum of times fits: none exceeds that of all events one after another."""
+    total = (constants.barrier_ps or 0) * n_hardware
+    for event, values in counts.events.items():
+        if mode == "cycle" or event not in _MESH:
+            total += int(values.sum()) * constants.time_ps.get(event, 0)
+    if total >= _LAST_PS:
+        raise EmulationError(
+            f"profile '{constants.profile}'",
+            f"times of all events add up to {total / 1e12:,.0f} s, "
+            f"the clock of the emulation ends at {_LAST_PS / 1e12:,.0f} s",
+            remedy="check the times in the profile, or give fewer samples or steps",
+            actual=total,
+            limit=_LAST_PS,
+        )
+
+
 def _time_constants(
     counts: Counts, constants: Constants, mode: Mode
 ) -> tuple[dict[str, None], dict[str, None]]:
     """Constants of time that mattered: those unknown, and those assumed."""
     missing: dict[str, None] = {}
     assumed: dict[str, None] = {}
-    # the simple model does not look at the mesh
-    mesh = ("within_tile", "hop_east", "hop_west", "hop_north", "hop_south", "chip_crossing")
     for event, values in counts.events.items():
-        if mode == "counts" and event in mesh:
+        if mode == "counts" and event in _MESH:
             continue
         if int(values.sum()) == 0:
             continue
