@@ -1,6 +1,6 @@
 """Table C: event data at T = 1, 2, 4, 8 under three rules, and a directly trained LIF network.
 
-Events are made from the digits that scikit-learn bundles, by a model of a camera's three saccades
+Events are made from the digits that come with the package, by a model of a camera's three saccades
 (`pmsm_hw.datasets.events_from_images`): no recorded event set can be had without a download. The
 LIF network needs snntorch, which this package does not: ``pip install snntorch``.
 """
@@ -262,7 +262,7 @@ def main() -> None:
         args.json,
         title="Accuracy on event data: three rules at T = 1, 2, 4, 8, and a LIF network",
         what=(
-            "Accuracy in percent on 599 test digits, as saccade events made from scikit-learn's "
+            "Accuracy in percent on 599 test digits, as saccade events made from UCI's "
             "8x8 digits by a model of a camera (not recorded): 300 ms cut into T frames. Three "
             "convolutions and a linear layer. The quantized networks are trained per frame, which "
             "is rule reset exactly; carry and bounded run the same weights. The LIF network has "

@@ -1,7 +1,7 @@
 """Table B: initialization against levels and polarity gain, after the same short training.
 
-On scikit-learn's digits with a small residual network, so that 70 trainings fit into minutes. The
-test set is small (599 images, one image is 0.17 points) and the task easy; accuracy before any
+On UCI's digits with a small residual network, so that 70 trainings fit into minutes. The test set
+is small (599 images, one image is 0.17 points) and the task easy; accuracy before any
 training tells most about an initialization.
 """
 
@@ -165,7 +165,7 @@ def main() -> None:
         args.json,
         title="Initialization of theta against levels (n, p) and alpha",
         what=(
-            "A residual network on scikit-learn's 8x8 digits, quantized from the same trained "
+            "A residual network on UCI's 8x8 digits, quantized from the same trained "
             "weights, before and after a short training; 599 test images. H: mean entropy over the "
             "layers. Learned alpha starts at 1/4 and is snapped to plus or minus 1, 1/2, 1/4, 1/8. "
             "Mean ± sample standard deviation over seeds (number of seeds)."

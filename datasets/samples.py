@@ -62,10 +62,10 @@ def load_samples(source: str | Path, *, n_steps: int = 1, limit: int | None = No
     Parameters
     ----------
     source
-        ``"digits"``: the held-out third of scikit-learn's digits; ``"digits-train"``: the rest; a
-        ``.npz`` file with ``x``, or with one array for each input by its name, and perhaps
-        ``labels``; a ``.npy`` file with ``x``; a ``.bin`` file with one N-MNIST recording, which
-        is binned into ``n_steps`` frames.
+        ``"digits"``: the held-out third of the digits; ``"digits-train"``: the rest; a ``.npz``
+        file with ``x``, or with one array for each input by its name, and perhaps ``labels``; a
+        ``.npy`` file with ``x``; a ``.bin`` file with one N-MNIST recording, which is binned into
+        ``n_steps`` frames.
     n_steps
         Frames of an event recording.
     limit

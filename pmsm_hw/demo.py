@@ -177,7 +177,7 @@ def run_demo(
     say: Callable[[str], None] = lambda text: None,
     bar: Callable[[str], AbstractContextManager[_Bar]] = _no_bar,
 ) -> DemoResult:
-    """Run the whole path on scikit-learn's digits.
+    """Run the whole path on UCI's handwritten digits.
 
     Parameters
     ----------

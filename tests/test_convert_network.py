@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from pmsm_hw import reference
+from pmsm_hw.datasets import load_digits
 from pmsm_hw.errors import ConversionError, FormatError, PmsmHwError, QuantizationError
 from pmsm_hw.network import Conv2d, Dense, Identity, Network, PolarityMultiSpike, SumPool
 
@@ -484,14 +485,11 @@ def test_pool_without_padding_counts() -> None:
 
 
 def digits() -> tuple[Any, Any, Any, Any]:
-    from sklearn.datasets import load_digits
-
-    data = load_digits()
-    x = (data.images / 16).astype(np.float32)[:, None]
+    x, labels = load_digits()
     order = np.random.default_rng(0).permutation(len(x))
     split = len(x) * 2 // 3
     train, test = order[:split], order[split:]
-    return x[train], data.target[train], x[test], data.target[test]
+    return x[train], labels[train], x[test], labels[test]
 
 
 @pytest.fixture(scope="module")
