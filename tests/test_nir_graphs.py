@@ -470,6 +470,19 @@ def test_options_that_mean_nothing_are_refused(tmp_path, options):
         taken(tmp_path, *graph_of(), **options)
 
 
+def test_scales_around_a_pool_are_those_of_channels(tmp_path):
+    channels = np.array([[[2.0]], [[3.0]]])  # as many as columns behind the pool
+    nodes = (
+        nir.Scale(np.broadcast_to(channels, (2, 2, 4)).copy()),
+        nir.SumPool2d(shape_of(2, 2), shape_of(2, 2), shape_of(0, 0)),
+        nir.Scale(np.broadcast_to(channels, (2, 1, 2)).copy()),
+        flatten((2, 1, 2), 0, -1),
+        nir.Linear(np.eye(4)),
+    )
+    network, _ = taken(tmp_path, *image_graph((2, 2, 4), *nodes, out=(4,)))
+    assert total(network, np.ones((1, 2, 2, 4), int)) == [16, 16, 36, 36]
+
+
 def test_pools_may_pad_more_than_half_of_their_window(tmp_path):
     pool = nir.SumPool2d(shape_of(2, 1), shape_of(2, 1), shape_of(2, 1))
     network, _ = taken(tmp_path, *image_graph((1, 2, 2), pool, out=(1, 3, 4)))

@@ -411,6 +411,8 @@ class _Import:
             elif kind in ("SumPool2d", "AvgPool2d") and later:
                 start, factor = self._relay(key, start, shape)
                 pending = self._per_channel(key, pending) * factor
+                if pending.ndim:
+                    pending = pending.reshape(-1, *(1,) * (len(shape) - 1))
             else:
                 found = self._weighted(key, start, target, shape, pending)
             shape = self.shapes[key]
