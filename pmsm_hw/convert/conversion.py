@@ -109,4 +109,5 @@ def convert(
             example_input = getattr(model, "examples", ())
         integer = built(model, example_input, **(DEFAULTS | given), spare_bits=0)
     network = integer.network(name)
-    return Conversion(network=network, report=report_on(integer, network))
+    report = report_on(integer, network, from_integer_model=integer is model)
+    return Conversion(network=network, report=report)

@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import nn
 
+from pmsm_hw.convert.state_dicts import suited
 from pmsm_hw.errors import ConversionError, FormatError, PmsmHwError
 from pmsm_hw.nn.tensor_files import read_tensors
 
@@ -97,7 +98,8 @@ def build_model(factory: str, state_dict: str | os.PathLike[str] | None = None) 
         arguments, returns a (quantized) ``nn.Module``. A class of modules, or a module itself, will
         do.
     state_dict
-        File of ``torch.save(model.state_dict(), file)``; read with ``weights_only=True``.
+        File of ``torch.save(model.state_dict(), file)``; read with ``weights_only=True``. One that
+        training tools wrapped is unwrapped, see `pmsm_hw.convert.state_dicts`.
 
     Returns
     -------
@@ -211,6 +213,7 @@ def _fill(model: nn.Module, subject: str, path: str | os.PathLike[str]) -> None:
             actual=type(values).__name__,
             limit="a state dict",
         )
+    values = suited(values, model)
     try:
         model.load_state_dict(values)
     except Exception as error:  # keys that are no names, values that are no tensors, ...

@@ -27,6 +27,10 @@ from pmsm_hw.tables import table
 __all__ = ["ConversionReport", "PopulationReport", "report_on"]
 
 
+HIGH_LOSS = 0.05
+"""Share of differing predictions above which a report warns."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class PopulationReport:
     """One population after conversion.
@@ -101,6 +105,9 @@ class ConversionReport:
         All but inputs, in topological order.
     notes
         What else was done to the model, as a softmax that was left out.
+    from_integer_model
+        Whether an integer model was converted, which the network equals: the differences are to
+        its real-valued weights, which nobody runs.
     """
 
     network_name: str
@@ -114,11 +121,26 @@ class ConversionReport:
     differing_predictions: float | None
     populations: tuple[PopulationReport, ...]
     notes: tuple[str, ...] = ()
+    from_integer_model: bool = False
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is likely to cost accuracy, with what to do about it."""
+        share = self.differing_predictions
+        if share is None or share <= HIGH_LOSS or self.from_integer_model:
+            return ()
+        return (
+            f"warning: {share:.1%} of predictions on the calibration batch differ from the model "
+            f"before rounding, above {HIGH_LOSS:.0%}; fine-tune with the integers, in Python: "
+            "integer = pmsm_hw.convert.integer_model(quantized, x); "
+            "pmsm_hw.nn.finetune(integer, data, epochs=1); pmsm_hw.convert.convert(integer)",
+        )
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain dicts, lists and numbers."""
+        """As plain dicts, lists and numbers; ``warnings`` beside the fields."""
         found = asdict(self)
         found["populations"] = [dict(p) for p in found["populations"]]
+        found["warnings"] = self.warnings
         return found
 
     def __repr__(self) -> str:
@@ -166,7 +188,7 @@ class ConversionReport:
                 f", {self.differing_predictions:.2%} of predictions differ from the model with "
                 "real-valued weights"
             )
-        return "\n".join((table(header, rows, title=title), *self.notes))
+        return "\n".join((table(header, rows, title=title), *self.notes, *self.warnings))
 
 
 def _percent(share: float | None) -> str:
@@ -197,7 +219,9 @@ class _Tally:
         return float(abs((share * np.log2(share)).sum()))
 
 
-def report_on(integer: IntegerModel, network: Network) -> ConversionReport:
+def report_on(
+    integer: IntegerModel, network: Network, *, from_integer_model: bool = False
+) -> ConversionReport:
     """Compare a network with the model it came from, on the model's example batch.
 
     Parameters
@@ -206,6 +230,8 @@ def report_on(integer: IntegerModel, network: Network) -> ConversionReport:
         The model.
     network
         From ``integer.network()``.
+    from_integer_model
+        See `ConversionReport`.
     """
     with evaluating(integer), torch.no_grad():
         rounded, output = integer.rounded()
@@ -240,6 +266,7 @@ def report_on(integer: IntegerModel, network: Network) -> ConversionReport:
             if not isinstance(p, Input)
         ),
         notes=tuple(getattr(integer.model, "meta", {}).get("notes", ())),
+        from_integer_model=from_integer_model,
     )
 
 
