@@ -34,13 +34,14 @@ class Operations:
         Weights (1 byte each, stored once), and per neuron or channel the parameters and per neuron
         the state, 3 bytes each.
     connection_sparsity
-        Share of connections whose weight is zero.
+        Share of stored weights that are zero; a weight of a convolution counts once.
     activation_sparsity
         Share of neurons x steps without a spike, readouts excluded.
     spikes_per_neuron_step
         Mean ``|k|`` of a neuron and step, readouts excluded.
     effective_macs
-        Synaptic operations whose message carries a value beyond -1, 0 and 1.
+        Synaptic operations of graded messages from populations that can send a payload beyond -1, 0
+        and 1 (`Network.bounds`).
     effective_acs
         The other synaptic operations: each adds or subtracts a weight.
     spike_acs

@@ -1,0 +1,66 @@
+"""Networks of many populations: time to make one, to prove its bounds, to identify and to run it.
+
+``python benchmarks/network.py [--quick] --json OUT`` makes chains of growing length; the exponent
+is the slope of log time over log populations between the shortest and the longest: 1 is linear.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import numpy as np
+from harness import arguments, machine, write
+
+from pmsm_hw import Identity, Input, Network, PolarityMultiSpike, reference
+
+
+def chain(n: int) -> tuple[list[Any], list[Any]]:
+    """Populations of one neuron, each joined to the next."""
+    populations: list[Any] = [Input(name="x", shape=(1,), levels=(0, 9))]
+    projections: list[Any] = []
+    for i in range(n - 1):
+        name = f"n{i}"
+        source = populations[-1].name
+        populations.append(PolarityMultiSpike(name=name, shape=(1,), theta=2, levels=(0, 3)))
+        projections.append(Identity(source=source, target=name, weight=2))
+    return populations, projections
+
+
+def measure(n: int) -> dict[str, Any]:
+    """Seconds of each stage."""
+    populations, projections = chain(n)
+    at = [time.perf_counter()]
+    network = Network(populations=tuple(populations), projections=tuple(projections), max_steps=2)
+    at.append(time.perf_counter())
+    network.fingerprint  # noqa: B018 - to be timed
+    at.append(time.perf_counter())
+    reference.run(network, np.array([[5]]), 2)
+    at.append(time.perf_counter())
+    names = ("network_s", "fingerprint_s", "run_s")
+    return {"populations": n, **dict(zip(names, np.diff(at).tolist(), strict=True))}
+
+
+def main() -> None:
+    """Measure, write."""
+    given = arguments(__doc__ or "")
+    sizes = (1_250, 5_000) if given.quick else (2_500, 10_000, 40_001)
+    measure(100)  # imports
+    rows = [measure(n) for n in sizes]
+    exponents = {
+        name: math.log(rows[-1][name] / rows[0][name]) / math.log(sizes[-1] / sizes[0])
+        for name in ("network_s", "fingerprint_s", "run_s")
+    }
+    lines = ["| populations | make | fingerprint | run |", "|---|---|---|---|"]
+    lines += [
+        f"| {row['populations']:,} | {row['network_s']:.2f} s | {row['fingerprint_s']:.2f} s "
+        f"| {row['run_s']:.2f} s |"
+        for row in rows
+    ]
+    lines.append("| exponent | " + " | ".join(f"{e:.2f}" for e in exponents.values()) + " |")
+    write(given.json, {"machine": machine(), "rows": rows, "exponents": exponents}, lines)
+
+
+if __name__ == "__main__":
+    main()
