@@ -7,11 +7,12 @@ is the slope of log time over log populations between the shortest and the longe
 from __future__ import annotations
 
 import math
+import sys
 import time
 from typing import Any
 
 import numpy as np
-from harness import arguments, machine, write
+from harness import arguments, write
 
 from pmsm_hw import Identity, Input, Network, PolarityMultiSpike, reference
 
@@ -31,13 +32,13 @@ def chain(n: int) -> tuple[list[Any], list[Any]]:
 def measure(n: int) -> dict[str, Any]:
     """Seconds of each stage."""
     populations, projections = chain(n)
-    at = [time.perf_counter()]
+    at = [time.process_time()]
     network = Network(populations=tuple(populations), projections=tuple(projections), max_steps=2)
-    at.append(time.perf_counter())
+    at.append(time.process_time())
     network.fingerprint  # noqa: B018 - to be timed
-    at.append(time.perf_counter())
+    at.append(time.process_time())
     reference.run(network, np.array([[5]]), 2)
-    at.append(time.perf_counter())
+    at.append(time.process_time())
     names = ("network_s", "fingerprint_s", "run_s")
     return {"populations": n, **dict(zip(names, np.diff(at).tolist(), strict=True))}
 
@@ -52,14 +53,18 @@ def main() -> None:
         name: math.log(rows[-1][name] / rows[0][name]) / math.log(sizes[-1] / sizes[0])
         for name in ("network_s", "fingerprint_s", "run_s")
     }
-    lines = ["| populations | make | fingerprint | run |", "|---|---|---|---|"]
-    lines += [
-        f"| {row['populations']:,} | {row['network_s']:.2f} s | {row['fingerprint_s']:.2f} s "
-        f"| {row['run_s']:.2f} s |"
-        for row in rows
-    ]
-    lines.append("| exponent | " + " | ".join(f"{e:.2f}" for e in exponents.values()) + " |")
-    write(given.json, {"machine": machine(), "rows": rows, "exponents": exponents}, lines)
+    write(
+        given.json,
+        title="Networks of many populations",
+        what="A chain of populations of one neuron: processor seconds to make the network (bounds "
+        "proven), to identify it and to run one sample of two steps; exponents of growth between "
+        "the first and the last row (1 is linear).",
+        rows=rows,
+        quick=given.quick,
+        extra={f"exponent of {name}": value for name, value in exponents.items()},
+    )
+    for name, value in exponents.items():
+        sys.stdout.write(f"exponent of {name}: {value:.2f}\n")
 
 
 if __name__ == "__main__":
