@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pmsm_hw.arguments import instance
 from pmsm_hw.emulator.constants import DIRECTIONS
 from pmsm_hw.errors import EmulationError, InputError
 from pmsm_hw.files import replacing
@@ -84,6 +85,9 @@ def write_trace(
     waited for messages several times one ``wait for messages`` slice after one ``receive`` slice.
     A link shows one slice from the departure of its first message to the arrival of its last one.
     """
+    from pmsm_hw.emulator.report import Report as Kind
+
+    instance(EmulationError, "trace", "report", report, Kind, remedy="give what emulate returned")
     if report.trace is None or report.link_trace is None or report.message_trace is None:
         raise EmulationError(
             f"report of '{report.network.name}'",

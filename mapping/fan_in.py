@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pmsm_hw.errors import CapacityError
+from pmsm_hw.mapping.arguments import check_network_and_chip
 from pmsm_hw.mapping.resources import Resources, list_bits
 from pmsm_hw.mapping.tiling import single_neuron_excess
 from pmsm_hw.network import (
@@ -207,6 +208,7 @@ def split_fan_in(network: Network, chip: Chip) -> Network:
     chip
         What it is to be placed on.
     """
+    check_network_and_chip(network, chip)
     return SplitFanIn(chip=chip)(network)
 
 

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pmsm_hw.arguments import number
 from pmsm_hw.errors import CapacityError, MappingError
+from pmsm_hw.mapping.arguments import check_network_and_chip, check_seed
 from pmsm_hw.mapping.assignment import RESOURCES, Block, Mapping
 from pmsm_hw.mapping.bundles import bundles_of
 from pmsm_hw.mapping.grids import sums_in
@@ -110,6 +112,8 @@ def map_network(
             actual=objective,
             limit=OBJECTIVES,
         )
+    check_network_and_chip(network, chip)
+    seed = check_seed(seed)
     rates = rates_of(network, traffic)
     resources = Resources(network, chip)
     check_formats(resources)
@@ -279,15 +283,11 @@ def _nearest(
 def _deadline(time_limit_s: float | None) -> Callable[[], bool] | None:
     if time_limit_s is None:
         return None
-    if not np.isfinite(time_limit_s) or time_limit_s <= 0:
-        raise MappingError(
-            "time limit",
-            f"{time_limit_s!r} s is not a positive number",
-            remedy="give seconds, or None for no limit",
-            actual=time_limit_s,
-            limit="> 0",
-        )
-    end = time.monotonic() + time_limit_s
+    seconds = number(
+        MappingError, "time limit", "time_limit_s", time_limit_s, above=0.0,
+        remedy="give seconds, or None for no limit",
+    )  # fmt: skip
+    end = time.monotonic() + seconds
     return lambda: time.monotonic() > end
 
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from pmsm_hw.arguments import instance
 from pmsm_hw.errors import MappingError
 from pmsm_hw.figure_files import check_figure, write_figure
-from pmsm_hw.mapping.assignment import RESOURCES
+from pmsm_hw.mapping.assignment import RESOURCES, Mapping
 from pmsm_hw.mapping.routing import EAST, NORTH, SOUTH, WEST
 from pmsm_hw.tables import figure_text
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from pmsm_hw.mapping.assignment import Mapping
 
 __all__ = ["plot_mapping", "tile_link_load", "tile_utilisation"]
 
@@ -91,6 +91,9 @@ def plot_mapping(mapping: Mapping, path: str | Path | None = None) -> Figure:
     """
     from matplotlib.figure import Figure
 
+    instance(
+        MappingError, "figure", "mapping", mapping, Mapping, remedy="give what map_network returned"
+    )
     if path is not None:
         check_figure(path)
 

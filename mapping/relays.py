@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pmsm_hw.errors import CapacityError, NetworkError
+from pmsm_hw.mapping.arguments import check_network_and_chip
 from pmsm_hw.mapping.fan_in import LARGEST_SPIKE
 from pmsm_hw.mapping.resources import Resources
 from pmsm_hw.mapping.tiling import FanOutError, check_formats, cut_network, grid_entries
@@ -185,6 +186,7 @@ def split_fan_out(network: Network, chip: Chip) -> Network:
     chip
         What it is to be placed on.
     """
+    check_network_and_chip(network, chip)
     return SplitFanOut(chip=chip)(network)
 
 

@@ -11,6 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pmsm_hw.arguments import pair
+from pmsm_hw.errors import MappingError
+
 __all__ = [
     "DIRECTIONS",
     "EAST",
@@ -68,7 +71,7 @@ def xy_route(source: tuple[int, int], target: tuple[int, int]) -> tuple[Link, ..
     source, target
         Tiles ``(x, y)``.
     """
-    (x, y), (tx, ty) = source, target
+    (x, y), (tx, ty) = _tile("source", source), _tile("target", target)
     links = []
     while x != tx:
         links.append(Link(x, y, EAST if tx > x else WEST))
@@ -77,6 +80,11 @@ def xy_route(source: tuple[int, int], target: tuple[int, int]) -> tuple[Link, ..
         links.append(Link(x, y, NORTH if ty > y else SOUTH))
         y += 1 if ty > y else -1
     return tuple(links)
+
+
+def _tile(what: str, value: tuple[int, int]) -> tuple[int, int]:
+    """Raise unless a tile is two integers: a route to a fraction would never end."""
+    return pair(MappingError, "route", what, value, remedy="give a tile (x, y)")
 
 
 def tree_links(source: tuple[int, int], targets: list[tuple[int, int]]) -> tuple[Link, ...]:

@@ -452,8 +452,10 @@ def measured_traffic(
         By population, ``(n_neurons,)`` float64: what `map_network` takes as ``traffic``.
     """
     from pmsm_hw import reference
+    from pmsm_hw.mapping.arguments import check_network_and_chip
     from pmsm_hw.mapping.resources import spike_mode
 
+    check_network_and_chip(network, chip)
     units = reference.units_of(network, x, n_steps)
     traffic = {}
     for activity in reference.simulate(network, units, n_steps):

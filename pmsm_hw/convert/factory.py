@@ -113,6 +113,15 @@ def build_model(factory: str, state_dict: str | os.PathLike[str] | None = None) 
     FormatError
         If the file is no state dict.
     """
+    for what, value in (("factory", factory), ("state_dict", state_dict)):
+        if not isinstance(value, str if what == "factory" else str | os.PathLike | None):
+            raise ConversionError(
+                "model",
+                f"{what} is a {type(value).__name__}",
+                remedy="name package.module:function, and a file",
+                actual=type(value).__name__,
+                limit="str",
+            )
     subject = f"model '{factory}'"
     module, colon, function = factory.partition(":")
     if not (module and colon and function):

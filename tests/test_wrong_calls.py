@@ -1,0 +1,49 @@
+"""What the entry points of mapping are not: each is one error of the package, at once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from random_networks import small_network
+
+from pmsm_hw import PmsmHwError
+from pmsm_hw.emulator import write_trace
+from pmsm_hw.mapping import (
+    load_chip,
+    map_network,
+    measured_traffic,
+    split_fan_in,
+    split_fan_out,
+    xy_route,
+)
+
+NETWORK, CHIP = small_network(), load_chip("toy")
+X = np.zeros((1, 1, 8, 8))
+CALLS = [
+    *(
+        call
+        for wrong in (None, 5, "text")
+        for call in (
+            (map_network, (wrong, CHIP), {}),
+            (map_network, (NETWORK, wrong), {}),
+            (split_fan_in, (NETWORK, wrong), {}),
+            (split_fan_out, (wrong, CHIP), {}),
+            (measured_traffic, (NETWORK, X, 1, wrong), {}),
+            (write_trace, ("x.json", wrong), {}),
+            (xy_route, ((0, 0), wrong), {}),
+        )
+    ),
+    *((map_network, (NETWORK, CHIP), {"seed": s}) for s in (2.5, "4", None, [1], float("nan"), -1)),
+    *((map_network, (NETWORK, CHIP), {"time_limit_s": s}) for s in ("x", [1.0], float("nan"), 0)),
+    (xy_route, ((0, 0), (float("nan"), 1)), {}),
+    (xy_route, ((0, 0), (1.5, 1)), {}),
+]
+
+
+@pytest.mark.parametrize(("function", "arguments", "options"), CALLS)
+def test_wrong_arguments_are_one_line(function, arguments, options, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PmsmHwError) as caught:
+        function(*arguments, **options)
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
