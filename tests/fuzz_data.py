@@ -348,7 +348,7 @@ def hostile_tensor(rng: Rng, tensor: Any) -> Any:
     if kind == 0:
         return tensor.double()
     if kind == 1:
-        return tensor[:0]
+        return tensor.reshape(-1)[:0]
     if kind == 2:
         return torch.ones(1).expand(10**9, 8)
     if kind == 3:
