@@ -71,6 +71,8 @@ fuzz: setup
 	.venv/bin/python tests/fuzz_files.py --cases 20000
 	.venv/bin/python tests/fuzz_chips.py --cases 5000
 	.venv/bin/python tests/fuzz_data.py --cases 5000
+	.venv/bin/python tests/nir_graphs.py --cases 2000
+	.venv/bin/python tests/nir_graphs.py --cases 150 --bits
 
 clean:
 	rm -rf .setup .venv .venv-lava .tools
