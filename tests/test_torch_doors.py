@@ -232,6 +232,14 @@ def test_wrong_options_of_quantize(option: str) -> None:
         lambda: pnn.loader(X, LABELS > 1),
         lambda: pnn.accuracy(quantized(), X, ["a"] * 24),
         lambda: pnn.predict(quantized(), "x"),
+        lambda: pnn.predict(quantized(), X, batch_size=2.5),
+        lambda: pnn.loader(X, LABELS, batch_size=0),
+        lambda: pnn.loader(X, LABELS, seed=None),
+        lambda: pnn.loader(X, LABELS, shuffle="no"),
+        lambda: pnn.finetune(quantized(), pnn.loader(X, LABELS), epochs=1.5),
+        lambda: pnn.finetune(quantized(), pnn.loader(X, LABELS), epochs=1, seed=None),
+        lambda: pnn.finetune(quantized(), pnn.loader(X, LABELS), epochs=1, learning_rate="x"),
+        lambda: pnn.finetune(quantized(), pnn.loader(X, LABELS), epochs=1, patience=True),
     ],
 )
 def test_wrong_arguments_are_errors_of_ours(call: Any) -> None:

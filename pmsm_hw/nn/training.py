@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from pmsm_hw.arguments import flag, integer, number
 from pmsm_hw.errors import FormatError, QuantizationError
 from pmsm_hw.files import check_output, replacing
 from pmsm_hw.nn.batches import as_classes, as_tensor
@@ -77,6 +78,10 @@ def loader(
             actual=(len(inputs), len(classes)),
             limit="equal and positive",
         )
+    wrong, high, remedy = QuantizationError, (1 << 63) - 1, "give a whole number"
+    integer(wrong, "loader", "batch_size", batch_size, low=1, high=high, remedy=remedy)
+    integer(wrong, "loader", "seed", seed, low=-high - 1, high=high, remedy=remedy)
+    flag(wrong, "loader", "shuffle", shuffle)
     generator = torch.Generator().manual_seed(seed)
     return DataLoader(
         TensorDataset(inputs, classes), batch_size=batch_size, shuffle=shuffle, generator=generator
@@ -130,6 +135,14 @@ def train(
     QuantizationError
         If a label is out of range, the loss is not finite, or the checkpoint belongs elsewhere.
     """
+    wrong = QuantizationError
+    for what, value in (("epochs", epochs), ("patience", patience), ("seed", seed)):
+        if value is not None or what != "patience":
+            remedy, low = "give a whole number", -(1 << 63) if what == "seed" else 0
+            integer(wrong, "training", what, value, low=low, high=(1 << 63) - 1, remedy=remedy)
+    number(wrong, "training", "learning_rate", learning_rate, above=0, remedy="give a rate")
+    number(wrong, "training", "weight_decay", weight_decay, at_least=0, remedy="give a rate")
+    flag(wrong, "training", "mixed_precision", mixed_precision)
     parameters = _parameter_groups(model, weight_decay)
     if optimizer == "sgd":
         step: torch.optim.Optimizer = torch.optim.SGD(
@@ -250,6 +263,10 @@ def predict(model: nn.Module, x: Array, *, batch_size: int = 256) -> Tensor:
         Inputs at a time.
     """
     inputs = as_tensor(x, "x")
+    integer(
+        QuantizationError, "predict", "batch_size", batch_size, low=1, high=(1 << 63) - 1,
+        remedy="give the number of inputs at a time",
+    )  # fmt: skip
     with evaluating(model), torch.no_grad():
         return torch.cat([model(part) for part in torch.split(inputs, batch_size)])
 
