@@ -276,6 +276,9 @@ def _place(path: AnyPath, what: str) -> _Place:
     elif _FORBIDDEN.get(stat.S_IFMT(found.st_mode)) is not None:
         problem = f"it is {_FORBIDDEN[stat.S_IFMT(found.st_mode)]}"
         _refuse(what, path, problem, "give the name of a file")
+    elif _is_mounted(target):
+        problem = "it is mounted by itself, and cannot be replaced"
+        _refuse(what, path, problem, "choose another place, and copy it there afterwards")
     elif not os.access(target, os.W_OK):
         problem = "it is write-protected or on a read-only disk"
         _refuse(what, path, problem, "choose another place")
@@ -288,6 +291,17 @@ def _exists(path: Path) -> bool:
     except FileNotFoundError:
         return False
     return True
+
+
+def _is_mounted(target: Path) -> bool:
+    """Tell whether a file, not its folder, was mounted, as containers do; Linux alone tells."""
+    with suppress(OSError):
+        mounts = Path("/proc/self/mountinfo").read_bytes().splitlines()
+        name = os.fsencode(target)
+        for byte in (b"\\", b" ", b"\t", b"\n"):  # written in octal there
+            name = name.replace(byte, b"\\%03o" % byte[0])
+        return any(line.split(b" ", 5)[4] == name for line in mounts)
+    return False
 
 
 def _descriptor(path: Path) -> int | None:

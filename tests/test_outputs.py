@@ -12,11 +12,11 @@ import stat
 import threading
 
 import pytest
-from scarce import no_file_above, small_disk
+from scarce import bound, no_file_above, small_disk
 from writers import WRITERS
 
 from pmsm_hw.errors import FormatError, InputError
-from pmsm_hw.files import check_outputs, made_folder, replacing
+from pmsm_hw.files import check_output, check_outputs, made_folder, replacing
 
 OLD = b"what was here before"
 LONG = os.environ.get("PMSM_HW_HYPOTHESIS") == "long"
@@ -142,6 +142,18 @@ def test_a_small_disk_that_is_full_or_read_only(tmp_path):
     with small_disk(tmp_path, read_only=True):
         for name in chosen:
             assert "Read-only file system" in refusal(WRITERS[name], tmp_path / name)
+
+
+def test_a_file_that_is_mounted(tmp_path):
+    """It cannot be renamed over, which would show after the work."""
+    path, other = tmp_path / "a b\\c", tmp_path / "other"
+    path.write_bytes(OLD)
+    other.write_bytes(OLD)
+    with bound(other, path):
+        with pytest.raises(FormatError, match="it is mounted by itself"):
+            check_output(path)
+        check_output(other)
+    check_output(path)
 
 
 def test_a_folder_that_may_not_be_written(tmp_path):

@@ -202,7 +202,7 @@ def mounted(go, path):
     other.write_bytes(OLD)
     subprocess.run(["mount", "--bind", other, path], check=True)
     try:
-        refused(go, path, path.parent, "busy")
+        refused(go, path, path.parent, "it is mounted by itself")
     finally:
         subprocess.run(["umount", path], check=True)
 
