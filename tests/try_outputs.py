@@ -1,6 +1,6 @@
 """Put every obstacle in the way of every file that the command writes, a process for each.
 
-    sudo python tests/try_outputs.py [--only WORD]
+    sudo python tests/try_outputs.py [--only WORD] [--warm]
 
 As root, who may make devices and mount disks. What fits is written (through links, into devices and
 pipes, beside readers of the old file); what does not is refused in one line with exit status 2.
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import stat
 import subprocess
 import sys
@@ -22,63 +23,79 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
-from command_line import CLI
+import matplotlib.figure  # noqa: F401 - not by each child
+import numpy as np
 from writers import mapping, network
 
-from pmsm_hw import io
+from pmsm_hw import PmsmHwError, io, nn
+from pmsm_hw.cli import main as main_of_command
+from pmsm_hw.convert import save_model
 
-PYTHON = "python -c"  # the Python beside the command
+PYTHON = "python"  # a call of the public function
 COMMANDS = {
-    "demo --save-dir": ("demo --network {in}/net.h5 --no-lava --save-dir {folder}", "network.h5"),
-    "demo --report": ("demo --network {in}/net.h5 --no-lava --report {out}", "x.html"),
-    "demo --trace": ("demo --network {in}/net.h5 --no-lava --trace {out}", "x.json"),
-    "run -o": ("run {in}/net.h5 --limit 2 -o {out}", "x.h5"),
-    "run --report": ("run {in}/net.h5 --limit 2 --report {out}", "x.html"),
-    "run --trace": ("run {in}/net.h5 --limit 2 --trace {out}", "x.json"),
-    "compare --plot png": ("compare {in}/net.h5 --limit 2 --plot {out}", "x.png"),
-    "compare --plot pdf": ("compare {in}/net.h5 --limit 2 --plot {out}", "x.pdf"),
-    "convert -o": ("convert {in}/model.pt -o {out}", "x.h5"),
-    "map -o": ("map {in}/net.h5 -o {out}", "x.h5"),
-    "map --plot svg": ("map {in}/net.h5 -o {in}/y.h5 --plot {out}", "x.svg"),
-    "emulate --report": ("emulate {in}/mapped.h5 --limit 2 --report {out}", "x.html"),
-    "emulate --trace": ("emulate {in}/mapped.h5 --limit 2 --trace {out}", "x.json"),
     "export h5": ("export {in}/net.h5 -o {out}", "x.h5"),
     "export nir": ("export {in}/net.h5 -o {out}", "x.nir"),
     "save_model": (PYTHON, "x.pt"),
+    "map -o": ("map {in}/net.h5 -o {out}", "x.h5"),
+    "convert -o": ("convert {in}/model.pt -o {out}", "x.h5"),
+    "run -o": ("run {in}/net.h5 --limit 2 -o {out}", "x.h5"),
+    "emulate --report": ("emulate {in}/mapped.h5 --limit 2 --report {out}", "x.html"),
+    "emulate --trace": ("emulate {in}/mapped.h5 --limit 2 --trace {out}", "x.json"),
+    "map --plot svg": ("map {in}/net.h5 -o {in}/y.h5 --plot {out}", "x.svg"),
+    "compare --plot png": ("compare {in}/net.h5 --limit 2 --plot {out}", "x.png"),
+    "demo --save-dir": ("demo --network {in}/net.h5 --no-lava --save-dir {folder}", "network.h5"),
+    "demo --report": ("demo --network {in}/net.h5 --no-lava --report {out}", "x.html"),
+    "demo --trace": ("demo --network {in}/net.h5 --no-lava --trace {out}", "x.json"),
+    "run --report": ("run {in}/net.h5 --limit 2 --report {out}", "x.html"),
+    "run --trace": ("run {in}/net.h5 --limit 2 --trace {out}", "x.json"),
+    "compare --plot pdf": ("compare {in}/net.h5 --limit 2 --plot {out}", "x.pdf"),
 }
 MAGIC = {
     ".h5": b"\x89HDF", ".nir": b"\x89HDF", ".html": b"<!DOCTYPE html>", ".json": b'{"displayTime',
     ".png": b"\x89PNG", ".pdf": b"%PDF", ".svg": b"<?xml", ".pt": b"PK",
 }  # fmt: skip
-SAVE_MODEL = """
-import sys
-import numpy as np
-from pmsm_hw import PmsmHwError, nn
-from pmsm_hw.convert import save_model
-x = np.random.default_rng(0).random((8, 1, 8, 8), np.float32)
-model = nn.quantize(nn.models.digits_cnn(seed=0, width=2), levels=(1, 4), calibration=x)
-try:
-    save_model(sys.argv[1], model)
-except PmsmHwError as error:
-    print(error, file=sys.stderr)
-    sys.exit(2)
-"""
 OLD = b"what was here before"
 
 
-def run(command, out, inputs, limit=""):
-    """Exit status, and the lines of stderr that are no progress."""
-    if command == PYTHON:
-        words = [str(CLI.parent / "python"), "-c", SAVE_MODEL, str(out)]
-    else:
-        fields = {"in": inputs, "out": out, "folder": out.parent}
-        words = [str(CLI), *(word.format(**fields) for word in command.split())]
-    done = subprocess.run(
-        ["bash", "-c", f'{limit} exec "$@"', "bash", *words],
-        capture_output=True, text=True, check=False, timeout=600,
-    )  # fmt: skip
-    lines = [x for x in done.stderr.splitlines() if not x.endswith("...")]
-    return done.returncode, [x for x in lines if not x.startswith("wrote ")]
+def run(command, out, inputs, limit=0):
+    """Exit status (of a signal, negative), and the lines of stderr that are no progress."""
+    fields = {"in": inputs, "out": out, "folder": out.parent}
+    sys.argv = ["pmsm-hw", *(word.format(**fields) for word in command.split())]
+    said, tell = os.pipe()
+    child = os.fork()  # what is imported here need not be imported by each
+    if child == 0:
+        try:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            os.dup2(tell, 2)
+            if limit:
+                hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+                resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+            save(out) if command == PYTHON else main_of_command()
+        except SystemExit as error:
+            os._exit(error.code or 0)
+        finally:
+            os._exit(99)
+    os.close(tell)
+    with open(said, errors="replace") as file:
+        lines = [x for x in file.read().splitlines() if not x.endswith("...")]
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return status, [x for x in lines if not x.startswith("wrote ")]
+
+
+def save(out):
+    x = np.random.default_rng(0).random((8, 1, 8, 8), np.float32)
+    model = nn.quantize(nn.models.digits_cnn(seed=0, width=2), levels=(1, 4), calibration=x)
+    try:
+        save_model(out, model)
+    except PmsmHwError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    sys.exit(0)
+
+
+def write_inputs(folder):
+    io.save(folder / "net.h5", network())
+    io.save(folder / "mapped.h5", network(), mapping=mapping())
 
 
 def content(folder):
@@ -192,7 +209,7 @@ def full_disk(go, path):
 
 def file_limit(go, path):
     path.write_bytes(OLD)
-    refused(lambda out: go(out, "ulimit -f 1;"), path, path.parent, "File too large")
+    refused(lambda out: go(out, 1024), path, path.parent, "File too large")
 
 
 def mounted(go, path):
@@ -213,12 +230,15 @@ OBSTACLES = (
 )  # fmt: skip
 
 
-def prepared(folder):
+def prepared(folder, *, warm):
     """Files to read, and compiled code in the cache: none is written where there is no room."""
-    io.save(folder / "net.h5", network())
-    io.save(folder / "mapped.h5", network(), mapping=mapping())
-    run(PYTHON, folder / "model.pt", folder)
-    for command, name in COMMANDS.values():
+    child = os.fork()  # threads that compiled code starts would not survive the next one
+    if child == 0:
+        write_inputs(folder)
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert run(PYTHON, folder / "model.pt", folder)[0] == 0
+    for command, name in () if warm else COMMANDS.values():
         (folder / "first").mkdir(exist_ok=True)
         status, lines = run(command, folder / "first" / name, folder)
         assert status == 0, lines
@@ -228,7 +248,7 @@ def attempt(obstacle, command, inputs, path):
     """Whether all is as it should be."""
     path.parent.mkdir(parents=True)
     try:
-        obstacle(lambda out, limit="": run(command, out, inputs, limit), path)
+        obstacle(lambda out, limit=0: run(command, out, inputs, limit), path)
     except Exception:
         traceback.print_exc()
         return False
@@ -238,14 +258,15 @@ def attempt(obstacle, command, inputs, path):
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", help="commands and obstacles with this word")
-    only = parser.parse_args().only
+    parser.add_argument("--warm", action="store_true", help="compiled code is in the cache")
+    given = parser.parse_args()
     wrong = []
     with tempfile.TemporaryDirectory() as name:
         inputs = Path(name) / "in"
         inputs.mkdir()
-        prepared(inputs)
+        prepared(inputs, warm=given.warm)
         for what, (command, file_name) in COMMANDS.items():
-            tried = [o for o in OBSTACLES if only in what or only in o.__name__]
+            tried = [o for o in OBSTACLES if given.only in what or given.only in o.__name__]
             for obstacle in tried:
                 path = Path(name) / what.replace(" ", "_") / obstacle.__name__ / "out" / file_name
                 if not attempt(obstacle, command, inputs, path):
