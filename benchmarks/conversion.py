@@ -39,7 +39,13 @@ def measure(name: str) -> dict[str, Any]:
     model.train()
     with torch.no_grad():
         model(x)
+    quantize_cpu = time.process_time()
     quantized = nn.quantize(model, (1, 4), (2, 1), "lsq", x)
+    quantize_cpu = time.process_time() - quantize_cpu
+    forward_cpu = time.process_time()
+    with torch.no_grad():
+        model.eval()(x)
+    forward_cpu = time.process_time() - forward_cpu
     before = peak_mb()
     wall, cpu = time.perf_counter(), time.process_time()
     network, report = convert(quantized, x, name=name, max_steps=4)
@@ -47,6 +53,9 @@ def measure(name: str) -> dict[str, Any]:
     after = peak_mb()
     # what fake-quantized training computes, against the network made of it
     integer = integer_model(quantized, x, max_steps=4)
+    proof_cpu = time.process_time()
+    integer.prove()
+    proof_cpu = time.process_time() - proof_cpu
     ours = nn.spikes(integer, x)
     theirs = reference.run(convert(integer).network, x.numpy()).spikes
     differing = sum(int(np.count_nonzero(ours[k] != theirs[k][:, 0])) for k in ours)
@@ -58,6 +67,9 @@ def measure(name: str) -> dict[str, Any]:
         "weights": sum(q.weight.size for q in network.projections),
         "seconds": wall,
         "cpu_seconds": cpu,
+        "quantize_cpu_seconds": quantize_cpu,
+        "proof_cpu_seconds": proof_cpu,
+        "forward_cpu_seconds": forward_cpu,
         "peak_mb": after,
         "peak_mb_before": before,
         "differing_spikes": differing,
@@ -84,6 +96,9 @@ def main() -> None:
         title="Conversion of published architectures",
         what="Time and peak memory of convert(): graph, rounding, proof, report on 2 samples. "
         "cpu_seconds is the work of all threads, which bounds the seconds on an idle machine; "
+        "proof_cpu_seconds of them, three passes of which one is the model in float64, compare the "
+        "result with the model; quantize_cpu_seconds is quantize() with its own three passes and a "
+        "trial lowering, forward_cpu_seconds one float32 pass of the model; "
         "peak_mb_before is the process with torch and the quantized model loaded; "
         "differing_spikes: the fake-quantized torch model against the reference.",
         extra={"load average of the machine": os.getloadavg()[0]},
