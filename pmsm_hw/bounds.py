@@ -144,14 +144,15 @@ def _drive(network: Network, projection: Projection, payload: Interval) -> Inter
         low, high = ends.reshape(2, *chw(target.shape))
     else:
         weight = form.weight.astype(np.int64)
+        total = weight.sum(axis=(2, 3))
         positive_sum = np.maximum(weight, 0).sum(axis=(2, 3))
-        negative_sum = np.minimum(weight, 0).sum(axis=(2, 3))
-        c_out, c_group = positive_sum.shape
-        # channels of the source that each output channel reads
-        group = np.arange(c_out) // (c_out // form.groups)
-        channels = group[:, None] * c_group + np.arange(c_group)
+        negative_sum = total - positive_sum
+        c_out, c_group = total.shape
         lo_c, hi_c = lo.min(axis=(1, 2)), hi.max(axis=(1, 2))
         if len(lo_c) > 1:
+            # channels of the source that each output channel reads
+            group = np.arange(c_out) // (c_out // form.groups)
+            channels = group[:, None] * c_group + np.arange(c_group)
             lo_c, hi_c = lo_c[channels], hi_c[channels]
         low = (positive_sum * lo_c + negative_sum * hi_c).sum(axis=1)[:, None, None]
         high = (positive_sum * hi_c + negative_sum * lo_c).sum(axis=1)[:, None, None]
