@@ -318,14 +318,14 @@ def check(case: Case) -> Expected:
         assert_equal(case, what, result, expected)
     network.__dict__.pop("_prepared_layers", None)
     unit = {p.name for p in network if getattr(p, "spike_mode", "") == "unit"}
+    graded = {p.name for p in network if getattr(p, "spike_mode", "") == "auto"}
     if sum(int(np.abs(expected[0][name]).sum()) for name in unit) > MOST_MESSAGES:
-        graded: list[Any] = list(network.populations)
-        network = replace(
-            network,
-            populations=tuple(
-                replace(p, spike_mode="graded") if p.name in unit else p for p in graded
-            ),
-        )
+        graded |= unit
+    sending: list[Any] = [
+        replace(p, spike_mode="graded") if p.name in graded else p  # type: ignore[call-arg]
+        for p in network
+    ]
+    network = replace(network, populations=tuple(sending))
     rng = np.random.default_rng(case.seed)
     chip = edit_chip(random_chip(rng), limits__max_delay_steps=5000)
     mapping = random_mapping(rng, network, chip)
