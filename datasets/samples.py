@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pmsm_hw.arguments import instance
 from pmsm_hw.datasets.arguments import fits, whole
 from pmsm_hw.datasets.array_files import npz_names, read_npy, read_npz
 from pmsm_hw.datasets.digits import load_digits
@@ -146,6 +147,9 @@ def random_samples(network: Network, *, n_samples: int, n_steps: int = 1, seed: 
     InputError
         If fewer than one sample or step, or more than 4 GiB of them, are asked for.
     """
+    from pmsm_hw.network import Network as Kind
+
+    instance(InputError, "random data", "network", network, Kind, remedy="give a Network")
     n_samples = whole("random data", "number of samples", n_samples)
     n_steps = whole("random data", "number of steps", n_steps)
     seed = whole("random data", "seed", seed, 0)

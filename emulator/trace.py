@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pmsm_hw.arguments import instance
+from pmsm_hw.arguments import instance, items
 from pmsm_hw.emulator.constants import DIRECTIONS
 from pmsm_hw.errors import EmulationError, InputError
 from pmsm_hw.files import replacing
@@ -127,7 +127,7 @@ def _samples(
             raise _not_traced(samples, n_traced)
         return tuple(range(n_traced))
     if samples is not None:
-        chosen = tuple(samples)
+        chosen = items(InputError, "trace", "samples", samples, remedy="give a list of samples")
         for sample in chosen:
             if not isinstance(sample, int | np.integer) or not 0 <= sample < n_traced:
                 raise _not_traced(sample, n_traced)

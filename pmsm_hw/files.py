@@ -255,9 +255,21 @@ class _Place:
         return self.found is None or stat.S_ISREG(self.found.st_mode)
 
 
+def _path(path: AnyPath, what: str) -> Path:
+    if isinstance(path, str | os.PathLike):
+        return Path(path)
+    raise FormatError(
+        what,
+        f"{path!r:.60} is no path",
+        remedy="give a str or a pathlib.Path",
+        actual=type(path).__name__,
+        limit="a path",
+    )
+
+
 def _place(path: AnyPath, what: str) -> _Place:
     """Follow links, and refuse where nothing can be written."""
-    given = Path(path)
+    given = _path(path, what)
     try:
         descriptor = _descriptor(given)
         if descriptor is not None:

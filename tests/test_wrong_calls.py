@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 from random_networks import small_network
 
-from pmsm_hw import PmsmHwError
+from pmsm_hw import PmsmHwError, io
+from pmsm_hw.datasets import random_samples
 from pmsm_hw.emulator import write_trace
+from pmsm_hw.files import check_output
+from pmsm_hw.lava import find_python
 from pmsm_hw.mapping import (
     load_chip,
     map_network,
@@ -37,6 +40,9 @@ CALLS = [
     *((map_network, (NETWORK, CHIP), {"time_limit_s": s}) for s in ("x", [1.0], float("nan"), 0)),
     (xy_route, ((0, 0), (float("nan"), 1)), {}),
     (xy_route, ((0, 0), (1.5, 1)), {}),
+    *((io.save, ("x.h5", wrong), {}) for wrong in (None, 5)),
+    *((random_samples, (wrong,), {"n_samples": 1}) for wrong in (None, 5)),
+    *((plot, (5,), {}) for plot in (check_output, find_python)),
 ]
 
 

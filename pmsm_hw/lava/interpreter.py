@@ -62,6 +62,14 @@ def find_python(python: str | os.PathLike[str] | None = None) -> str:
         If there is none.
     """
     if python is not None:
+        if not isinstance(python, str | os.PathLike):
+            raise LavaError(
+                "argument python",
+                f"{python!r:.60} is no path",
+                remedy="give the path of a Python 3.10 that has lava-nc",
+                actual=type(python).__name__,
+                limit="a path",
+            )
         return _existing(os.fspath(python), "argument python")
     if sys.version_info[:2] == (3, 10) and importlib.util.find_spec("lava") is not None:
         return sys.executable
