@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from pmsm_hw.errors import MappingError
 from pmsm_hw.operators import chw
-from pmsm_hw.records import Record
 
 if TYPE_CHECKING:
     from pmsm_hw.mapping.chip import Chip
@@ -75,7 +74,7 @@ class Block:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Mapping(Record):
+class Mapping:
     """A network placed on a chip.
 
     Parameters
@@ -329,10 +328,15 @@ class Mapping(Record):
             if "utilisation" not in k
         ]
         bound = self.metrics.get("lower_bound")
-        at_least = f" (no cut needs fewer than {int(bound):,})" if bound else ""
+        note = f" (no cut needs fewer than {int(bound):,})" if bound else ""
+        if bound and self.objective != "cores" and len(self.cores) > bound:
+            note = (
+                f", spread for low {self.objective} ({int(bound):,} or a few more would hold it: "
+                "objective cores)"
+            )
         title = (
             f"{self.network_name} on {self.chip.name}: {len(self.cores):,} of "
-            f"{self.chip.n_cores:,} cores{at_least}, objective {self.objective}, seed {self.seed}"
+            f"{self.chip.n_cores:,} cores{note}, objective {self.objective}, seed {self.seed}"
         )
         return "\n\n".join(
             (
@@ -353,6 +357,8 @@ class Mapping(Record):
         return mine.keys() == theirs.keys() and all(
             np.array_equal(mine[key], theirs[key]) for key in mine
         )
+
+    __hash__ = None  # type: ignore[assignment]
 
     # -- files ----------------------------------------------------------------------------
 

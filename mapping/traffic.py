@@ -139,6 +139,14 @@ def rates_of(
         If a name is unknown, a shape is wrong, or a value is negative or not finite.
     """
     known = {p.name for p in network}
+    if traffic is not None and not isinstance(traffic, MappingType):
+        raise MappingError(
+            "traffic",
+            f"{traffic!r:.80} is a {type(traffic).__name__}, numbers by population are needed",
+            remedy="give a dictionary, as measured_traffic does",
+            actual=type(traffic).__name__,
+            limit="dict",
+        )
     for name in traffic or {}:
         if name not in known:
             raise MappingError(
@@ -152,7 +160,20 @@ def rates_of(
     rates = {}
     for p in network:
         shape = chw(p.shape)
-        value = np.asarray((traffic or {}).get(p.name, 1.0), np.float64)
+        given = (traffic or {}).get(p.name, 1.0)
+        try:
+            value = np.asarray(given)
+            if value.dtype.kind not in "iuf":
+                raise TypeError(f"{value.dtype} are no real numbers")
+            value = value.astype(np.float64)
+        except (TypeError, ValueError) as error:
+            raise MappingError(
+                "traffic",
+                f"of {p.subject} is {given!r:.80} ({str(error)[:80]})",
+                remedy="give one number, or one per neuron",
+                actual=type(given).__name__,
+                limit="numbers",
+            ) from error
         if value.ndim and value.size != p.n_neurons:
             raise MappingError(
                 "traffic",

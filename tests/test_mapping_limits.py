@@ -355,3 +355,30 @@ def test_summary_shows_blocks_limits_and_metrics():
     assert "750x1x1" in text
     assert "synapse_memory_bits" in text
     assert "mean_hops" in text
+
+
+@pytest.mark.parametrize(
+    ("traffic", "message"),
+    [
+        (5, "traffic: 5 is a int"),
+        ([1.0], "traffic: [1.0] is a list"),
+        ({"in": "much"}, "traffic: of population 'in' is 'much'"),
+        ({"in": [[1], [2, 3]]}, "traffic: of population 'in' is [[1], [2, 3]]"),
+        ({"in": 1j}, "traffic: of population 'in' is 1j"),
+        ({"in": None}, "traffic: of population 'in' is None"),
+        ({5: 1.0}, "traffic: names population 5"),
+    ],
+)
+def test_traffic_that_is_no_numbers_by_population_is_one_line(traffic, message):
+    with pytest.raises(MappingError) as caught:
+        map_network(two_layer(4, 4), load_chip("toy"), traffic=traffic)
+    assert str(caught.value).startswith(message)
+
+
+def test_a_summary_says_why_a_network_takes_more_cores_than_it_needs():
+    network, chip = two_layer(4, 600), load_chip("loihi1")
+    fast, few = (map_network(network, chip, objective=o) for o in ("latency", "cores"))
+    assert len(fast.cores) > len(few.cores) == 1
+    title = fast.summary().splitlines()[0]
+    assert "cores, spread for low latency (1 or a few more would hold it: objective cores)" in title
+    assert "no cut needs fewer than 1" in few.summary().splitlines()[0]
