@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pmsm_hw.errors import MappingError
 from pmsm_hw.operators import chw
+from pmsm_hw.records import Record
 
 if TYPE_CHECKING:
     from pmsm_hw.mapping.chip import Chip
@@ -74,7 +75,7 @@ class Block:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Mapping:
+class Mapping(Record):
     """A network placed on a chip.
 
     Parameters
@@ -357,8 +358,6 @@ class Mapping:
         return mine.keys() == theirs.keys() and all(
             np.array_equal(mine[key], theirs[key]) for key in mine
         )
-
-    __hash__ = None  # type: ignore[assignment]
 
     # -- files ----------------------------------------------------------------------------
 
