@@ -30,7 +30,7 @@ if __name__ == "__main__":
 from in_process import snapshot
 
 DOORS = ["pmsm_hw", "pmsm_hw.io", "pmsm_hw.mapping", "pmsm_hw.emulator", "pmsm_hw.lava",
-         "pmsm_hw.datasets", "pmsm_hw.reference", "pmsm_hw.report", "pmsm_hw.demo"]  # fmt: skip
+         "pmsm_hw.datasets", "pmsm_hw.report", "pmsm_hw.demo"]  # fmt: skip
 TORCH_DOORS = ["pmsm_hw.nn", "pmsm_hw.convert"]
 
 ANSWERS = {

@@ -73,7 +73,10 @@ WRONG: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Wrong values of every option and argument."""
 
-FLAGS = {"--json", "--per-channel", "--split-fan-in", "--split-fan-out", "--lava", "--version"}
+FLAGS = {
+    "--json", "--per-channel", "--split-fan-in", "--split-fan-out", "--lava", "--trace-all",
+    "--version",
+}  # fmt: skip
 TOP = {"--help", "--install-completion", "--show-completion", "--version"}
 
 SMALL = ("--data", "random", "--limit", "1")
