@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from brute_counts import brute_usage
 from emulator_cases import edit_chip
 from hypothesis import given
 from hypothesis import strategies as st
 from random_networks import UNIT_GAINS, random_network, random_units
-from test_mapping_properties import brute_usage
 
 from pmsm_hw import (
     Conv2d,
