@@ -18,7 +18,7 @@ from pmsm_hw.mapping.arguments import check_network_and_chip, check_seed
 from pmsm_hw.mapping.assignment import RESOURCES, Block, Mapping
 from pmsm_hw.mapping.bundles import bundles_of
 from pmsm_hw.mapping.grids import sums_in
-from pmsm_hw.mapping.objectives import expected_rates, spread
+from pmsm_hw.mapping.objectives import expect, expected_rates, spread
 from pmsm_hw.mapping.packing import pack
 from pmsm_hw.mapping.placement import (
     least_hops,
@@ -124,35 +124,113 @@ def map_network(
     cores = pack(resources, cut.blocks, cut.entries)
     if len(cores) > chip.n_cores:
         raise too_many_cores(resources, cores)
-    if objective != "cores":
-        expected = expected_rates(network, resources.spike_modes, rates, bool(traffic))
-        starts = [cores]
-        if cut.frugal is not None:
-            starts.append(pack(resources, cut.frugal.blocks, cut.frugal.entries))
-        cores = spread(
-            resources, starts, cut.bound, expected, objective=objective, seed=seed,
-            progress=progress, deadline=deadline,
-        )  # fmt: skip
-    if len(cores) > _PLACED_ONE_BY_ONE:
-        placed = _placed_by_tiles(resources, cores, rates, seed, progress, deadline)
+    if objective == "cores":
+        placed = _few(resources, cores, cut, rates, seed, progress, deadline)
     else:
-        placed = _placed(resources, cores, rates, objective, seed, 1.0, progress, deadline)
-        late = deadline is not None and deadline()
-        if objective == "cores" and cut.others and not late and _over_random(chip, placed) > _FAR:
-            others = cut.others(_most_cores(chip, len(cores), cut.bound.cores))
-            found = _nearest(resources, others, rates, len(cores), seed, progress, deadline)
-            tried = [placed] if found is None else [placed, found]
-            nearest = min(tried, key=lambda one: _over_random(chip, one))
-            again = _placed(
-                resources, nearest.cores, rates, objective, seed, _THOROUGHLY, progress, deadline
-            )
-            placed = min(nearest, again, key=lambda one: _over_random(chip, one))
+        placed = _spread(
+            resources, cores, cut, rates, bool(traffic), objective, seed, progress, deadline
+        )
     if progress is not None:
         progress("checking every core")
     return build_mapping(
         resources, placed.cores, placed.places, placed.between, links=placed.links,
         usage=placed.usage, objective=objective, seed=seed, bound=cut.bound.cores,
     )  # fmt: skip
+
+
+def _few(
+    resources: Resources,
+    cores: Sequence[Sequence[Block]],
+    cut: Cut,
+    rates: MappingType[str, NDArray[np.float64]],
+    seed: int,
+    progress: Callable[[str], None] | None,
+    deadline: Callable[[], bool] | None,
+) -> _Placed:
+    """Place the fewest cores; where messages go far then, look for a cut whose go less far."""
+    chip = resources.chip
+    placed = _placed_anyhow(resources, cores, rates, "cores", seed, progress, deadline)
+    late = deadline is not None and deadline()
+    if len(cores) > _PLACED_ONE_BY_ONE or cut.others is None or late:
+        return placed
+    if _over_random(chip, placed) <= _FAR:
+        return placed
+    others = cut.others(_most_cores(chip, len(cores), cut.bound.cores))
+    found = _nearest(resources, others, rates, len(cores), seed, progress, deadline)
+    tried = [placed] if found is None else [placed, found]
+    nearest = min(tried, key=lambda one: _over_random(chip, one))
+    again = _placed(
+        resources, nearest.cores, rates, "cores", seed, _THOROUGHLY, progress, deadline
+    )  # fmt: skip
+    return min(nearest, again, key=lambda one: _over_random(chip, one))
+
+
+def _spread(
+    resources: Resources,
+    cores: Sequence[Sequence[Block]],
+    cut: Cut,
+    rates: MappingType[str, NDArray[np.float64]],
+    measured: bool,
+    objective: Objective,
+    seed: int,
+    progress: Callable[[str], None] | None,
+    deadline: Callable[[], bool] | None,
+) -> _Placed:
+    """Use free cores (`objectives.spread`).
+
+    What each of latency and energy would take is placed, and the one that costs less then is taken:
+    neither is to be better at what the other one is for.
+    """
+    expected = expected_rates(resources.network, resources.spike_modes, rates, measured)
+    starts = [cores]
+    if cut.frugal is not None:
+        starts.append(pack(resources, cut.frugal.blocks, cut.frugal.entries))
+    found = spread(
+        resources, starts, cut, expected, objective=objective, seed=seed, progress=progress,
+        deadline=deadline,
+    )  # fmt: skip
+    if found[0][1] is None or (deadline is not None and deadline()):
+        return _placed_anyhow(resources, found[0][0], rates, objective, seed, progress, deadline)
+    placed: list[_Placed] = []
+    for some, places in found:
+        placed.append(_placed_anyhow(resources, some, rates, objective, seed, progress, deadline))
+        if places is not None:
+            placed.append(_placed_at(resources, some, places, rates))
+    if any(len(one.cores) == len(cores) for one in placed):
+        placed.append(_placed_anyhow(resources, cores, rates, "cores", seed, progress, deadline))
+
+    def cost(one: _Placed) -> tuple[float, float]:
+        between = core_traffic(resources, one.cores, expected)
+        return expect(resources, one.cores, expected, between, one.places).of(objective)
+
+    return min(placed, key=cost)
+
+
+def _placed_at(
+    resources: Resources,
+    cores: Sequence[Sequence[Block]],
+    places: NDArray[np.int64],
+    rates: MappingType[str, NDArray[np.float64]],
+) -> _Placed:
+    """Cores at places that are known."""
+    between = core_traffic(resources, cores, rates)
+    links = links_of(between, len(cores))
+    return _Placed(cores, places, between, links, count_usage(resources, cores))
+
+
+def _placed_anyhow(
+    resources: Resources,
+    cores: Sequence[Sequence[Block]],
+    rates: MappingType[str, NDArray[np.float64]],
+    objective: Objective,
+    seed: int,
+    progress: Callable[[str], None] | None,
+    deadline: Callable[[], bool] | None,
+) -> _Placed:
+    """Place cores one by one, or, where they are very many, by tiles."""
+    if len(cores) > _PLACED_ONE_BY_ONE:
+        return _placed_by_tiles(resources, cores, rates, seed, progress, deadline)
+    return _placed(resources, cores, rates, objective, seed, 1.0, progress, deadline)
 
 
 class _Placed(NamedTuple):

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from pmsm_hw.mapping.chip import Times
 from pmsm_hw.mapping.connectivity import fan_out_box
+from pmsm_hw.mapping.grouping import Grouping
 from pmsm_hw.mapping.placement import links_of, place
 from pmsm_hw.mapping.routing import link_loads
 from pmsm_hw.mapping.tiling import cut_within
@@ -29,11 +30,11 @@ if TYPE_CHECKING:
     from pmsm_hw.mapping.assignment import Block, Objective
     from pmsm_hw.mapping.chip import Chip, Energies
     from pmsm_hw.mapping.resources import Resources
-    from pmsm_hw.mapping.tiling import Bound
+    from pmsm_hw.mapping.tiling import Cut
     from pmsm_hw.mapping.traffic import Traffic
     from pmsm_hw.network import Network
 
-__all__ = ["Expected", "block_limits", "expect", "expected_rates", "spread"]
+__all__ = ["Expected", "block_limits", "core_work", "expect", "expected_rates", "spread", "work_of"]
 
 _SHARES = (0.98, 0.92, 0.85, 0.7, 0.6, 0.5, 0.42, 0.35, 0.25, 0.18, 0.12, 0.06)
 """Of the cores that there are: how many to spread over."""
@@ -43,6 +44,10 @@ _MOST = 1536
 """Networks that take more cores are not spread: there is little room, and it takes long."""
 _EFFORT = 0.02
 """Of the search for places, while mappings are compared."""
+_BLOCKS_GROUPED = 12_000
+"""Blocks that are put onto cores in all groupings that are tried, about."""
+_NEAR = 1.1
+"""The mapping of fewest cores is placed too where it is expected to cost at most so much more."""
 _HELD_UP = 0.25
 """Share of the fullest link's time by which cores are expected to be held up."""
 
@@ -64,6 +69,11 @@ class Expected:
 
     latency_ns: float
     energy_pj: float
+
+    def of(self, objective: str) -> tuple[float, float]:
+        """What ``"latency"`` or ``"energy"`` compares: its own cost, then the other one."""
+        values = (self.latency_ns, self.energy_pj)
+        return values[::-1] if objective == "energy" else values
 
 
 def expected_rates(
@@ -91,6 +101,8 @@ def expect(
     rates: MappingType[str, Floats],
     traffic: Traffic,
     places: NDArray[np.int64],
+    *,
+    work: tuple[Floats, Floats] | None = None,
 ) -> Expected:
     """Cost of placed cores.
 
@@ -106,10 +118,12 @@ def expect(
         From `core_traffic` with these rates, core by core.
     places
         ``(n_cores,)`` int64, the chip's core of each.
+    work
+        `core_work` of the same, wherever they are; counted again by default.
     """
     chip, network = resources.chip, resources.network
     profile = chip.profile()
-    send, receive = _work(resources, cores, rates, traffic, profile.time)
+    send, receive = core_work(resources, cores, rates, traffic) if work is None else work
     loads = _loads(chip, places, traffic, network.depth + 1)
     carry = (loads * _by_direction(profile.time)).reshape(len(loads), -1)
     n_tiles = len(np.unique(places // chip.mesh.cores_per_tile.value))
@@ -146,15 +160,20 @@ def _by_direction(constants: Energies | Times) -> Floats:
     )
 
 
-def _work(
+def core_work(
     resources: Resources,
     cores: Sequence[Sequence[Block]],
     rates: MappingType[str, Floats],
     traffic: Traffic,
-    time: Times,
 ) -> tuple[Floats, Floats]:
-    """Time in which each core updates and sends, and receives, ``(depths, cores)`` ns a step."""
-    network = resources.network
+    """Time in which each core updates and sends, and receives, ``(depths, cores)`` ns a step.
+
+    Parameters
+    ----------
+    resources, cores, rates, traffic
+        As for `expect`.
+    """
+    network, time = resources.network, resources.chip.profile().time
     shape = (network.depth + 1, len(cores))
     send, receive = np.zeros(shape), np.zeros(shape)
     inside = traffic.source != IO
@@ -211,26 +230,26 @@ def _crossings(chip: Chip, loads: Floats) -> float:
 def spread(
     resources: Resources,
     starts: Sequence[Sequence[Sequence[Block]]],
-    bound: Bound,
+    cut: Cut,
     rates: MappingType[str, Floats],
     *,
     objective: Objective,
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
     deadline: Callable[[], bool] | None = None,
-) -> list[list[Block]]:
+) -> list[tuple[list[list[Block]], NDArray[np.int64] | None]]:
     """Use free cores where that makes a mapping faster, or saves energy.
 
     Smaller blocks, each on a core of its own, are tried for several numbers of cores, up to all
-    cores of the chips that the network needs anyway: no further chip is powered.
+    cores of the chips that the network needs anyway: no further chip is powered. Where populations
+    are more than cores, whole populations share them, evenly by their work or one after the other.
 
     Parameters
     ----------
     resources
         Of network and chip.
-    starts, bound
-        Blocks of each core in mappings to start from, fewest cores first, and the bound of their
-        cut.
+    starts, cut
+        Blocks of each core in mappings to start from, fewest cores first, and their cut.
     rates
         From `expected_rates`.
     objective
@@ -240,8 +259,10 @@ def spread(
 
     Returns
     -------
-    list of lists
-        Blocks of each core: those of the first start, if nothing is expected to be better.
+    list
+        Blocks of each core, and places of the cores (``None``: not looked for), of what is expected
+        to suit the objective best, then of what suits the other one, and of the first start where
+        it is not far from these: to be compared again when they are placed well.
     """
     chip = resources.chip
     tried = [[list(blocks) for blocks in start] for start in starts]
@@ -250,7 +271,7 @@ def spread(
     room = -(-fewest // per_chip) * per_chip
     tried = [cores for cores in tried if len(cores) <= room]
     if fewest > _MOST or chip.profile().time == Times():
-        return tried[-1 if objective == "energy" else 0]
+        return [(tried[-1 if objective == "energy" else 0], None)]
     for share in _SHARES if fewest <= _MANY else _SHARES_OF_MANY:
         n_cores = int(share * room)
         if n_cores <= fewest or (deadline is not None and deadline()):
@@ -258,30 +279,51 @@ def spread(
         if progress is not None:
             progress(f"spreading over {n_cores:,} cores")
         resources.block_limits = block_limits(resources, rates, n_cores)
-        cuts = cut_within(resources, bound)
+        cuts = cut_within(resources, cut.bound)
         resources.block_limits = {}
         for blocks in cuts:
             cores = [[block] for found in blocks.values() for block in found]
             if fewest < len(cores) <= room and cores not in tried:
                 tried.append(cores)
+    if not (deadline is not None and deadline()):
+        tried += [cores for cores in _shared(resources, cut, rates, room) if cores not in tried]
     if len(tried) == 1:
-        return tried[0]
+        return [(tried[0], None)]
     if progress is not None:
         progress(f"comparing {len(tried)} mappings")
-    best: tuple[tuple[float, float, int], list[list[Block]]] | None = None
-    for cores in tried:
-        if best is not None and deadline is not None and deadline():
+    costs: list[tuple[Expected, int, NDArray[np.int64]]] = []
+    for i, cores in enumerate(tried):
+        if costs and deadline is not None and deadline():
             break
         traffic = core_traffic(resources, cores, rates)
-        places = place(chip, links_of(traffic, len(cores)), seed=seed, effort=_EFFORT)
-        found = expect(resources, cores, rates, traffic, places)
-        values = (found.latency_ns, found.energy_pj)
-        first, second = values if objective == "latency" else values[::-1]
-        cost = (first, second, len(cores))
-        if best is None or cost < best[0]:
-            best = (cost, cores)
-    assert best is not None
-    return best[1]
+        places = [place(chip, links_of(traffic, len(cores)), seed=seed, effort=_EFFORT)]
+        if chip.n_chips == 1:  # as a round robin has them
+            places.append(np.arange(len(cores)))
+        busy = core_work(resources, cores, rates, traffic)
+        costs += [(expect(resources, cores, rates, traffic, at, work=busy), i, at) for at in places]
+    chosen: dict[int, None] = {}
+    for aim in (objective, "energy" if objective == "latency" else "latency"):
+        values = [cost.of(aim) for cost, _, _ in costs]
+        best = min(range(len(costs)), key=lambda k: (*values[k], len(tried[costs[k][1]])))
+        chosen[best] = None
+        if values[0][0] <= _NEAR * values[best][0]:
+            chosen[0] = None
+    return [(tried[costs[k][1]], costs[k][2]) for k in chosen]
+
+
+def _shared(
+    resources: Resources, cut: Cut, rates: MappingType[str, Floats], room: int
+) -> list[list[list[Block]]]:
+    """Cores that whole populations share: one, two, four, ... of them, fewer than populations."""
+    n_blocks = sum(map(len, cut.blocks.values()))
+    work = work_of(resources, rates)
+    per_neuron = {p.name: work[p.name] / p.n_neurons for p in resources.placed}
+    grouping = Grouping(resources, cut.blocks, per_neuron)
+    sizes = [2**i for i in range(room.bit_length() - 1, -1, -1) if 2**i < n_blocks]
+    found = []
+    for n_cores in sizes[: max(_BLOCKS_GROUPED // n_blocks, 2)]:
+        found += [grouping.balanced(n_cores), grouping.round_robin(n_cores)]
+    return [cores for cores in found if cores is not None]
 
 
 def block_limits(
@@ -300,6 +342,30 @@ def block_limits(
     n_cores
         Cores to spread over.
     """
+    work = work_of(resources, rates)
+    low, high = max(sum(work.values()) / n_cores, 1e-9), max(sum(work.values()), 1e-9)
+    for _ in range(40):
+        middle = (low * high) ** 0.5
+        if sum(max(1, int(np.ceil(w / middle))) for w in work.values()) <= n_cores:
+            high = middle
+        else:
+            low = middle
+    return {
+        p.name: int(np.ceil(p.n_neurons / max(1, int(np.ceil(work[p.name] / high)))))
+        for p in resources.placed
+    }
+
+
+def work_of(resources: Resources, rates: MappingType[str, Floats]) -> dict[str, float]:
+    """Time in ns that each population would keep one core busy in a step.
+
+    Parameters
+    ----------
+    resources
+        Of network and chip.
+    rates
+        From `expected_rates`.
+    """
     network, time = resources.network, resources.chip.profile().time
     work: dict[str, float] = {}
     for p in resources.placed:
@@ -312,17 +378,7 @@ def block_limits(
             operations = _synapses(resources, wire.projection.name) * mean
             receive += operations * _value(time.synaptic(kind))  # type: ignore[arg-type]
         work[p.name] = max(send, receive)
-    low, high = max(sum(work.values()) / n_cores, 1e-9), max(sum(work.values()), 1e-9)
-    for _ in range(40):
-        middle = (low * high) ** 0.5
-        if sum(max(1, int(np.ceil(w / middle))) for w in work.values()) <= n_cores:
-            high = middle
-        else:
-            low = middle
-    return {
-        p.name: int(np.ceil(p.n_neurons / max(1, int(np.ceil(work[p.name] / high)))))
-        for p in resources.placed
-    }
+    return work
 
 
 def _synapses(resources: Resources, projection: str) -> float:

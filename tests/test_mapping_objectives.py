@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fuzz_objectives
 import numpy as np
 import pytest
 
@@ -187,8 +188,8 @@ def test_spreading_stops_at_a_deadline_with_the_start():
     cut = cut_network(resources)
     cores = pack(resources, cut.blocks, cut.entries)
     rates = expected_rates(network, resources.spike_modes, rates_of(network, None), False)
-    found = spread(resources, [cores], cut.bound, rates, objective="latency", deadline=lambda: True)
-    assert found == cores
+    found = spread(resources, [cores], cut, rates, objective="latency", deadline=lambda: True)
+    assert found == [(cores, None)]
 
 
 def test_energy_saves_messages_where_static_power_is_unknown():
@@ -206,3 +207,34 @@ def test_energy_saves_messages_where_static_power_is_unknown():
     reports = [emulate(network, m, x, 2) for m in (fast, frugal)]
     assert reports[0].latency_ns < reports[1].latency_ns
     assert reports[1].energy_pj["total"] < reports[0].energy_pj["total"]
+
+
+@pytest.mark.parametrize("number", [6, 9, 21])
+def test_no_objective_is_beaten_by_another_or_by_round_robin(number):
+    """``python tests/fuzz_objectives.py --cases 200`` compares more."""
+    assert fuzz_objectives.run(number) == "compared"
+
+
+def test_many_small_populations_share_cores_evenly():
+    rng = np.random.default_rng(0)
+    populations = [Input(name="in", shape=(4,), levels=(0, 3))]
+    projections = []
+    for i in range(300):
+        populations.append(
+            PolarityMultiSpike(
+                name=f"p{i}", shape=(3,), theta=np.array(9), levels=(0, 1), overflow="saturate"
+            )
+        )
+        weight = rng.integers(1, 4, (3, 4))
+        projections.append(Dense(source="in", target=f"p{i}", weight=weight, name=f"q{i}"))
+    network = Network(populations=tuple(populations), projections=tuple(projections))
+    chip, x = load_chip("loihi2"), rng.integers(0, 4, (1, 4))
+    few = map_network(network, chip, objective="cores")
+    assert len(few.cores) == 1
+    slow = emulate(network, few, x, 1)
+    for objective in ("latency", "energy"):
+        mapping = map_network(network, chip, objective=objective)
+        report = emulate(network, mapping, x, 1)
+        assert len(mapping.cores) > 8
+        assert report.latency_ns < 0.7 * slow.latency_ns
+        assert report.energy_pj["total"] < slow.energy_pj["total"]
