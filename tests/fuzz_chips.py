@@ -179,7 +179,7 @@ def main(arguments: list[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "case.toml"
         for at in range(given.first, given.first + given.cases):
-            faulthandler.dump_traceback_later(60, exit=True)
+            faulthandler.dump_traceback_later(300, exit=True)
             mutation, data = case(at)
             try:
                 outcomes[run(path, data, small)] += 1

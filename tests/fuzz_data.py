@@ -513,7 +513,7 @@ def main(arguments: list[str] | None = None) -> None:
             resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY_BYTES, resource.RLIM_INFINITY))
         slowest = (0.0, 0)
         for number in range(given.first, given.first + given.cases):
-            faulthandler.dump_traceback_later(60, exit=True)
+            faulthandler.dump_traceback_later(300, exit=True)
             begin = time.perf_counter()
             try:
                 outcomes[run(number, folder, known)] += 1

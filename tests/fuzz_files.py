@@ -384,7 +384,7 @@ def main(arguments: list[str] | None = None) -> None:
         sources = seeds(folder)
         path = folder / "case.h5"
         for number in range(given.first, given.first + given.cases):
-            faulthandler.dump_traceback_later(60, exit=True)
+            faulthandler.dump_traceback_later(300, exit=True)
             mutation, data = case(number, sources)
             path.write_bytes(data)
             try:

@@ -237,7 +237,7 @@ def test_1700_damaged_chip_files_by_hand_and_some_here():
     script = Path(__file__).with_name("fuzz_chips.py")
     done = subprocess.run(
         [sys.executable, str(script), "--cases", "60"],
-        capture_output=True, text=True, timeout=600, check=False,
+        capture_output=True, text=True, timeout=1200, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     outcome = json.loads(done.stdout)

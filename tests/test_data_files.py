@@ -320,7 +320,7 @@ def test_200_damaged_files_are_read_or_refused():
     script = Path(__file__).with_name("fuzz_data.py")
     done = subprocess.run(
         [sys.executable, str(script), "--cases", "200"],
-        capture_output=True, text=True, timeout=600, check=False,
+        capture_output=True, text=True, timeout=1200, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     outcome = json.loads(done.stdout)
