@@ -3,7 +3,7 @@
 ``python tests/fuzz_chips.py --cases 2000`` prints one JSON line with the outcome; the test suite
 runs fewer. A chip that is read must then be usable: it is written and read again, a network is
 mapped onto it and emulated, or refused in one line. Every case is seeded by its number alone:
-``--first N --cases 1`` repeats case N. A case that takes longer than 60 s ends the run.
+``--first N --cases 1`` repeats case N. A case that takes longer than 300 s ends the run.
 """
 
 from __future__ import annotations

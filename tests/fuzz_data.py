@@ -3,7 +3,7 @@
 ``python tests/fuzz_data.py --cases 5000`` prints one JSON line with the outcome by kind of file;
 the test suite runs some. Every case is seeded by its number alone: ``--first N --cases 1`` repeats
 case N. Memory is limited to what the process has at the start and 1 GiB more, warnings are errors,
-a case that takes longer than 60 s ends the run with a traceback, a crash with a signal.
+a case that takes longer than 300 s ends the run with a traceback, a crash with a signal.
 """
 
 from __future__ import annotations

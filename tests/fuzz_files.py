@@ -2,7 +2,7 @@
 
 ``python tests/fuzz_files.py --cases 20000`` prints one JSON line with the outcome; the test suite
 runs 500. Every case is seeded by its number alone: ``--first N --cases 1`` repeats case N. A case
-that takes longer than 60 s ends the run with a traceback, a crash with a signal.
+that takes longer than 300 s ends the run with a traceback, a crash with a signal.
 """
 
 from __future__ import annotations
