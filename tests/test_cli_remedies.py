@@ -34,8 +34,9 @@ ROOT = Path(__file__).resolve().parents[1]
             "use fewer --weight-bits or --max-steps",
         ),
         (
-            "split its fan-in (pmsm_hw.mapping.split_fan_in) or use a larger chip",
-            "give --split-fan-in or use a larger chip",
+            "in Python, pmsm_hw.mapping.split_fan_in(network, chip) splits its fan-in; or use a "
+            "larger chip",
+            "--split-fan-in splits it; or use a larger chip",
         ),
         ("emulate with mode='cycle' and trace=True", "emulate with --mode cycle and --trace"),
         ("give a larger timeout_s or fewer samples", "give a larger --timeout-s or fewer samples"),

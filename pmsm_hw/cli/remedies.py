@@ -12,7 +12,10 @@ PHRASES = (
     (r"pmsm_hw\.nn\.quantize\(model, calibration=x\)", "give --levels, as in 0,15"),
     (r"input_scale=1/255", "input_scale=0.0039"),
     (r"\b(?:quantize|convert)\(\.\.\., ([^;]*)\)", r"\1"),
-    (r"split its fan-(in|out) \(pmsm_hw\.mapping\.split_fan_\1\)", r"give --split-fan-\1"),
+    (
+        r"in Python, pmsm_hw\.mapping\.split_fan_(in|out)\(network, chip\) splits its fan-\1",
+        r"--split-fan-\1 splits it",
+    ),
     (r"\bpass --", "give --"),
     (r"call choose_exponents\(\) and fine-tune again, use", "use"),
     (r", or overflow='saturate'", ""),
