@@ -34,9 +34,9 @@ ROOT = Path(__file__).resolve().parents[1]
             "use fewer --weight-bits or --max-steps",
         ),
         (
-            "in Python, pmsm_hw.mapping.split_fan_in(network, chip) splits its fan-in; or use a "
-            "larger chip",
-            "--split-fan-in splits it; or use a larger chip",
+            "use a larger chip; in Python, pmsm_hw.mapping.split_fan_in(network, chip) splits its "
+            "fan-in",
+            "use a larger chip; --split-fan-in splits it",
         ),
         ("emulate with mode='cycle' and trace=True", "emulate with --mode cycle and --trace"),
         ("give a larger timeout_s or fewer samples", "give a larger --timeout-s or fewer samples"),
