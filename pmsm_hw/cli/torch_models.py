@@ -128,13 +128,13 @@ def convert_model(
     PmsmHwError
         If that cannot be done, or an option that was given has no effect.
     """
+    subject = f"model '{model}'"
+    if options.levels is None:
+        _refuse(options, WITH_LEVELS, "has an effect only with --levels", "add --levels")
     require_extra("torch", "torch", "conversion")
     from pmsm_hw import nn
     from pmsm_hw.convert import IntegerModel, build_model, convert, load_model
 
-    subject = f"model '{model}'"
-    if options.levels is None:
-        _refuse(options, WITH_LEVELS, "has an effect only with --levels", "add --levels")
     module = load_model(model) if model.endswith(".pt") else build_model(model, options.state_dict)
     stages = [Stage(name="torch model as given", model=module)]
     with redirect_stdout(sys.stderr):  # what the model's own code prints is no answer of ours
