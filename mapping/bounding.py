@@ -22,7 +22,7 @@ import math
 from collections.abc import Callable
 from collections.abc import Mapping as MappingType
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -421,8 +421,15 @@ class Backwards:
         from pmsm_hw.mapping.bound_kernels import cell_tables
 
         arguments: dict[tuple[object, ...], tuple[Any, ...]] = {}
-        keys = {}
+        keys: dict[str, tuple[object, ...]] = {}
+        known: dict[tuple[object, ...], str] = {}  # populations that are alike
         for name in self._names:
+            sources = (w.projection.source for w in self._resources.into(name))
+            inputs = (isinstance(self._resources.network[source], Input) for source in sources)
+            like = (self._resources.like(name), id(self._counts[name].bits), *inputs)
+            if known.setdefault(like, name) != name:
+                keys[name] = keys[known[like]]
+                continue
             given = self._given(name)
             keys[name] = tuple(
                 (a.shape, a.tobytes()) if isinstance(a, np.ndarray) else a for a in given
@@ -431,7 +438,15 @@ class Backwards:
         with ThreadPoolExecutor(2) as pool:
             filled = pool.map(lambda given: cell_tables(*given), arguments.values())
             found = dict(zip(arguments, filled, strict=True))
-        return {name: self._table(name, found[keys[name]]) for name in self._names}
+        tables = {first: self._table(first, found[keys[first]]) for first in known.values()}
+        firsts = {id(keys[first]): first for first in known.values()}
+        return {name: self._renamed(tables[firsts[id(keys[name])]], name) for name in self._names}
+
+    def _renamed(self, table: _Table, name: str) -> _Table:
+        """The table of a population that is like that of the given one."""
+        wires = self._wires(name)
+        sources = list(dict.fromkeys(w.projection.source for w in wires))
+        return replace(table, wires=wires, sources=sources)
 
     def _wires(self, name: str) -> list[Wire]:
         """Wires into a population; those that miss some of its channels are left out."""

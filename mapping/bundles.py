@@ -157,9 +157,8 @@ def bundles_of(resources: Resources, cores: Sequence[Sequence[Block]]) -> Bundle
 
 
 def _words(masks: Sequence[int], words: int) -> NDArray[np.uint64]:
-    return np.array(
-        [[mask >> 64 * w & 2**64 - 1 for w in range(words)] for mask in masks], np.uint64
-    ).reshape(-1, words)
+    packed = b"".join(mask.to_bytes(8 * words, "little") for mask in masks)
+    return np.frombuffer(packed, "<u8").astype(np.uint64).reshape(-1, words)
 
 
 def _thresholds(resources: Resources, bundles: Sequence[Sequence[Block]]) -> list[frozenset[int]]:

@@ -60,6 +60,11 @@ class Grid:
     runs: bool = False
 
     @property
+    def how(self) -> tuple[object, ...]:
+        """All but whose grid it is."""
+        return (self.shape, self.rows, self.columns, self.channels, self.runs)
+
+    @property
     def n_blocks(self) -> int:
         """Blocks in all."""
         if self.runs:

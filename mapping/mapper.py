@@ -453,15 +453,13 @@ def count_usage(resources: Resources, cores: Sequence[Sequence[Block]]) -> NDArr
     for blocks in cores:
         for name in dict.fromkeys(b.population for b in blocks):
             holding.setdefault(name, []).append(blocks)
-    entries = {}
+    sent: dict[int, int] = {}  # by block
     for p in resources.placed:
         targets = dict.fromkeys(w.projection.target for w in resources.out_of(p.name))
         reached = {id(blocks): blocks for name in targets for blocks in holding.get(name, ())}
-        entries[p.name] = resources.output_entries(p.name, reached.values())
-    sent: dict[int, int] = {}  # by block
-    for p in resources.placed:
+        entries = resources.output_entries(p.name, reached.values())
         mine = [b for blocks in holding.get(p.name, ()) for b in blocks if b.population == p.name]
-        sent.update(zip(map(id, mine), sums_in(entries[p.name], mine).tolist(), strict=True))
+        sent.update(zip(map(id, mine), sums_in(entries, mine).tolist(), strict=True))
 
     def axons_and_bits(blocks: Sequence[Block]) -> tuple[int, int]:
         each = [resources.needs_alone(b) for b in blocks]

@@ -21,6 +21,8 @@ __all__ = ["block_needs", "count_cores", "pack"]
 
 _MOST_KINDS = 4096
 """Kinds of blocks to tell apart; beyond, needs are rounded up until there are no more."""
+_ROUNDING = 1e-9
+"""How far needs may lie above a core's limits before nothing fits for sure."""
 _WAYS = ((0, 1, 4.0), (0, 2, 2.0), (1, 2, 2.0), (2, 1, 2.0), (2, 2, 2.0), (2, 2, 4.0))
 """Rule, first block and power of `pack_kernels.fill_cores` to try."""
 
@@ -76,9 +78,8 @@ def pack(
     ordered = [block for found in blocks.values() for block in found]
     if not share or not ordered:
         return [[block] for block in ordered]
-    kind_of, needs, holds, most = _kinds(resources, ordered, entries)
-    counts = np.bincount(kind_of)
-    each, start, kinds, puts = _filled(needs, counts, holds, most)
+    kind_of, needs, examples = _kinds(resources, ordered, entries)
+    each, start, kinds, puts = _filled(resources, needs, np.bincount(kind_of), examples)
     # blocks of a kind go in their order onto the cores that want one: those of each pattern from
     # the first to the last block, so that a core's blocks come from about the same part of an image
     n_cores = np.cumsum(each)
@@ -136,18 +137,23 @@ def count_cores(
         ordered = [
             block for name in grids for block in grid_blocks(resources.network[name], grids[name])
         ]
-        kind_of, needs, holds, most = _kinds(resources, ordered, entries)
-        return int(_filled(needs, np.bincount(kind_of), holds, most)[0].sum())
+        kind_of, needs, examples = _kinds(resources, ordered, entries)
+        return int(_filled(resources, needs, np.bincount(kind_of), examples)[0].sum())
     names = list(grids)
-    by_name = [_grid_needs(resources, grids[name], entries[name]) for name in names]
+    known: dict[tuple[object, ...], NDArray[np.int64]] = {}  # by cut and entries
+    by_name = []
+    for name in names:
+        key = (resources.like(name), grids[name].how, id(entries[name]))
+        if key not in known:
+            known[key] = _grid_needs(resources, grids[name], entries[name])
+        by_name.append(known[key])
     held = np.repeat(np.arange(len(names)), [len(needs) for needs in by_name])
     kind_of, shares, first = _alike(resources, held, np.concatenate(by_name))
     examples = [
         Block(population=name, channels=(0, 1), rows=(0, 1), columns=(0, 1), core=UNPLACED)
         for name in (names[h] for h in held[first].tolist())
     ]
-    holds, most = _held(resources, examples)
-    return int(_filled(shares, np.bincount(kind_of), holds, most)[0].sum())
+    return int(_filled(resources, shares, np.bincount(kind_of), examples)[0].sum())
 
 
 def _grid_needs(resources: Resources, grid: Grid, entries: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -173,14 +179,31 @@ def _grid_needs(resources: Resources, grid: Grid, entries: NDArray[np.int64]) ->
 
 
 def _filled(
+    resources: Resources,
     needs: NDArray[np.float64],
     counts: NDArray[np.int64],
-    holds: NDArray[np.bool_],
-    most: NDArray[np.int64],
+    examples: Sequence[Block],
 ) -> tuple[NDArray[np.int64], ...]:
     """How often each pattern, and which: the best of several ways to choose what suits a core."""
     from pmsm_hw.mapping.pack_kernels import fill_cores
 
+    # kinds that leave no room for anything need no search, which takes their number squared
+    alone = (needs + needs.min(axis=0) > 1 + _ROUNDING).any(axis=1)
+    if alone.all() or (alone.any() and len(needs) > _MOST_KINDS):
+        kinds = np.flatnonzero(alone)
+        found = (counts[kinds], np.arange(len(kinds) + 1), kinds, np.ones_like(kinds))
+        if alone.all():
+            return found
+        rest = np.flatnonzero(~alone)
+        some = [examples[kind] for kind in rest.tolist()]
+        times, start, others, puts = _filled(resources, needs[rest], counts[rest], some)
+        return (
+            np.concatenate([found[0], times]),
+            np.concatenate([found[1], start[1:] + len(kinds)]),
+            np.concatenate([kinds, rest[others]]),
+            np.concatenate([found[3], puts]),
+        )
+    holds, most = _held(resources, examples)
     best: tuple[NDArray[np.int64], ...] | None = None
     fewest = 0
     for rule, first, power in _WAYS:
@@ -196,8 +219,8 @@ def _filled(
 
 def _kinds(
     resources: Resources, blocks: Sequence[Block], entries: dict[str, NDArray[np.int64]]
-) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_], NDArray[np.int64]]:
-    """Kind of each block; what a block of each kind needs and holds (`pack_kernels.fill_cores`)."""
+) -> tuple[NDArray[np.int64], NDArray[np.float64], list[Block]]:
+    """Kind of each block; what a block of each kind needs (`pack_kernels.fill_cores`), and one."""
     needs = block_needs(resources, blocks, entries)
     position: dict[object, int] = {}
     # populations decide which formats a core holds, and thresholds may differ within one
@@ -208,8 +231,7 @@ def _kinds(
         ]
     )
     kind_of, shares, first = _alike(resources, held, needs)
-    holds, most = _held(resources, [blocks[at] for at in first.tolist()])
-    return kind_of, shares, holds, most
+    return kind_of, shares, [blocks[at] for at in first.tolist()]
 
 
 def _alike(

@@ -859,9 +859,28 @@ class Resources:
             found.append(self._met[key])
         return found[0], found[1]
 
+    def like(self, population: str) -> str:
+        """First population whose blocks have the same needs, cut the same; it may be itself."""
+        return self._like[population]
+
+    @cached_property
+    def _like(self) -> dict[str, str]:
+        first: dict[tuple[object, ...], str] = {}
+        found = {}
+        for p in self.placed:
+            wires = self.into(p.name)
+            key: tuple[object, ...] = (p.name,)  # zeros and thresholds may lie anywhere
+            if all(w.is_full for w in wires) and self.has_one_threshold(p.name):
+                at: dict[str, int] = {}  # wires of one source share axons
+                sources = [at.setdefault(w.projection.source, len(at)) for w in wires]
+                kinds = [w.kind for w in wires]
+                key = (chw(p.shape), isinstance(p, PolarityMultiSpike), *sources, *kinds)
+            found[p.name] = first.setdefault(key, p.name)
+        return found
+
     def block_key(self, block: Block) -> tuple[object, ...]:
         """Blocks with equal keys have the same needs, output axons aside."""
-        name = block.population
+        name = self.like(block.population)
         cell = self.cell_key(name, block.rows, block.columns)
         first, end = block.channels
         if name not in self._periods:
@@ -877,6 +896,7 @@ class Resources:
 
     def cell_key(self, population: str, rows: Range, columns: Range) -> tuple[object, ...]:
         """Cells of a population with equal keys have the same needs, output axons aside."""
+        population = self.like(population)
         key = (population, rows, columns)
         if key not in self._cell_keys:
             wires = self.into(population)

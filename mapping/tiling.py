@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Mapping as MappingType
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
@@ -62,6 +62,8 @@ Target = tuple[int, int, int, bool]
 """Rows, columns, channels that a block may have, and whether blocks of a cell are to be equal."""
 _MAX_ROUNDS = 12
 _MAX_BUILDS = 16
+_MOST_SEARCHED = 2048
+"""Networks of more populations are not searched: it would change few of them."""
 _WIDE, _LONGER = 1.135, 8
 """Cuts of up to `MANY` cores, so many times the bound, are searched again, and longer."""
 _FEW_BLOCKS = (0.02, 0.1)
@@ -225,6 +227,35 @@ class Candidates:
     entries: dict[str, NDArray[np.float64]]
     fits: NDArray[np.bool_]
     taps: tuple[dict[str, AxisTaps], dict[str, AxisTaps]]
+
+
+def all_candidates(
+    resources: Resources, progress: Callable[[str], None] | None = None
+) -> dict[str, Candidates]:
+    """`candidates` of every population that is placed; those that are alike share their arrays."""
+    known: dict[tuple[str, int], tuple[str, Candidates]] = {}
+    found = {}
+    for p in resources.placed:
+        if progress is not None:
+            progress(f"counting {p.name}")
+        key = (resources.like(p.name), resources.most_neurons(p.name))
+        if key not in known:
+            known[key] = (p.name, candidates(resources, p))
+        name, counts = known[key]
+        found[p.name] = counts
+        if name != p.name:  # its wires have other names
+            wires = zip(resources.into(name), resources.into(p.name), strict=True)
+            mine = {a.projection.name: b.projection.name for a, b in wires}
+            found[p.name] = replace(
+                counts,
+                deliveries={mine[wire]: each for wire, each in counts.deliveries.items()},
+                entries={mine[wire]: each for wire, each in counts.entries.items()},
+                taps=(
+                    {mine[wire]: each for wire, each in counts.taps[0].items()},
+                    {mine[wire]: each for wire, each in counts.taps[1].items()},
+                ),
+            )
+    return found
 
 
 def candidates(resources: Resources, population: Population) -> Candidates:
@@ -481,6 +512,20 @@ def _shares(resources: Resources, counts: Candidates) -> NDArray[np.float64]:
     return np.stack([neurons, counts.bits / limits.synapse_memory_bits.value, entries])
 
 
+_Enough: TypeAlias = tuple[NDArray[np.int64], tuple[NDArray[np.bool_], NDArray[np.float64]] | None]
+
+
+def _first_enough(needed: NDArray[np.float64], sizes: NDArray[np.int64], limit: int) -> _Enough:
+    """Cuts of a source with as many blocks as its output axons need, see `_Steps.sources`."""
+    at_least = np.ceil(needed / limit - 1e-9)
+    at = np.searchsorted(sizes, at_least)
+    none = at == len(sizes)
+    if not none.any():
+        return at, None
+    # more than one core's worth for a neuron: impossible, the fewer the better
+    return np.minimum(at, len(sizes) - 1), (none, _IMPOSSIBLE * (1 + at_least / sizes[-1]))
+
+
 class _Steps:
     """What `_Costs` needs of all cuts, whatever the weights.
 
@@ -494,36 +539,50 @@ class _Steps:
     order
         Names of the populations.
     shares
-        By population, `_shares`.
+        By population, `_shares`; one array for those that are alike.
+    unfit
+        By population, cuts that do not fit; ``None``: all do.
     by_size
         By population, its cuts by the number of their blocks, and these numbers, ascending.
     sources
         By population, sources that are cut before it: for each of its cuts, the first one of the
-        source (by size) that has enough blocks, and what it costs if none has.
+        source (by size) that has enough blocks, or the last one; which have none, and what it costs
+        then (``None``: all have one).
     """
 
     def __init__(self, resources: Resources, counts: MappingType[str, Candidates]) -> None:
         self.counts = counts
         self.order = [p.name for p in resources.placed]
-        self.shares = {name: _shares(resources, counts[name]) for name in self.order}
+        self.shares: dict[str, NDArray[np.float64]] = {}
+        self.unfit: dict[str, NDArray[np.bool_] | None] = {}
         self.by_size: dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
-        self.sources: dict[str, list[tuple[str, NDArray[np.int64], NDArray[np.float64]]]] = {}
+        self.sources: dict[str, list[tuple[str, _Enough]]] = {}
+        # by arrays, which populations that are alike share
+        shares: dict[tuple[object, ...], NDArray[np.float64]] = {}
+        by_size: dict[int, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
+        enough: dict[tuple[int, int], _Enough] = {}
         limit = resources.chip.limits.output_axons.value
         for name in self.order:
             found = counts[name]
+            sources = [resources.wires[wire].projection.source for wire in found.entries]
+            inputs = (isinstance(resources.network[source], Input) for source in sources)
+            alike = (id(found.bits), *inputs)
+            if alike not in shares:
+                shares[alike] = _shares(resources, found)
+            self.shares[name] = shares[alike]
+            self.unfit[name] = None if found.fits.all() else ~found.fits
             self.sources[name] = []
-            for wire_name, needed in found.entries.items():
-                source = resources.wires[wire_name].projection.source
+            for source, needed in zip(sources, found.entries.values(), strict=True):
                 if source in self.by_size:  # not an input, or a recurrent source
                     sizes = self.by_size[source][1]
-                    at_least = np.ceil(needed / limit - 1e-9)
-                    # more than one core's worth for a neuron: impossible, the fewer the better
-                    impossible = _IMPOSSIBLE * (1 + at_least / sizes[-1])
-                    self.sources[name].append(
-                        (source, np.searchsorted(sizes, at_least), impossible)
-                    )
-            order = np.argsort(found.n_blocks, axis=None, kind="stable")
-            self.by_size[name] = (order, found.n_blocks.reshape(-1)[order])
+                    pair = (id(needed), id(sizes))
+                    if pair not in enough:
+                        enough[pair] = _first_enough(needed, sizes, limit)
+                    self.sources[name].append((source, enough[pair]))
+            if id(found.n_blocks) not in by_size:
+                order = np.argsort(found.n_blocks, axis=None, kind="stable")
+                by_size[id(found.n_blocks)] = (order, found.n_blocks.reshape(-1)[order])
+            self.by_size[name] = by_size[id(found.n_blocks)]
 
 
 class _Costs:
@@ -549,22 +608,29 @@ class _Costs:
         by_blocks, *by_share = weights
         least: dict[str, NDArray[np.float64]] = {}  # with at least so many blocks
         spent: set[str] = set()
+        alone: dict[int, NDArray[np.float64]] = {}  # by shares: without what feeds it
+        by = np.array(by_share)
         for name in steps.order:
-            found = steps.counts[name]
-            shares = np.tensordot(np.array(by_share), steps.shares[name], 1)
-            cost = np.asarray(by_blocks * found.n_blocks + shares, np.float64)
-            for source, at, impossible in steps.sources[name]:
+            found, shares = steps.counts[name], steps.shares[name]
+            if id(shares) not in alone:
+                weighted = np.tensordot(by, shares, 1)
+                alone[id(shares)] = np.asarray(by_blocks * found.n_blocks + weighted, np.float64)
+            cost = alone[id(shares)]
+            for source, (at, none) in steps.sources[name]:
                 if source in spent and not shared:
                     continue  # counts already
                 spent.add(source)
                 some = least[source]
-                extra = some[np.minimum(at, len(some) - 1)]
-                cost = cost + np.where(at == len(some), impossible, extra)
+                extra = some[at]
+                cost = cost + (extra if none is None else np.where(*none, extra))
                 if shared:
-                    cost -= some[0]
-            cost[~found.fits] = np.inf
+                    cost = cost - some[0]
+            unfit = steps.unfit[name]
+            if unfit is not None:
+                cost = np.where(unfit, np.inf, cost)
             if not np.isfinite(cost).any():
                 # no cut seems to fit: the finest one will tell
+                cost = cost.copy()
                 cost[-1, -1, -1] = by_blocks * found.n_neurons
             self.total[name] = cost
             by_size = steps.by_size[name][0]
@@ -652,7 +718,8 @@ def cut_network(
 ) -> Cut:
     """Cut every population but inputs.
 
-    Several cuts are made that differ in what they weigh most, and the best one is taken.
+    Several cuts are made that differ in what they weigh most, and searched for from them; the best
+    one is taken. Networks of more than 2,048 populations are not searched.
 
     Parameters
     ----------
@@ -670,11 +737,7 @@ def cut_network(
     CapacityError
         If a single neuron of a population exceeds a limit of a core.
     """
-    counts = {}
-    for population in resources.placed:
-        if progress is not None:
-            progress(f"counting {population.name}")
-        counts[population.name] = candidates(resources, population)
+    counts = all_candidates(resources, progress)
     steps = _Steps(resources, counts)
     n, b, e = scarce = _scarcity(steps)
     entries = _Entries(resources)
@@ -705,6 +768,13 @@ def cut_network(
         fewest = min((_counted(resources, grids, entries) for grids in cuts), key=_cores_and_sent)
         if fewest[0] == 1:  # there is nothing to search for
             return _cut_of(resources, fewest, Bound(cores=1, weights=scarce))
+    if len(counts) > _MOST_SEARCHED:
+        ranked = [_counted(resources, grids, entries) for grids in cuts]
+        most = min(ranked, key=_cores_and_sent)[0]
+        if progress is not None:
+            progress("bounding the cores from below")
+        least = Backwards(resources, counts).least_cores(most, deadline)
+        return _best_of(resources, ranked, Bound(cores=least, weights=scarce), objective)
     search = Search(resources, counts)
 
     def state_of(grids: MappingType[str, Grid]) -> NDArray[np.int64]:
@@ -749,11 +819,9 @@ def cut_network(
         if n_cores <= _NEAR * min(estimates)
     ]
     best = min(ranked, key=_cores_and_sent)
-    near = [cut for cut in ranked if cut[0] <= _NEAR * best[0]]
     if not least:
         least = backwards.least_cores(best[0], deadline)
     bound = Bound(cores=min(least, best[0]), weights=scarce)
-    fewest = min(near, key=lambda cut: (cut[1], cut[0]))
 
     def others(most: int) -> Iterator[Cut]:
         more = search.improve(found, options, plan._replace(weights=NEAR), longer=2, seed=1_000_003)
@@ -769,14 +837,24 @@ def cut_network(
                 if cut[0] <= most:
                     yield _cut_of(resources, cut, bound)
 
-    differs = objective != "cores" and fewest[1] < best[1]
-    return _cut_of(
-        resources,
-        best,
-        bound,
-        frugal=_cut_of(resources, fewest, bound) if differs else None,
-        others=others if found else None,
-    )
+    return _best_of(resources, ranked, bound, objective, others if found else None)
+
+
+def _best_of(
+    resources: Resources,
+    ranked: Sequence[_Counted],
+    bound: Bound,
+    objective: Objective,
+    others: Callable[[int], Iterator[Cut]] | None = None,
+) -> Cut:
+    """The cut with fewest cores, and where it matters the one with fewest output axons near it."""
+    best = min(ranked, key=_cores_and_sent)
+    near = [cut for cut in ranked if cut[0] <= _NEAR * best[0]]
+    fewest = min(near, key=lambda cut: (cut[1], cut[0]))
+    frugal = None
+    if objective != "cores" and fewest[1] < best[1]:
+        frugal = _cut_of(resources, fewest, bound)
+    return _cut_of(resources, best, bound, frugal=frugal, others=others)
 
 
 def cut_within(resources: Resources, bound: Bound) -> list[dict[str, list[Block]]]:
@@ -794,7 +872,7 @@ def cut_within(resources: Resources, bound: Bound) -> list[dict[str, list[Block]
     list
         Blocks by population, in topological order, for several weights; different ones only.
     """
-    steps = _Steps(resources, {p.name: candidates(resources, p) for p in resources.placed})
+    steps = _Steps(resources, all_candidates(resources))
     entries = _Entries(resources)
     found: list[dict[str, Grid]] = []
     for weights in ((0.02, *bound.weights), (0.1, 0.2, 0.2, 0.6), (1.0, 0.0, 0.0, 0.0)):
@@ -896,21 +974,28 @@ def _cut_once(
     costs = _Costs(steps, weights, shared=True)
     limit = resources.chip.limits.output_axons.value
     guess: dict[str, Grid] = {}
+    known_grids: dict[tuple[object, ...], Grid] = {}  # populations that are alike are cut alike
     for _ in range(_MAX_ROUNDS):
         done: dict[str, Grid] = {}
         for name in reversed(order):
-            known = {**{n: guess[n] for n in backward[name] if n in guess}, **done}
+            known = entries.of_targets(name, done, guess)
             needed = entries.of(name, known)
             if needed.max() > limit:
                 raise _fan_out_excess(resources, name, int(needed.max()), known)
-            grid = None
-            if targets is not None:
-                grid = _build_runs(
-                    resources, resources.network[name], counts[name], targets[name], needed
+            target = None if targets is None else targets[name]
+            cost = costs.total[name]
+            # `entries` keeps what is needed, and the arrays of counts are shared by those alike
+            key = (
+                resources.like(name), id(counts[name].bits), id(needed), target, cost.tobytes(),
+            )  # fmt: skip
+            if key not in known_grids:
+                population, grid = resources.network[name], None
+                if target is not None:
+                    grid = _build_runs(resources, population, counts[name], target, needed)
+                known_grids[key] = grid or _best_grid(
+                    resources, population, counts[name], needed, cost
                 )
-            done[name] = grid or _best_grid(
-                resources, resources.network[name], counts[name], needed, costs.total[name]
-            )
+            done[name] = replace(known_grids[key], population=name)
         if not any(backward.values()) or done == guess:
             return {name: done[name] for name in order}
         guess = done
@@ -978,13 +1063,35 @@ class _Entries:
             p.name: tuple(dict.fromkeys(w.projection.target for w in resources.out_of(p.name)))
             for p in resources.placed
         }
+        # populations that are alike, and whose targets are, have the same entries
+        self._kind = {p.name: self._kind_of(p) for p in resources.placed}
         self._known: dict[tuple[object, ...], NDArray[np.int64]] = {}
+
+    def _kind_of(self, population: Population) -> tuple[object, ...]:
+        resources, targets = self.resources, self._targets[population.name]
+        at = {name: i for i, name in enumerate(targets)}
+        wires = [
+            (at[name], resources.like(name), [w is wire for w in resources.into(name)].index(True))
+            for wire in resources.out_of(population.name)
+            for name in [wire.projection.target]
+        ]
+        return (chw(population.shape), *wires)
+
+    def of_targets(
+        self, population: str, grids: MappingType[str, Grid], guess: MappingType[str, Grid]
+    ) -> dict[str, Grid]:
+        """Those of the grids that are of a population's targets; of others, the guess, if any."""
+        found = {name: grids.get(name, guess.get(name)) for name in self._targets[population]}
+        return {name: grid for name, grid in found.items() if grid is not None}
 
     def of(self, population: str, grids: MappingType[str, Grid]) -> NDArray[np.int64]:
         """Entries of a population, its targets being cut so."""
-        key = (population, *(grids.get(name) for name in self._targets[population]))
+        cuts = (grids.get(name) for name in self._targets[population])
+        key = (self._kind[population], *(None if cut is None else cut.how for cut in cuts))
         if key not in self._known:
-            self._known[key] = grid_entries(self.resources, population, grids)
+            found = grid_entries(self.resources, population, grids)
+            found.flags.writeable = False
+            self._known[key] = found
         return self._known[key]
 
 
@@ -1314,7 +1421,8 @@ def _fits(
     theta = getattr(population, "theta", None)
     if theta is not None and theta.ndim > 1 and theta[0].size > 1:
         keys += [rows, columns]  # thresholds differ from place to place
-    key = (population.name, runs, cuts, resources.most_neurons(population.name), *keys)
+    like = resources.like(population.name)
+    key = (like, runs, cuts, resources.most_neurons(population.name), *keys)
     if key not in resources.fitting:
         parts = (runs_of if runs else parts_of)(chw(population.shape)[0], cuts)
         resources.fitting[key] = _count_fits(resources, population, wires, rows, columns, parts)

@@ -30,6 +30,8 @@ IO = -1
 
 _AT_ONCE = 500_000
 """How many sums wait to be sorted: fewer take longer, more take memory."""
+_MOST_KEYS = 8 * _AT_ONCE
+"""Senders times depths up to which each has a place, whether it occurs or not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -322,10 +324,15 @@ class _Sums:
         from pmsm_hw.mapping.traffic_kernels import sum_by_key
 
         if self.keys:
+            keys, n_keys = np.concatenate(self.keys), (self.n_groups + 1) * self.n_depths
+            known: NDArray[np.int64] | None = None
+            if n_keys > _MOST_KEYS:  # of deep networks, few occur
+                known, keys = np.unique(keys, return_inverse=True)
+                keys, n_keys = keys.reshape(-1), len(known)
             group, key, total = sum_by_key(
-                np.concatenate(self.keys), np.concatenate(self.amounts), np.array(self.ends),
-                (self.n_groups + 1) * self.n_depths,
-            )  # fmt: skip
+                keys, np.concatenate(self.amounts), np.array(self.ends), n_keys
+            )
+            key = key if known is None else known[key]
             self.parts.append((np.array(self.targets)[group], key, total))
         self.keys, self.amounts, self.targets, self.ends = [], [], [], []
 
