@@ -127,7 +127,7 @@ def link_loads(
     for loads, low, high, chosen in ((north, sy, ty, ty > sy), (south, ty + 1, sy + 1, ty < sy)):
         np.add.at(loads, (low[chosen], tx[chosen]), w[chosen])
         np.add.at(loads, (high[chosen], tx[chosen]), -w[chosen])
-    return np.stack(
+    loads = np.stack(
         [
             np.cumsum(east, axis=1)[:, :columns],
             np.cumsum(west, axis=1)[:, :columns],
@@ -136,3 +136,4 @@ def link_loads(
         ],
         axis=-1,
     )
+    return np.maximum(loads, 0.0)  # fractions of messages leave rounding where none go
