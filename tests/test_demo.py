@@ -117,7 +117,7 @@ def test_own_model_by_factory(mine):
     ("model", "words"),
     [
         ("mine:max_pooling", ("MaxPool2d",)),
-        ("mine:plain", ("ReLU", "quantize(")),
+        ("mine:plain", ("ReLU", "--levels")),
         ("mine:number", ("gives a int",)),
         ("mine:absent", ("mine:absent", "cannot be imported")),
         ("nowhere.pt", ("nowhere.pt",)),

@@ -22,7 +22,7 @@ def limited(chip, **limits):
 
 def same(before, after, x, n_steps):
     a = reference.run(before, x, n_steps)
-    b = reference.run(after, x, n_steps, record=a.spikes)
+    b = reference.run(after, x, n_steps, record=list(a.spikes))
     for name, spikes in a.spikes.items():
         assert np.array_equal(spikes, b.spikes[name]), name
     for name, values in a.readouts.items():
