@@ -246,3 +246,59 @@ def test_wrong_arguments_are_errors_of_ours(call: Any) -> None:
     with pytest.raises(PmsmHwError) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+# -- what is wrong in kind ------------------------------------------------------------------------
+
+DATA = [(X, LABELS)]
+WRONG_KINDS = {
+    "train model": lambda: pnn.train(5, DATA, epochs=1),
+    "train data": lambda: pnn.train(plain(), "text", epochs=1),
+    "train data of one pass": lambda: pnn.train(plain(), iter(DATA), epochs=1),
+    "train batches": lambda: pnn.train(plain(), [X, X], epochs=1),
+    "train validation": lambda: pnn.train(plain(), DATA, epochs=1, validation=5),
+    "train teacher": lambda: pnn.train(plain(), DATA, epochs=1, teacher="text"),
+    "train smoothing": lambda: pnn.train(plain(), DATA, epochs=1, label_smoothing=float("nan")),
+    "train smoothing high": lambda: pnn.train(plain(), DATA, epochs=1, label_smoothing=1.5),
+    "train checkpoint": lambda: pnn.train(plain(), DATA, epochs=1, checkpoint=5),
+    "finetune model": lambda: pnn.finetune(None, DATA, epochs=1),
+    "loader labels": lambda: pnn.loader(X, torch.zeros(24, 2)),
+    "accuracy of nothing": lambda: pnn.accuracy(plain(), X[:0], LABELS[:0]),
+    "accuracy labels": lambda: pnn.accuracy(plain(), X, LABELS[:1]),
+    "predict shape": lambda: pnn.predict(plain(), X[:, :2]),
+    "predict model": lambda: pnn.predict("text", X),
+    "calibrate shape": lambda: pnn.calibrate(quantized(), X[:, :2]),
+    "calibrate model": lambda: pnn.calibrate(None, X),
+    "spikes shape": lambda: pnn.spikes(quantized(), X[:, :2]),
+    "spikes model": lambda: pnn.spikes(None, X),
+    "entropy_report shape": lambda: pnn.entropy_report(quantized(), X[:, :2]),
+    "entropy_report model": lambda: pnn.entropy_report(5, X),
+    "to_snn model": lambda: pnn.to_snn("text"),
+    "suggest model": lambda: pnn.suggest(5, X),
+    "suggest shape": lambda: pnn.suggest(plain(), X[:, :2]),
+    "suggest agreement": lambda: pnn.suggest(plain(), X, target_agreement=float("nan")),
+    "suggest spikes": lambda: pnn.suggest(plain(), X, max_spikes=float("nan")),
+    "choose_levels bits": lambda: pnn.choose_levels(X, target_bits="x"),
+    "quantizer channels": lambda: PolarityQuant(channels=[1]),
+    "quantizer theta": lambda: PolarityQuant(theta="text"),
+    "quantizer thetas": lambda: PolarityQuant(theta=torch.ones(3), channels=4),
+    "load_model path": lambda: load_model(5),
+    **{
+        f"integer_model {option}": lambda option=option: integer_model(
+            quantized(), X, **{option: None}
+        )
+        for option in ("weight_bits", "max_steps", "overflow", "target_spikes", "spare_bits")
+    },
+}
+
+
+@pytest.mark.parametrize("case", WRONG_KINDS)
+def test_what_is_wrong_in_kind_is_one_line(case: str) -> None:
+    with pytest.raises(PmsmHwError) as caught:
+        WRONG_KINDS[case]()
+    assert "\n" not in str(caught.value)
+
+
+def test_nothing_in_gives_nothing_out() -> None:
+    assert pnn.predict(plain(), X[:0]).shape == (0, 3)
+    assert all(len(k) == 0 for k in pnn.spikes(quantized(), X[:0]).values())

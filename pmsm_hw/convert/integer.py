@@ -201,7 +201,7 @@ def integer_model(
 
 
 def check_options(**given: Any) -> None:
-    """Raise `ConversionError` for options of `integer_model` that are none; None is left out."""
+    """Raise `ConversionError` for options of `integer_model` that are none."""
     remedies = {
         "weight_bits": (2, 8, "int8 is what projections hold"),
         "max_steps": (1, MAX_STEPS, "give the largest number of time steps"),
@@ -214,8 +214,6 @@ def check_options(**given: Any) -> None:
         "overflow": ("error", "saturate"),
     }
     for what, value in given.items():
-        if value is None:
-            continue
         if what in remedies:
             low, high, remedy = remedies[what]
             integer(ConversionError, "convert", what, value, low=low, high=high, remedy=remedy)

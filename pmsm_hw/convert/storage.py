@@ -119,6 +119,14 @@ def load_model(path: str | os.PathLike[str]) -> nn.Module:
         If the file is absent, damaged, of another kind or of another version, or describes no model
         that can be built.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise FormatError(
+            "model",
+            f"{path!r:.60} is no path",
+            remedy="give a str or a pathlib.Path",
+            actual=type(path).__name__,
+            limit="a path",
+        )
     subject = f"file '{os.fspath(path)}'"
     content = read_tensors(path, what="a model", remedy=_REMEDY)
     found = content.get("format") if isinstance(content, dict) else type(content).__name__

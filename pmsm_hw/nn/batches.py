@@ -122,6 +122,14 @@ def as_classes(labels: Any, what: str = "labels") -> Tensor:
         tensor = torch.as_tensor(labels)
     except (TypeError, ValueError, RuntimeError) as cause:
         raise _no_arrays(labels, what) from cause
+    if tensor.ndim != 1:
+        raise QuantizationError(
+            what,
+            f"have shape {tuple(tensor.shape)}, one axis is needed",
+            remedy="give the number of each sample's class",
+            actual=tuple(tensor.shape),
+            limit="(n,)",
+        )
     is_whole = not tensor.is_floating_point() or bool((tensor == tensor.round()).all())
     if not is_whole or tensor.is_complex() or tensor.dtype == torch.bool:
         raise QuantizationError(

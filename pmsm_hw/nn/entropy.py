@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from pmsm_hw.errors import QuantizationError
 from pmsm_hw.figure_files import check_figure, write_figure
 from pmsm_hw.nn.batches import as_tensor
-from pmsm_hw.nn.evaluation import evaluating
+from pmsm_hw.nn.evaluation import answer, check_module, evaluating
 from pmsm_hw.nn.quantizer import PolarityQuant
 from pmsm_hw.tables import table
 
@@ -384,6 +384,7 @@ def entropy_report(model: nn.Module, data: Any) -> EntropyReport:
     QuantizationError
         If the model has no quantizer, one is never reached, or the data are empty or not finite.
     """
+    check_module(model)
     quantizers = {n: m for n, m in model.named_modules() if isinstance(m, PolarityQuant)}
     if not quantizers:
         raise QuantizationError(
@@ -410,7 +411,7 @@ def entropy_report(model: nn.Module, data: Any) -> EntropyReport:
             for batch in _batches(data):
                 n_samples += len(batch)
                 if len(batch):
-                    model(batch.to(device))
+                    answer(model, batch.to(device))
     finally:
         for handle in handles:
             handle.remove()

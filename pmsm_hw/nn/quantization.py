@@ -24,7 +24,7 @@ from pmsm_hw.nn.agreement import (
 )
 from pmsm_hw.nn.batch_norm import calibrate_from_batch_norm
 from pmsm_hw.nn.batches import Batch, as_tensors
-from pmsm_hw.nn.evaluation import evaluating
+from pmsm_hw.nn.evaluation import answer, check_module, evaluating
 from pmsm_hw.nn.initialization import INITIALIZATIONS, choose_theta
 from pmsm_hw.nn.input_grid import check_grid, input_grid
 from pmsm_hw.nn.lowering import Lowering, average_name
@@ -554,6 +554,7 @@ def calibrate(model: nn.Module, x: Batch, init: str = "mse", *, per_channel: boo
     QuantizationError
         If the activations are useless, or a quantizer is never reached.
     """
+    check_module(model)
     quantizers = {n: m for n, m in model.named_modules() if isinstance(m, PolarityQuant)}
     seen: set[str] = set()
 
@@ -577,7 +578,7 @@ def calibrate(model: nn.Module, x: Batch, init: str = "mse", *, per_channel: boo
     handles = [m.register_forward_pre_hook(hook_of(n)) for n, m in quantizers.items()]
     try:
         with evaluating(model), torch.no_grad():
-            model(*as_tensors(x))
+            answer(model, *as_tensors(x))
     finally:
         for handle in handles:
             handle.remove()
@@ -642,5 +643,5 @@ def spikes(model: nn.Module, x: Batch) -> dict[str, NDArray[np.int32]]:
     if callable(own) and not isinstance(model, PolarityQuant):
         return cast("dict[str, NDArray[np.int32]]", own(x))
     with evaluating(model), recorded(model) as found, torch.no_grad():
-        model(*as_tensors(x))
+        answer(model, *as_tensors(x))
     return {name: k.cpu().numpy().astype(np.int32) for name, k in found.items()}

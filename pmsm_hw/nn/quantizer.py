@@ -13,7 +13,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from pmsm_hw.arguments import number, pair
+from pmsm_hw.arguments import integer, number, pair, shown
 from pmsm_hw.errors import QuantizationError
 from pmsm_hw.nn.batches import check_real
 
@@ -218,10 +218,26 @@ class PolarityQuant(nn.Module):
             )
         self.phi = float(phi)
         self.lsq_gradient_scale = lsq_gradient_scale
-        value = torch.as_tensor(1.0 if theta is None else theta, dtype=torch.get_default_dtype())
-        value = self.bounded(value) if theta is None else value.clone()
         if channels is not None:
-            value = value.expand(channels).clone()
+            integer(
+                QuantizationError, "PolarityQuant", "channels", channels, low=1, high=1 << 31,
+                remedy="give the number of channels",
+            )  # fmt: skip
+        dtype = torch.get_default_dtype()
+        try:
+            value = torch.as_tensor(1.0 if theta is None else theta, dtype=dtype)
+            value = self.bounded(value) if theta is None else value.clone()
+            if channels is not None:
+                value = value.expand(channels).clone()
+        except (TypeError, ValueError, RuntimeError) as cause:
+            raise QuantizationError(
+                "PolarityQuant",
+                f"theta {shown(theta)} is no step, one number or one per channel is needed"
+                + (f" ({channels:,} channels)" if channels is not None else ""),
+                remedy="give a positive number, or a tensor (channels,)",
+                actual=theta,
+                limit="one number, or one per channel",
+            ) from cause
         self._check_theta("PolarityQuant", value)
         self.theta = nn.Parameter(value)
 

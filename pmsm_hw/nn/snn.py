@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from pmsm_hw.errors import InputError, QuantizationError
 from pmsm_hw.nn.batches import Batch, as_tensors
+from pmsm_hw.nn.evaluation import check_module
 from pmsm_hw.nn.gain import LearnedGainQuant
 from pmsm_hw.nn.neuron import PolarityMultiSpike, check_rule
 from pmsm_hw.nn.quantizer import InputQuant, PolarityQuant
@@ -64,6 +65,7 @@ def to_snn(model: nn.Module, rule: str | None = None) -> Any:
     """
     if rule is not None:
         check_rule(rule)
+    check_module(model)
     for name, module in model.named_modules():
         if isinstance(module, LearnedGainQuant):
             raise QuantizationError(

@@ -12,10 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from pmsm_hw.arguments import number
 from pmsm_hw.errors import QuantizationError
 from pmsm_hw.nn.batches import as_tensor
 from pmsm_hw.nn.entropy import EntropyReport, entropy_report, histogram_bits
-from pmsm_hw.nn.evaluation import evaluating
+from pmsm_hw.nn.evaluation import answer, evaluating
 from pmsm_hw.nn.initialization import choose_theta
 from pmsm_hw.nn.quantization import quantize
 from pmsm_hw.nn.quantizer import PolarityQuant
@@ -103,6 +104,7 @@ def choose_levels(
             actual=None,
             limit=1,
         )
+    _check_goals("choose_levels", target_bits=target_bits, max_spikes=max_spikes)
     flat = as_tensor(values, "values").detach().reshape(-1, 1)
     tried: list[LevelChoice] = []
     for levels in candidates:
@@ -125,6 +127,13 @@ def choose_levels(
         actual=(best.bits, best.spikes_per_neuron),
         limit=(target_bits, max_spikes),
     )
+
+
+def _check_goals(subject: str, **goals: float | None) -> None:
+    for what, value in goals.items():
+        if value is not None or what == "target_agreement":
+            remedy = "give a number, 0 or more"
+            number(QuantizationError, subject, what, value, at_least=0, remedy=remedy)
 
 
 def _measure(
@@ -251,9 +260,12 @@ def suggest(
     QuantizationError
         If no candidate keeps the budget or reaches ``target_bits``; see also `quantize`.
     """
+    _check_goals(
+        "suggest", target_agreement=target_agreement, target_bits=target_bits, max_spikes=max_spikes
+    )
     x = as_tensor(calibration, "calibration")[:_CALIBRATION_INPUTS]
     with evaluating(model), torch.no_grad():
-        wanted = model(x)
+        wanted = answer(model, x)
     max_pool, slope, kinds = _look_at(model)
     reasons = []
     if max_pool == "average":

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from pmsm_hw.arguments import flag, integer, number
+from pmsm_hw.arguments import flag, integer, number, shown
 from pmsm_hw.errors import FormatError, QuantizationError
 from pmsm_hw.files import check_output, replacing
 from pmsm_hw.nn.batches import as_classes, as_tensor
-from pmsm_hw.nn.evaluation import evaluating
+from pmsm_hw.nn.evaluation import answer, check_module, evaluating
 from pmsm_hw.nn.quantizer import PolarityQuant
 from pmsm_hw.nn.tensor_files import read_tensors
 
@@ -136,12 +136,30 @@ def train(
         If a label is out of range, the loss is not finite, or the checkpoint belongs elsewhere.
     """
     wrong = QuantizationError
+    check_module(model)
+    _check_batches(data, "training data")
+    if validation is not None:
+        _check_batches(validation, "validation data")
+    if teacher is not None:
+        check_module(teacher, "teacher")
     for what, value in (("epochs", epochs), ("patience", patience), ("seed", seed)):
         if value is not None or what != "patience":
             remedy, low = "give a whole number", -(1 << 63) if what == "seed" else 0
             integer(wrong, "training", what, value, low=low, high=(1 << 63) - 1, remedy=remedy)
     number(wrong, "training", "learning_rate", learning_rate, above=0, remedy="give a rate")
     number(wrong, "training", "weight_decay", weight_decay, at_least=0, remedy="give a rate")
+    number(
+        wrong, "training", "label_smoothing", label_smoothing, at_least=0,
+        remedy="give a share in 0..1",
+    )  # fmt: skip
+    if label_smoothing > 1:
+        raise QuantizationError(
+            "training",
+            f"label_smoothing {label_smoothing} is outside 0..1",
+            remedy="give a share in 0..1",
+            actual=label_smoothing,
+            limit=(0, 1),
+        )
     flag(wrong, "training", "mixed_precision", mixed_precision)
     parameters = _parameter_groups(model, weight_decay)
     if optimizer == "sgd":
@@ -177,9 +195,9 @@ def train(
     }
     course = _Course()
     shuffler = getattr(data, "generator", None)
+    if checkpoint is not None:
+        check_output(checkpoint, "checkpoint")
     path = Path(checkpoint) if checkpoint is not None else None
-    if path is not None:
-        check_output(path, "checkpoint")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if path is not None and path.exists():
@@ -239,6 +257,7 @@ def finetune(
     QuantizationError
         If the model has no quantizer; see also `train`.
     """
+    check_module(model)
     if not any(isinstance(m, PolarityQuant) for m in model.modules()):
         raise QuantizationError(
             f"model '{type(model).__name__}'",
@@ -268,7 +287,7 @@ def predict(model: nn.Module, x: Array, *, batch_size: int = 256) -> Tensor:
         remedy="give the number of inputs at a time",
     )  # fmt: skip
     with evaluating(model), torch.no_grad():
-        return torch.cat([model(part) for part in torch.split(inputs, batch_size)])
+        return torch.cat([answer(model, part) for part in torch.split(inputs, batch_size)])
 
 
 def accuracy(model: nn.Module, x: Array, labels: Array, *, batch_size: int = 256) -> float:
@@ -286,7 +305,17 @@ def accuracy(model: nn.Module, x: Array, labels: Array, *, batch_size: int = 256
         Inputs at a time.
     """
     classes = as_classes(labels)
-    right = predict(model, x, batch_size=batch_size).argmax(1) == classes
+    logits = predict(model, x, batch_size=batch_size)
+    if len(logits) != len(classes) or len(classes) == 0:
+        raise QuantizationError(
+            "accuracy",
+            f"{len(logits):,} inputs and {len(classes):,} labels, the same number is needed, and 1 "
+            "at least",
+            remedy="give one label per input",
+            actual=(len(logits), len(classes)),
+            limit="equal and positive",
+        )
+    right = logits.argmax(1) == classes
     return float(right.to(torch.float64).mean())
 
 
@@ -315,8 +344,32 @@ def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, A
     ]
 
 
+def _check_batches(data: object, what: str) -> None:
+    """Raise unless data can be gone through again and again."""
+    is_once = isinstance(data, Iterator)
+    if is_once or isinstance(data, str | bytes) or not isinstance(data, Iterable | DataLoader):
+        raise QuantizationError(
+            what,
+            f"{shown(data)} can be gone through only once, each epoch goes through it"
+            if is_once
+            else f"{shown(data)} yields no batches, pairs of tensors (x, labels) are needed",
+            remedy="give pmsm_hw.nn.loader(x, labels), or a list of (x, labels)",
+            actual=type(data).__name__,
+            limit="pairs of tensors",
+        )
+
+
 def _to_device_of(model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
     device = next(model.parameters()).device
+    is_pair = isinstance(batch, tuple | list) and len(batch) == 2
+    if not is_pair or not all(isinstance(part, Tensor) for part in batch):
+        raise QuantizationError(
+            "batch",
+            f"{shown(batch)} is no pair of tensors (x, labels)",
+            remedy="give pmsm_hw.nn.loader(x, labels), or a list of (x, labels)",
+            actual=type(batch).__name__,
+            limit="pairs of tensors",
+        )
     x, labels = batch
     return x.to(device), labels.to(device)
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pmsm_hw.errors import MappingError, require_extra
+from pmsm_hw.arguments import instance
+from pmsm_hw.errors import InputError, MappingError, require_extra
 from pmsm_hw.files import check_output, replacing
 from pmsm_hw.tables import energy_text, html_table, time_text
 
@@ -62,6 +63,23 @@ code { background: var(--soft); padding: .1rem .3rem; overflow-wrap: anywhere; }
 """
 
 
+def _check_arguments(
+    report: object, network: object, mapping: object, command: object, title: object
+) -> None:
+    from pmsm_hw.emulator import Report
+    from pmsm_hw.mapping import Mapping
+    from pmsm_hw.network import Network
+
+    subject = "HTML report"
+    remedy = "give what emulate returned, and the network and mapping that it ran"
+    instance(InputError, subject, "report", report, Report, remedy=remedy)
+    instance(InputError, subject, "network", network, Network, remedy=remedy)
+    instance(InputError, subject, "mapping", mapping, Mapping, remedy=remedy)
+    for what, value in (("command", command), ("title", title)):
+        if value is not None:
+            instance(InputError, subject, what, value, str, remedy="give a text")
+
+
 def write_html(
     path: str | os.PathLike[str],
     report: Report,
@@ -107,6 +125,7 @@ def write_html(
         If the file cannot be written.
     """
     require_extra("matplotlib", "plot", "an HTML report")
+    _check_arguments(report, network, mapping, command, title)
     mapping.require(network)
     if report.network.fingerprint != network.fingerprint or report.mapping != mapping:
         raise MappingError(
