@@ -461,7 +461,7 @@ def inspect(
     \b
     Examples:
       pmsm-hw inspect net.h5
-      pmsm-hw inspect net.nir --max-steps 4
+      pmsm-hw inspect net.nir
     """
     opened = open_network(file, nir_options(max_steps, levels, input_scale, input_levels))
     network = opened.network
@@ -498,7 +498,7 @@ def map_(
     Examples:
       pmsm-hw map net.h5 --chip loihi1 -o mapped.h5
       pmsm-hw map net.h5 --chip my_chip.toml --objective energy --plot mesh.pdf -o mapped.h5
-      pmsm-hw map net.nir --max-steps 4 -o mapped.h5
+      pmsm-hw map net.nir -o mapped.h5
     """
     from pmsm_hw import io
 
@@ -647,7 +647,7 @@ def export(
     \b
     Examples:
       pmsm-hw export net.h5 -o net.nir
-      pmsm-hw export net.nir --max-steps 4 -o net.h5
+      pmsm-hw export net.nir -o net.h5
     """
     from pmsm_hw import io
 
