@@ -312,7 +312,7 @@ def test_the_memory_limit_decides_how_many_samples_run_at_a_time(monkeypatch):
         assert sum(seen) == 12
         assert len(seen) > 2
         assert max(together) * reference.bytes_per_sample(network, 2) <= limit * 1_000_000
-    with pytest.raises(InputError, match="0 MB are not enough"):
+    with pytest.raises(InputError, match="memory_mb 0 is outside 1"):
         reference.run(network, x, memory_mb=0)
 
 
