@@ -39,6 +39,7 @@ __all__ = [
     "check_steps",
     "differing_spikes",
     "evaluate",
+    "inputs_of",
     "recorded",
     "run",
     "simulate",
@@ -228,6 +229,28 @@ def units_of(network: Network, x: Inputs, n_steps: int) -> dict[str, NDArray[np.
     InputError
         If a name, shape, value or the number of steps does not suit the network.
     """
+    given = inputs_of(network, x, n_steps)
+    return {p.name: _units(p, given[p.name], int(n_steps)) for p in network.inputs}
+
+
+def inputs_of(network: Network, x: Inputs, n_steps: int) -> dict[str, NDArray[Any]]:
+    """Check names and shapes of inputs, before anything is made of their values.
+
+    Parameters
+    ----------
+    network, x, n_steps
+        As for `units_of`.
+
+    Returns
+    -------
+    dict
+        By input, in the network's order, as given.
+
+    Raises
+    ------
+    InputError
+        If a name, shape or the number of steps does not suit the network.
+    """
     n_steps = check_steps(network, n_steps)
     inputs = [p.name for p in network.inputs]
     given: Mapping[str, ArrayLike]
@@ -252,8 +275,8 @@ def units_of(network: Network, x: Inputs, n_steps: int) -> dict[str, NDArray[np.
             actual=tuple(given),
             limit=tuple(inputs),
         )
-    units = {p.name: _units(p, given[p.name], n_steps) for p in network.inputs}
-    sizes = {name: len(u) for name, u in units.items()}
+    arrays = {p.name: _input(p, given[p.name], n_steps) for p in network.inputs}
+    sizes = {name: len(array) for name, array in arrays.items()}
     if len(set(sizes.values())) > 1:
         raise InputError(
             f"network '{network.name}'",
@@ -262,7 +285,7 @@ def units_of(network: Network, x: Inputs, n_steps: int) -> dict[str, NDArray[np.
             actual=sizes,
             limit="one number",
         )
-    return units
+    return arrays
 
 
 def check_steps(network: Network, n_steps: int) -> int:
@@ -296,7 +319,7 @@ def check_steps(network: Network, n_steps: int) -> int:
     return n_steps
 
 
-def _units(population: Input, x: ArrayLike, n_steps: int) -> NDArray[np.int32]:
+def _input(population: Input, x: ArrayLike, n_steps: int) -> NDArray[Any]:
     subject = f"input '{population.name}'"
     array = array_of(
         InputError,
@@ -317,6 +340,11 @@ def _units(population: Input, x: ArrayLike, n_steps: int) -> NDArray[np.int32]:
             actual=array.shape,
             limit=shape,
         )
+    return array
+
+
+def _units(population: Input, array: NDArray[Any], n_steps: int) -> NDArray[np.int32]:
+    shape = population.shape
     if array.dtype.kind == "f":
         values = population.encode(array)
     else:
@@ -324,7 +352,7 @@ def _units(population: Input, x: ArrayLike, n_steps: int) -> NDArray[np.int32]:
         low, high = (int(array.min()), int(array.max())) if array.size else (lo, hi)
         if low < lo or high > hi:
             raise InputError(
-                subject,
+                f"input '{population.name}'",
                 f"integer values lie in [{low}, {high}], its levels are [{lo}, {hi}]",
                 remedy="give units within the levels, or floats to have them encoded",
                 actual=(low, high),

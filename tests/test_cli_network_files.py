@@ -12,6 +12,7 @@ from random_networks import small_network
 
 from pmsm_hw import io
 from pmsm_hw.cli.models import TAKEN_BY, ModelOptions, open_model, open_network
+from pmsm_hw.cli.work import samples_for
 from pmsm_hw.errors import FormatError, InputError
 
 nir = pytest.importorskip("nir", reason="nir is not installed here: pip install 'pmsm-hw[nir]'")
@@ -112,6 +113,8 @@ def test_fractions_need_a_scale(files, tmp_path):
     line = refused("run", "general.nir", "--data", "real.npz", cwd=files)
     assert "holds fractions (0.25)" in line
     assert "--input-scale" in line
+    with pytest.raises(InputError, match="shape 1x1x8x8 is neither batchx3"):  # said before that
+        samples_for(open_network(files / "general.nir", ModelOptions()), "digits", 1, 1, None)
     done = cli("run", "general.nir", "--data", "real.npz", "--input-scale", 0.25, cwd=files)
     assert done.returncode == 0
     np.savez(files / "whole.npz", x=np.array([[1.0, 2.0, 3.0]]))

@@ -36,6 +36,7 @@ def samples_for(
     """Read or draw what a network is run on."""
     from pmsm_hw.datasets import load_samples, random_samples
     from pmsm_hw.datasets.samples import check_labels
+    from pmsm_hw.reference import inputs_of
 
     network = opened.network
     if n_steps > network.max_steps:
@@ -51,10 +52,12 @@ def samples_for(
         n = RANDOM_SAMPLES if limit is None else limit
         return random_samples(network, n_samples=n, n_steps=n_steps, seed=seed or 0)
     samples = load_samples(data, n_steps=n_steps, limit=limit)
+    samples = real_values(samples) if opened.stages else samples
+    inputs_of(network, samples.x, n_steps)  # what is no input of it at all is said first
     check_labels(network, samples)
     if opened.has_whole_inputs:
         _require_whole(samples)
-    return real_values(samples) if opened.stages else samples
+    return samples
 
 
 def _require_whole(samples: Samples) -> None:
