@@ -1,0 +1,110 @@
+"""The integer network, and the contract that every backend obeys.
+
+This module is the one place where the meaning of a `Network` is stated. The reference, the
+emulator, Lava and every export give exactly these integers.
+
+The contract
+------------
+A network is a directed graph of *populations* joined by *projections*. Several projections into
+one population add up. The graph is acyclic except through projections with ``delay >= 1``.
+
+Input
+    Sends integer values. ``scale`` is the real value of one unit, ``levels = (lo, hi)`` the range.
+    A real input ``x`` is encoded as ``clip(round_half_even(x / scale), lo, hi)``. A static input
+    is presented at each of the T steps; event data give one frame a step.
+Projection
+    ``Dense``, ``Conv1d``, ``Conv2d``, ``SumPool``, ``Identity``. A spike ``k`` of the source adds
+    ``(w * payload(k)) << weight_exponent`` to each target neuron it reaches, where ``w`` is int8
+    and ``weight_exponent`` lies in 0..6. A projection with ``delay = d`` delivers at step ``t``
+    what its source sent at step ``t - d`` of the same sample (nothing for ``t < d``).
+PolarityMultiSpike
+    Per neuron and step, with ``(n, p) = levels``::
+
+        u  = v + sum of inputs + bias
+        k  = clip(floor(u / theta), -n, p)
+        v' = u - k * theta                      (rule "carry")
+        v' = v_init                             (rule "reset")
+
+    and for rule "bounded", where ``S`` is the sum of the ``k`` sent before and ``t = 1, 2, ...``
+    counts the steps of the sample::
+
+        k  = clip(floor(u / theta), -n * t - S, p * t - S);   v' = u - k * theta
+
+    so the running sum stays within ``[-n * t, p * t]`` and later spikes may retract earlier ones.
+    ``theta > 0`` per population, channel or neuron; ``v_init`` defaults to ``floor(theta / 2)``. At
+    the first step all three rules are the quantizer. A spike carries ``payload(k) = gain_pos * k``
+    for ``k > 0`` and ``gain_neg * k`` for ``k < 0``.
+Readout
+    ``v' = v + sum of inputs + bias``; never fires. ``logits = v(T) * scale / T``.
+State width
+    ``u`` and ``v`` are ``STATE_BITS`` (24) wide, signed. Construction of a `Network` proves, from
+    weights, levels and ``max_steps``, that no reachable ``u`` leaves that range
+    (`Network.bounds`). Where it cannot, construction fails, unless the population has
+    ``overflow="saturate"``: then ``u`` is clipped to the range and every clipped neuron and step
+    is counted.
+Time
+    Within an algorithmic step populations act in topological order. Hardware runs a wave: a
+    population at depth ``d`` does step ``t`` of a sample in hardware step ``d + t`` (input at
+    depth 0, ``t`` from 0), and projections that skip depths hold their spikes in delay lines
+    (`Network.hardware_delay`). T steps of a network of depth D take ``D + T - 1`` hardware steps
+    after the first input; with pipelining a new sample enters every T steps. Before its wave
+    arrives a population stays silent, bias included; at the end of its sample it starts anew.
+    Samples never affect each other.
+
+The neuron equations are a reconstruction from the abstract of arXiv 2508.14520 (PMSM).
+"""
+
+from pmsm_hw.network.graph import Network, StateBound
+from pmsm_hw.network.limits import (
+    MAX_STEPS,
+    MAX_WEIGHT_EXPONENT,
+    RULES,
+    STATE_BITS,
+    STATE_MAX,
+    STATE_MIN,
+    Pads,
+    Rule,
+    Shape,
+)
+from pmsm_hw.network.populations import (
+    POPULATION_KINDS,
+    Input,
+    PolarityMultiSpike,
+    Population,
+    Readout,
+)
+from pmsm_hw.network.projections import (
+    PROJECTION_KINDS,
+    Conv1d,
+    Conv2d,
+    Dense,
+    Identity,
+    Projection,
+    SumPool,
+)
+
+__all__ = [
+    "MAX_STEPS",
+    "MAX_WEIGHT_EXPONENT",
+    "POPULATION_KINDS",
+    "PROJECTION_KINDS",
+    "RULES",
+    "STATE_BITS",
+    "STATE_MAX",
+    "STATE_MIN",
+    "Conv1d",
+    "Conv2d",
+    "Dense",
+    "Identity",
+    "Input",
+    "Network",
+    "Pads",
+    "PolarityMultiSpike",
+    "Population",
+    "Projection",
+    "Readout",
+    "Rule",
+    "Shape",
+    "StateBound",
+    "SumPool",
+]

@@ -1,0 +1,52 @@
+"""Widths, limits and types of a network's numbers."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "MAX_NEURONS",
+    "MAX_STEPS",
+    "MAX_WEIGHT_EXPONENT",
+    "OVERFLOWS",
+    "RULES",
+    "SPIKE_MODES",
+    "STATE_BITS",
+    "STATE_MAX",
+    "STATE_MIN",
+    "IntArray",
+    "Overflow",
+    "Pads",
+    "Rule",
+    "Shape",
+    "SpikeMode",
+]
+
+STATE_BITS = 24
+"""Width of ``u`` and ``v`` in bits, signed."""
+
+STATE_MIN = -(1 << (STATE_BITS - 1))
+STATE_MAX = (1 << (STATE_BITS - 1)) - 1
+
+MAX_WEIGHT_EXPONENT = 6
+"""Largest left shift of a synaptic product (as on Loihi)."""
+
+MAX_STEPS = 4096
+"""Most time steps of a sample; no projection can delay by more."""
+
+MAX_NEURONS = (1 << 31) - 1
+"""Of a population."""
+
+Rule: TypeAlias = Literal["carry", "reset", "bounded"]
+SpikeMode: TypeAlias = Literal["auto", "graded", "unit"]
+Overflow: TypeAlias = Literal["error", "saturate"]
+Shape: TypeAlias = tuple[int, ...]
+Pads: TypeAlias = tuple[tuple[int, int], ...]
+IntArray: TypeAlias = NDArray[np.int64]
+
+RULES: tuple[Rule, ...] = ("carry", "reset", "bounded")
+SPIKE_MODES: tuple[SpikeMode, ...] = ("auto", "graded", "unit")
+OVERFLOWS: tuple[Overflow, ...] = ("error", "saturate")

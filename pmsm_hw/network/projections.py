@@ -1,0 +1,472 @@
+"""Synapses from one population to another: what each kind consists of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pmsm_hw.arguments import as_integer, instance, integer, shown
+from pmsm_hw.errors import NetworkError
+from pmsm_hw.network.limits import MAX_NEURONS, MAX_STEPS, MAX_WEIGHT_EXPONENT, Pads, Shape
+from pmsm_hw.network.validation import frozen, integers, require, value_range
+from pmsm_hw.records import Record
+
+__all__ = [
+    "PROJECTION_KINDS",
+    "Conv1d",
+    "Conv2d",
+    "Dense",
+    "Identity",
+    "Projection",
+    "SumPool",
+]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Projection(Record):
+    """Synapses from one population to another.
+
+    Parameters
+    ----------
+    source, target
+        Names of populations.
+    weight_exponent
+        Left shift of each product, 0..6.
+    delay
+        Algorithmic steps between sending and delivery.
+    name
+        Unique in its network; ``source->target`` by default.
+    weight
+        int8; the layout is the subclass's.
+    """
+
+    source: str
+    target: str
+    weight_exponent: int = 0
+    delay: int = 0
+    name: str = ""
+    weight: NDArray[np.int8]
+
+    kind: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        for end in (self.source, self.target):
+            instance(
+                NetworkError, f"projection {shown(self.name)}", "end", end, str,
+                remedy="give names of populations as source and target",
+            )  # fmt: skip
+        if not isinstance(self.name, str) or not self.name:
+            require(
+                self.name in ("", None),
+                f"projection {shown(self.name)}",
+                f"name {shown(self.name)} is no text",
+                "use a plain name",
+                self.name,
+                "a printable name without slashes",
+            )
+            object.__setattr__(self, "name", f"{self.source}->{self.target}")
+        require(
+            "/" not in self.name and self.name.isprintable(),
+            f"projection {shown(self.name)}",
+            f"name {shown(self.name)} is unprintable or holds a slash",
+            "use a plain name",
+            self.name,
+            "a printable name without slashes",
+        )
+        for what, high, remedy in (
+            ("weight_exponent", MAX_WEIGHT_EXPONENT, "rescale the weights"),
+            ("delay", MAX_STEPS, "use 0 for feed-forward projections, or steps of a sample"),
+        ):
+            value = integer(
+                NetworkError, self.subject, what, getattr(self, what), low=0, high=high,
+                remedy=remedy,
+            )  # fmt: skip
+            object.__setattr__(self, what, value)
+
+    @property
+    def subject(self) -> str:
+        """How error messages name this projection."""
+        return f"projection '{self.name}'"
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of stored weights."""
+        return self.weight.size
+
+    def output_shape(self, source_shape: Shape) -> Shape:
+        """Shape of the target that this projection gives for a source shape.
+
+        Parameters
+        ----------
+        source_shape
+            Shape of the source.
+
+        Raises
+        ------
+        NetworkError
+            If the projection cannot be applied to that shape.
+        """
+        raise TypeError(f"{type(self).__name__} is abstract")
+
+    def check(self, source_shape: Shape, target_shape: Shape) -> None:
+        """Raise `NetworkError` unless the projection joins these two shapes.
+
+        Parameters
+        ----------
+        source_shape, target_shape
+            Shapes of the two populations.
+        """
+        shape = self.output_shape(source_shape)
+        require(
+            shape == target_shape,
+            self.subject,
+            f"gives shape {shape} from {source_shape}, target '{self.target}' has {target_shape}",
+            "make the shapes agree",
+            shape,
+            target_shape,
+        )
+
+
+def _weights(subject: str, value: ArrayLike, ndim: int | None) -> NDArray[np.int8]:
+    array = value if isinstance(value, np.ndarray) else None
+    if array is None or array.dtype != np.int8:
+        wide = integers(subject, "weight", value)
+        lo, hi = value_range(wide)
+        require(
+            lo >= -128 and hi <= 127,
+            subject,
+            f"weights lie in [{lo}, {hi}], int8 holds [-128, 127]",
+            "use weight_exponent for larger ones",
+            (lo, hi),
+            (-128, 127),
+        )
+        array = wide.astype(np.int8)
+    require(
+        array.size > 0 and (ndim is None or array.ndim == ndim),
+        subject,
+        f"weight has shape {array.shape}, {ndim if ndim is not None else 'any number of'} "
+        "non-empty axes are needed",
+        "check the layout in the class docstring",
+        array.shape,
+        ndim,
+    )
+    return frozen(array)
+
+
+def _sizes(subject: str, what: str, value: object, ndim: int, low: int) -> Shape:
+    """One integer for all axes, or one for each."""
+    given = _as_sequence(value)
+    sizes = [n for n in map(as_integer, given) if n is not None and low <= n <= MAX_NEURONS]
+    if len(given) == 1:
+        sizes *= ndim
+    require(
+        len(given) in (1, ndim) and len(sizes) == ndim,
+        subject,
+        f"{what} {shown(value)} is not {ndim} integers >= {low}",
+        f"give one integer or {ndim}",
+        value,
+        low,
+    )
+    return tuple(sizes)
+
+
+def _pads(subject: str, value: object, ndim: int) -> Pads:
+    """One integer for all axes, or for each axis one or a pair (before, after)."""
+    given = _as_sequence(value)
+    pairs = [_as_sequence(pad) for pad in given]
+    pads = [
+        [n for n in map(as_integer, pair * 2 if len(pair) == 1 else pair) if n is not None]
+        for pair in pairs
+    ]
+    if len(given) == 1:
+        pads *= ndim
+    require(
+        len(given) in (1, ndim)
+        and all(len(pair) in (1, 2) for pair in pairs)
+        and all(len(pad) == 2 and min(pad) >= 0 and max(pad) <= MAX_NEURONS for pad in pads),
+        subject,
+        f"padding {shown(value)} is not {ndim} pairs (before, after) >= 0",
+        "give an integer, one per axis, or a pair per axis",
+        value,
+        0,
+    )
+    return tuple((before, after) for before, after in pads)
+
+
+def _as_sequence(value: object) -> tuple[Any, ...]:
+    """What a sequence holds; anything else as a sequence of its own."""
+    if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes):
+        is_one = isinstance(value, np.ndarray) and value.ndim == 0
+        return (value,) if is_one else tuple(value)
+    return (value,)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Dense(Projection):
+    """All to all. The source is flattened in C order, the target filled in C order.
+
+    Parameters
+    ----------
+    weight
+        ``(n_post, n_pre)`` int8.
+    """
+
+    kind: ClassVar[str] = "dense"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "weight", _weights(self.subject, self.weight, 2))
+
+    def output_shape(self, source_shape: Shape) -> Shape:
+        """See `Projection.output_shape`."""
+        n_pre = int(np.prod(source_shape))
+        require(
+            self.weight.shape[1] == n_pre,
+            self.subject,
+            f"weight has {self.weight.shape[1]:,} columns, "
+            f"source '{self.source}' has {n_pre:,} neurons",
+            "use weights of shape (n_post, n_pre)",
+            self.weight.shape[1],
+            n_pre,
+        )
+        return (self.weight.shape[0],)
+
+    def check(self, source_shape: Shape, target_shape: Shape) -> None:
+        """See `Projection.check`; any target shape of ``n_post`` neurons will do."""
+        (n_post,) = self.output_shape(source_shape)
+        n_target = int(np.prod(target_shape))
+        require(
+            n_post == n_target,
+            self.subject,
+            f"weight has {n_post:,} rows, target '{self.target}' has {n_target:,} neurons",
+            "use weights of shape (n_post, n_pre)",
+            n_post,
+            n_target,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class _Conv(Projection):
+    stride: Shape = (1,)
+    padding: Pads = (0,)  # type: ignore[assignment]
+    dilation: Shape = (1,)
+    groups: int = 1
+
+    ndim: ClassVar[int] = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        nd = self.ndim
+        object.__setattr__(self, "weight", _weights(self.subject, self.weight, nd + 2))
+        for what in ("stride", "dilation"):
+            object.__setattr__(self, what, _sizes(self.subject, what, getattr(self, what), nd, 1))
+        object.__setattr__(self, "padding", _pads(self.subject, self.padding, nd))
+        groups = integer(
+            NetworkError, self.subject, "groups", self.groups, low=1, high=MAX_NEURONS,
+            remedy="use a divisor of the output channels",
+        )  # fmt: skip
+        object.__setattr__(self, "groups", groups)
+        require(
+            self.weight.shape[0] % self.groups == 0,
+            self.subject,
+            f"{self.groups} groups do not divide {self.weight.shape[0]} output channels",
+            "use a divisor",
+            self.groups,
+            self.weight.shape[0],
+        )
+
+    def output_shape(self, source_shape: Shape) -> Shape:
+        """See `Projection.output_shape`."""
+        nd = self.ndim
+        require(
+            len(source_shape) == nd + 1,
+            self.subject,
+            f"source shape {source_shape} has {len(source_shape)} axes, {nd + 1} are needed",
+            "use a source of shape (channels, ...)",
+            source_shape,
+            nd + 1,
+        )
+        n_channels = self.weight.shape[1] * self.groups
+        require(
+            source_shape[0] == n_channels,
+            self.subject,
+            f"weight takes {n_channels} channels ({self.groups} groups), "
+            f"source '{self.source}' has {source_shape[0]}",
+            "make the channels agree",
+            n_channels,
+            source_shape[0],
+        )
+        spatial = _windows(
+            self.subject, source_shape[1:], self.weight.shape[2:], self.stride, self.padding,
+            self.dilation,
+        )  # fmt: skip
+        return (self.weight.shape[0], *spatial)
+
+
+def _windows(
+    subject: str, size: Shape, kernel: Shape, stride: Shape, padding: Pads, dilation: Shape
+) -> Shape:
+    out = tuple(
+        (s + a + b - d * (k - 1) - 1) // st + 1
+        for s, k, st, (a, b), d in zip(size, kernel, stride, padding, dilation, strict=True)
+    )
+    require(
+        all(o >= 1 for o in out),
+        subject,
+        f"kernel {kernel} (dilation {dilation}) does not fit the padded input {size}",
+        "use a smaller kernel or more padding",
+        kernel,
+        size,
+    )
+    return out
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Conv2d(_Conv):
+    """Two-dimensional convolution (cross-correlation, as torch has it).
+
+    Parameters
+    ----------
+    weight
+        ``(channels_out, channels_in / groups, height, width)`` int8.
+    stride, dilation
+        One integer, or one per axis.
+    padding
+        One integer, one per axis, or ``((top, bottom), (left, right))``; zeros.
+    groups
+        Channel groups.
+    """
+
+    ndim: ClassVar[int] = 2
+    kind: ClassVar[str] = "conv2d"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Conv1d(_Conv):
+    """One-dimensional convolution (cross-correlation, as torch has it).
+
+    Parameters
+    ----------
+    weight
+        ``(channels_out, channels_in / groups, length)`` int8.
+    stride, dilation, padding, groups
+        As for `Conv2d`, with one axis.
+    """
+
+    ndim: ClassVar[int] = 1
+    kind: ClassVar[str] = "conv1d"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class SumPool(Projection):
+    """Sum over windows, channel by channel.
+
+    Parameters
+    ----------
+    kernel, stride
+        One integer per spatial axis of the source (one or two).
+    padding
+        A pair (before, after) per axis; zeros.
+    weight
+        One int8 for all, or one per channel; every synapse of the channel has it.
+    """
+
+    kernel: Shape
+    stride: Shape
+    padding: Pads = ()
+    weight: NDArray[np.int8] = field(default_factory=lambda: np.ones((), np.int8))
+
+    kind: ClassVar[str] = "sum_pool"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        kernel = _as_sequence(self.kernel)
+        nd = len(kernel)
+        require(
+            nd in (1, 2),
+            self.subject,
+            f"kernel {shown(self.kernel)} has {nd} axes, 1 or 2 are needed",
+            "give one integer per spatial axis",
+            nd,
+            (1, 2),
+        )
+        object.__setattr__(self, "kernel", _sizes(self.subject, "kernel", kernel, nd, 1))
+        object.__setattr__(self, "stride", _sizes(self.subject, "stride", self.stride, nd, 1))
+        pad = 0 if isinstance(self.padding, tuple) and not self.padding else self.padding
+        object.__setattr__(self, "padding", _pads(self.subject, pad, nd))
+        weight = _weights(self.subject, self.weight, None)
+        object.__setattr__(self, "weight", _channel_weight(self.subject, weight))
+
+    def output_shape(self, source_shape: Shape) -> Shape:
+        """See `Projection.output_shape`."""
+        nd = len(self.kernel)
+        require(
+            len(source_shape) == nd + 1,
+            self.subject,
+            f"source shape {source_shape} has {len(source_shape)} axes, {nd + 1} are needed",
+            "use a source of shape (channels, ...)",
+            source_shape,
+            nd + 1,
+        )
+        _check_channels(self.subject, self.weight, source_shape)
+        spatial = _windows(
+            self.subject, source_shape[1:], self.kernel, self.stride, self.padding, (1,) * nd
+        )
+        return (source_shape[0], *spatial)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Identity(Projection):
+    """One to one, between populations of one shape: the residual connection.
+
+    Parameters
+    ----------
+    weight
+        One int8 for all, or one per channel.
+    """
+
+    weight: NDArray[np.int8] = field(default_factory=lambda: np.ones((), np.int8))
+
+    kind: ClassVar[str] = "identity"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        weight = _weights(self.subject, self.weight, None)
+        object.__setattr__(self, "weight", _channel_weight(self.subject, weight))
+
+    def output_shape(self, source_shape: Shape) -> Shape:
+        """See `Projection.output_shape`."""
+        _check_channels(self.subject, self.weight, source_shape)
+        return source_shape
+
+
+def _channel_weight(subject: str, weight: NDArray[np.int8]) -> NDArray[np.int8]:
+    require(
+        weight.ndim <= 1,
+        subject,
+        f"weight has shape {weight.shape}, () or (channels,) are possible",
+        "give one weight, or one per channel",
+        weight.shape,
+        "() or (channels,)",
+    )
+    return weight
+
+
+def _check_channels(subject: str, weight: NDArray[np.int8], source_shape: Shape) -> None:
+    require(
+        weight.ndim == 0 or weight.shape[0] == source_shape[0],
+        subject,
+        f"weight has {weight.size} channels, source has {source_shape[0]}",
+        "give one weight, or one per channel",
+        weight.size,
+        source_shape[0],
+    )
+
+
+PROJECTION_KINDS: dict[str, type[Projection]] = {
+    c.kind: c for c in (Dense, Conv1d, Conv2d, SumPool, Identity)
+}

@@ -1,0 +1,127 @@
+"""What populations and projections check about their fields: one error, one line each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pmsm_hw.arguments import array_of, as_integer, items, shown
+from pmsm_hw.errors import NetworkError
+from pmsm_hw.network.limits import STATE_MAX, STATE_MIN, IntArray, Shape
+
+__all__ = [
+    "check_state_width",
+    "choice",
+    "frozen",
+    "integers",
+    "listed",
+    "per_channel",
+    "require",
+    "two_integers",
+    "value_range",
+]
+
+
+def frozen(array: NDArray[Any]) -> NDArray[Any]:
+    """A read-only copy."""
+    array = np.array(array, order="C")
+    array.setflags(write=False)
+    return array
+
+
+def integers(subject: str, what: str, value: ArrayLike) -> IntArray:
+    """Bring a value into int64; nothing but integers will do."""
+    array = array_of(NetworkError, subject, what, value, kinds="iu", remedy="give integers")
+    if array.dtype.kind == "u" and array.size and int(array.max()) > np.iinfo(np.int64).max:
+        raise NetworkError(
+            subject,
+            f"{what} reaches {int(array.max()):,}, the contract's integers end at 2**63 - 1",
+            remedy="use smaller values",
+            actual=int(array.max()),
+            limit=int(np.iinfo(np.int64).max),
+        )
+    return array.astype(np.int64)
+
+
+def per_channel(subject: str, what: str, array: NDArray[Any], shape: Shape) -> NDArray[Any]:
+    """Bring a scalar, per-channel or per-neuron parameter into a form that broadcasts."""
+    if array.size == 1:
+        return frozen(array.reshape(()))
+    if array.shape == shape:
+        return frozen(array)
+    channels = (shape[0],) + (1,) * (len(shape) - 1)
+    if array.shape in ((shape[0],), channels):
+        return frozen(array.reshape(channels))
+    raise NetworkError(
+        subject,
+        f"{what} has shape {array.shape}, the population takes (), ({shape[0]},) or {shape}",
+        remedy="give one value per population, channel or neuron",
+        actual=array.shape,
+        limit=shape,
+    )
+
+
+def value_range(array: NDArray[Any]) -> tuple[int, int]:
+    """Least and greatest value."""
+    return (int(array.min()), int(array.max())) if array.size else (0, 0)
+
+
+def require(
+    ok: bool, subject: str, problem: str, remedy: str, actual: object, limit: object
+) -> None:
+    """Raise `NetworkError` unless all is well."""
+    if not ok:
+        raise NetworkError(subject, problem, remedy=remedy, actual=actual, limit=limit)
+
+
+def choice(subject: str, what: str, value: str, choices: Sequence[str]) -> None:
+    """Raise `NetworkError` unless a value is one of several."""
+    require(
+        isinstance(value, str) and value in choices,
+        subject,
+        f"{what} {shown(value)} is not one of {', '.join(choices)}",
+        "choose one of them",
+        value,
+        tuple(choices),
+    )
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names for a message, the first of many only."""
+    more = len(names) - _MOST_LISTED
+    return ", ".join(names[:_MOST_LISTED]) + (f" and {more:,} more" if more > 0 else "")
+
+
+_MOST_LISTED = 20
+
+
+def two_integers(subject: str, value: Sequence[int], what: str = "levels") -> tuple[int, int]:
+    """A pair of Python integers, or `NetworkError`."""
+    given = items(NetworkError, subject, what, value, remedy="give two integers")
+    numbers = [n for n in map(as_integer, given) if n is not None]
+    if len(given) != 2 or len(numbers) != 2:
+        raise NetworkError(
+            subject,
+            f"{what} {shown(value)} are not two integers",
+            remedy="give two integers",
+            actual=value,
+            limit="two integers",
+        )
+    first, second = numbers
+    return first, second
+
+
+def check_state_width(subject: str, what: str, array: IntArray) -> None:
+    """Raise `NetworkError` unless all values fit the state."""
+    lo, hi = value_range(array)
+    require(
+        lo >= STATE_MIN and hi <= STATE_MAX,
+        subject,
+        f"{what} lies in [{lo:,}, {hi:,}], the state holds [{STATE_MIN:,}, {STATE_MAX:,}]",
+        "use a smaller weight_exponent",
+        (lo, hi),
+        (STATE_MIN, STATE_MAX),
+    )
