@@ -12,31 +12,31 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pmsm_hw.mapping.assignment import RESOURCES, Block, Mapping
     from pmsm_hw.mapping.chip import Chip, chip_names, load_chip
-    from pmsm_hw.mapping.connectivity import fan_out
-    from pmsm_hw.mapping.fan_in import split_fan_in
     from pmsm_hw.mapping.mapper import map_network
     from pmsm_hw.mapping.plots import plot_mapping
-    from pmsm_hw.mapping.relays import split_fan_out
-    from pmsm_hw.mapping.resources import list_kind
-    from pmsm_hw.mapping.routing import Link, xy_route
-    from pmsm_hw.mapping.traffic import measured_traffic
+    from pmsm_hw.mapping.resources.connectivity import fan_out
+    from pmsm_hw.mapping.resources.core import list_kind
+    from pmsm_hw.mapping.routing.traffic import measured_traffic
+    from pmsm_hw.mapping.routing.xy import Link, xy_route
+    from pmsm_hw.mapping.transforms.fan_in import split_fan_in
+    from pmsm_hw.mapping.transforms.fan_out import split_fan_out
 
 _HOMES = {
     "RESOURCES": "assignment",
     "Block": "assignment",
     "Chip": "chip",
-    "Link": "routing",
+    "Link": "routing.xy",
     "Mapping": "assignment",
     "chip_names": "chip",
-    "fan_out": "connectivity",
-    "list_kind": "resources",
+    "fan_out": "resources.connectivity",
+    "list_kind": "resources.core",
     "load_chip": "chip",
     "map_network": "mapper",
-    "measured_traffic": "traffic",
+    "measured_traffic": "routing.traffic",
     "plot_mapping": "plots",
-    "split_fan_in": "fan_in",
-    "split_fan_out": "relays",
-    "xy_route": "routing",
+    "split_fan_in": "transforms.fan_in",
+    "split_fan_out": "transforms.fan_out",
+    "xy_route": "routing.xy",
 }
 
 __all__ = [

@@ -16,11 +16,12 @@ from pmsm_hw.arguments import number
 from pmsm_hw.errors import CapacityError, MappingError
 from pmsm_hw.mapping.arguments import check_network_and_chip, check_seed
 from pmsm_hw.mapping.assignment import RESOURCES, Block, Mapping
-from pmsm_hw.mapping.bundles import bundles_of
-from pmsm_hw.mapping.grids import sums_in
 from pmsm_hw.mapping.objectives import expect, expected_rates, spread
-from pmsm_hw.mapping.packing import pack
-from pmsm_hw.mapping.placement import (
+from pmsm_hw.mapping.partition.grids import sums_in
+from pmsm_hw.mapping.partition.packing import pack
+from pmsm_hw.mapping.partition.tiling import check_formats, cut_network
+from pmsm_hw.mapping.placement.bundles import bundles_of
+from pmsm_hw.mapping.placement.places import (
     least_hops,
     links_of,
     mean_distance,
@@ -28,17 +29,16 @@ from pmsm_hw.mapping.placement import (
     place_bundles,
     total_hops,
 )
-from pmsm_hw.mapping.resources import Resources
-from pmsm_hw.mapping.routing import link_loads
-from pmsm_hw.mapping.tiling import check_formats, cut_network
-from pmsm_hw.mapping.traffic import IO, Traffic, core_traffic, rates_of
+from pmsm_hw.mapping.resources.core import Resources
+from pmsm_hw.mapping.routing.traffic import IO, Traffic, core_traffic, rates_of
+from pmsm_hw.mapping.routing.xy import link_loads
 from pmsm_hw.operators import chw
 
 if TYPE_CHECKING:
     from pmsm_hw.mapping.assignment import Objective
     from pmsm_hw.mapping.chip import Chip
-    from pmsm_hw.mapping.placement import Links
-    from pmsm_hw.mapping.tiling import Cut
+    from pmsm_hw.mapping.partition.tiling import Cut
+    from pmsm_hw.mapping.placement.places import Links
     from pmsm_hw.network import Network
 
 __all__ = ["OBJECTIVES", "check_mapping", "map_network"]

@@ -18,20 +18,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pmsm_hw.mapping.chip import Times
-from pmsm_hw.mapping.connectivity import fan_out_box
-from pmsm_hw.mapping.grouping import Grouping
-from pmsm_hw.mapping.placement import links_of, place
-from pmsm_hw.mapping.routing import link_loads
-from pmsm_hw.mapping.tiling import cut_within
-from pmsm_hw.mapping.traffic import IO, core_traffic
+from pmsm_hw.mapping.partition.grouping import Grouping
+from pmsm_hw.mapping.partition.tiling import cut_within
+from pmsm_hw.mapping.placement.places import links_of, place
+from pmsm_hw.mapping.resources.connectivity import fan_out_box
+from pmsm_hw.mapping.routing.traffic import IO, core_traffic
+from pmsm_hw.mapping.routing.xy import link_loads
 from pmsm_hw.network import Input
 
 if TYPE_CHECKING:
     from pmsm_hw.mapping.assignment import Block, Objective
     from pmsm_hw.mapping.chip import Chip, Energies
-    from pmsm_hw.mapping.resources import Resources
-    from pmsm_hw.mapping.tiling import Cut
-    from pmsm_hw.mapping.traffic import Traffic
+    from pmsm_hw.mapping.partition.tiling import Cut
+    from pmsm_hw.mapping.resources.core import Resources
+    from pmsm_hw.mapping.routing.traffic import Traffic
     from pmsm_hw.network import Network
 
 __all__ = ["Expected", "block_limits", "core_work", "expect", "expected_rates", "spread", "work_of"]

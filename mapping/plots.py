@@ -12,7 +12,7 @@ from pmsm_hw.arguments import instance
 from pmsm_hw.errors import MappingError
 from pmsm_hw.figure_files import check_figure, write_figure
 from pmsm_hw.mapping.assignment import RESOURCES, Mapping
-from pmsm_hw.mapping.routing import EAST, NORTH, SOUTH, WEST
+from pmsm_hw.mapping.routing.xy import EAST, NORTH, SOUTH, WEST
 from pmsm_hw.tables import figure_text
 
 if TYPE_CHECKING:

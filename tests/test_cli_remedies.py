@@ -73,7 +73,7 @@ def test_no_parameter_of_an_option_is_left_in_a_remedy():
 
 def test_every_phrase_is_said_somewhere():
     from pmsm_hw.lava.interpreter import REMEDY
-    from pmsm_hw.mapping import tiling
+    from pmsm_hw.mapping.partition import tiling
 
     text = " ".join(remedy for _, remedy in remedies()) + REMEDY
     text += Path(tiling.__file__).read_text()

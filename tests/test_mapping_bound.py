@@ -21,12 +21,13 @@ from pmsm_hw import (
     SumPool,
 )
 from pmsm_hw.errors import CapacityError
-from pmsm_hw.mapping import Block, bounding, load_chip, map_network, tiling
-from pmsm_hw.mapping.bounding import Backwards
+from pmsm_hw.mapping import Block, load_chip, map_network
 from pmsm_hw.mapping.chip import parse_chip
-from pmsm_hw.mapping.grids import cut_choices, parts_of
-from pmsm_hw.mapping.resources import Resources
-from pmsm_hw.mapping.tiling import candidates, cut_network
+from pmsm_hw.mapping.partition import bounding, tiling
+from pmsm_hw.mapping.partition.bounding import Backwards
+from pmsm_hw.mapping.partition.grids import cut_choices, parts_of
+from pmsm_hw.mapping.partition.tiling import candidates, cut_network
+from pmsm_hw.mapping.resources.core import Resources
 from pmsm_hw.operators import chw
 
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from pmsm_hw import Conv2d, Dense, Identity, Input, Network, PolarityMultiSpike, Readout, reference
 from pmsm_hw.errors import CapacityError
-from pmsm_hw.mapping import fan_in as fan_in_module
 from pmsm_hw.mapping import load_chip, map_network, split_fan_in
+from pmsm_hw.mapping.transforms import fan_in as fan_in_module
 
 
 def limited(chip, **limits):

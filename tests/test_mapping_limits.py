@@ -12,7 +12,7 @@ import pytest
 from pmsm_hw import Conv2d, Dense, Input, Network, PolarityMultiSpike, Readout
 from pmsm_hw.errors import CapacityError, MappingError
 from pmsm_hw.mapping import Mapping, list_kind, load_chip, map_network
-from pmsm_hw.mapping.resources import Resources, list_bits
+from pmsm_hw.mapping.resources.core import Resources, list_bits
 
 fewest_cores = partial(map_network, objective="cores")
 

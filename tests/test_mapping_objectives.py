@@ -11,10 +11,10 @@ from pmsm_hw.emulator import emulate
 from pmsm_hw.mapping import Block, load_chip, map_network, measured_traffic
 from pmsm_hw.mapping.mapper import build_mapping
 from pmsm_hw.mapping.objectives import block_limits, expect, expected_rates, spread
-from pmsm_hw.mapping.packing import pack
-from pmsm_hw.mapping.resources import Resources
-from pmsm_hw.mapping.tiling import cut_network, cut_within
-from pmsm_hw.mapping.traffic import core_traffic, rates_of
+from pmsm_hw.mapping.partition.packing import pack
+from pmsm_hw.mapping.partition.tiling import cut_network, cut_within
+from pmsm_hw.mapping.resources.core import Resources
+from pmsm_hw.mapping.routing.traffic import core_traffic, rates_of
 
 
 def chain(name, shape, layers, n_classes=10, max_steps=2):

@@ -9,13 +9,23 @@ import pytest
 
 from pmsm_hw import Conv2d, Dense, Input, Network, PolarityMultiSpike, Readout, reference
 from pmsm_hw.errors import MappingError
-from pmsm_hw.mapping import cut_kernels, load_chip, map_network, mapper, measured_traffic, xy_route
+from pmsm_hw.mapping import load_chip, map_network, mapper, measured_traffic, xy_route
 from pmsm_hw.mapping.assignment import Block
-from pmsm_hw.mapping.bundles import Bundles
-from pmsm_hw.mapping.cut_search import Search
 from pmsm_hw.mapping.mapper import measure
-from pmsm_hw.mapping.packing import block_needs, pack
-from pmsm_hw.mapping.placement import (
+from pmsm_hw.mapping.partition import cut_kernels
+from pmsm_hw.mapping.partition.cut_search import Search
+from pmsm_hw.mapping.partition.packing import block_needs, pack
+from pmsm_hw.mapping.partition.tiling import (
+    _cut_once,
+    _Entries,
+    _Steps,
+    candidates,
+    cut_network,
+    grid_blocks,
+    grid_entries,
+)
+from pmsm_hw.mapping.placement.bundles import Bundles
+from pmsm_hw.mapping.placement.places import (
     _Search,
     curve_order,
     hilbert_index,
@@ -28,18 +38,9 @@ from pmsm_hw.mapping.placement import (
     twins,
 )
 from pmsm_hw.mapping.plots import plot_mapping, tile_link_load, tile_utilisation
-from pmsm_hw.mapping.resources import Resources
-from pmsm_hw.mapping.routing import link_loads, tree_links
-from pmsm_hw.mapping.tiling import (
-    _cut_once,
-    _Entries,
-    _Steps,
-    candidates,
-    cut_network,
-    grid_blocks,
-    grid_entries,
-)
-from pmsm_hw.mapping.traffic import IO, Traffic, core_traffic, rates_of
+from pmsm_hw.mapping.resources.core import Resources
+from pmsm_hw.mapping.routing.traffic import IO, Traffic, core_traffic, rates_of
+from pmsm_hw.mapping.routing.xy import link_loads, tree_links
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pmsm_hw.mapping.packing import block_needs
+from pmsm_hw.mapping.partition.packing import block_needs
 
 if TYPE_CHECKING:
     from pmsm_hw.mapping.assignment import Block
-    from pmsm_hw.mapping.resources import Resources
+    from pmsm_hw.mapping.resources.core import Resources
 
 __all__ = ["Grouping"]
 

@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pmsm_hw.errors import MappingError
-from pmsm_hw.mapping.connectivity import group_channels, source_range
-from pmsm_hw.mapping.resources import union
+from pmsm_hw.mapping.resources.connectivity import group_channels, source_range
+from pmsm_hw.mapping.resources.core import union
 from pmsm_hw.network import Input
 from pmsm_hw.operators import WindowForm, chw
 
 if TYPE_CHECKING:
     from pmsm_hw.mapping.assignment import Block
     from pmsm_hw.mapping.chip import Chip
-    from pmsm_hw.mapping.resources import Box, Resources, Wire
+    from pmsm_hw.mapping.resources.core import Box, Resources, Wire
     from pmsm_hw.network import Network
 
 __all__ = ["IO", "Traffic", "core_traffic", "measured_traffic", "pairs_of", "rates_of"]
@@ -321,7 +321,7 @@ class _Sums:
 
     def sum_up(self) -> None:
         """Messages of all targets so far, so that their parts are given back."""
-        from pmsm_hw.mapping.traffic_kernels import sum_by_key
+        from pmsm_hw.mapping.routing.traffic_kernels import sum_by_key
 
         if self.keys:
             keys, n_keys = np.concatenate(self.keys), (self.n_groups + 1) * self.n_depths
@@ -361,7 +361,7 @@ class _Homes:
     """Looks up which cores hold the neurons of a box."""
 
     def __init__(self, resources: Resources, cores: Sequence[Sequence[Block]]) -> None:
-        from pmsm_hw.mapping.traffic_kernels import fill_boxes
+        from pmsm_hw.mapping.routing.traffic_kernels import fill_boxes
 
         self.resources = resources
         self.grids: dict[str, tuple[NDArray[np.int64], ...]] = {}
@@ -481,7 +481,7 @@ def measured_traffic(
     """
     from pmsm_hw import reference
     from pmsm_hw.mapping.arguments import check_network_and_chip
-    from pmsm_hw.mapping.resources import spike_mode
+    from pmsm_hw.mapping.resources.core import spike_mode
 
     check_network_and_chip(network, chip)
     units = reference.units_of(network, x, n_steps)

@@ -24,10 +24,9 @@ from numpy.typing import NDArray
 
 from pmsm_hw.errors import CapacityError
 from pmsm_hw.mapping.assignment import Block
-from pmsm_hw.mapping.bounding import Backwards
-from pmsm_hw.mapping.connectivity import source_range
-from pmsm_hw.mapping.cut_search import FEW, MANY, MIXED, NEAR, Plan, Search, plan_for
-from pmsm_hw.mapping.grids import (
+from pmsm_hw.mapping.partition.bounding import Backwards
+from pmsm_hw.mapping.partition.cut_search import FEW, MANY, MIXED, NEAR, Plan, Search, plan_for
+from pmsm_hw.mapping.partition.grids import (
     UNPLACED,
     Grid,
     cut_choices,
@@ -37,14 +36,15 @@ from pmsm_hw.mapping.grids import (
     parts_of,
     runs_of,
 )
-from pmsm_hw.mapping.packing import count_cores
-from pmsm_hw.mapping.resources import list_bits, part_key, reach_mask
+from pmsm_hw.mapping.partition.packing import count_cores
+from pmsm_hw.mapping.resources.connectivity import source_range
+from pmsm_hw.mapping.resources.core import list_bits, part_key, reach_mask
 from pmsm_hw.network import Input, PolarityMultiSpike, Population
 from pmsm_hw.operators import DenseForm, WindowForm, apply, chw
 
 if TYPE_CHECKING:
     from pmsm_hw.mapping.assignment import Objective
-    from pmsm_hw.mapping.resources import Plain, Reach, Resources, Wire
+    from pmsm_hw.mapping.resources.core import Plain, Reach, Resources, Wire
 
 __all__ = [
     "Bound",

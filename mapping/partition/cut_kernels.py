@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pmsm_hw.compiled import njit
-from pmsm_hw.mapping.pack_kernels import count_filled
+from pmsm_hw.mapping.partition.pack_kernels import count_filled
 
 __all__ = [
     "Cut",

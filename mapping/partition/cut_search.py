@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from pmsm_hw.mapping.cut_kernels import Table
-from pmsm_hw.mapping.grids import edges_of
+from pmsm_hw.mapping.partition.cut_kernels import Table
+from pmsm_hw.mapping.partition.grids import edges_of
 from pmsm_hw.operators import WindowForm, chw
 
 if TYPE_CHECKING:
-    from pmsm_hw.mapping.resources import Resources, Wire
-    from pmsm_hw.mapping.tiling import Candidates
+    from pmsm_hw.mapping.partition.tiling import Candidates
+    from pmsm_hw.mapping.resources.core import Resources, Wire
 
 __all__ = ["FEW", "MANY", "MIXED", "NEAR", "Plan", "Search", "each_of", "plan_for", "shape_of"]
 
@@ -228,7 +228,7 @@ class Search:
 
     def value(self, state: NDArray[np.int64], weights: Weights = (0.0, 0.0)) -> tuple[int, float]:
         """Cores, and a finer measure of them, output axons and blocks weighing as they say."""
-        from pmsm_hw.mapping.cut_kernels import cores_of_cut
+        from pmsm_hw.mapping.partition.cut_kernels import cores_of_cut
 
         cores, value, _ = cores_of_cut(state, self._table, *weights)
         return int(cores), float(value)
@@ -261,7 +261,7 @@ class Search:
         seed
             The same seed gives the same result.
         """
-        from pmsm_hw.mapping.cut_kernels import anneal_cuts, cores_of_cut
+        from pmsm_hw.mapping.partition.cut_kernels import anneal_cuts, cores_of_cut
 
         short = [options[name] for name in self.names]
         short_start = np.cumsum([0, *map(len, short)], dtype=np.int64)
@@ -357,7 +357,7 @@ class _Meets:
         self, resources: Resources, wire: Wire, axis: int, counts: Candidates
     ) -> tuple[int, int]:
         """Append a wire's; where its kinds and its parts start."""
-        from pmsm_hw.mapping.cut_kernels import part_ranges
+        from pmsm_hw.mapping.partition.cut_kernels import part_ranges
 
         form = wire.form
         if not isinstance(form, WindowForm):

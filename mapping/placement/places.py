@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from pmsm_hw.mapping.traffic import IO, Traffic, pairs_of
+from pmsm_hw.mapping.routing.traffic import IO, Traffic, pairs_of
 
 if TYPE_CHECKING:
-    from pmsm_hw.mapping.bundles import Bundles
     from pmsm_hw.mapping.chip import Chip
+    from pmsm_hw.mapping.placement.bundles import Bundles
     from pmsm_hw.workers import Workers
 
 __all__ = [
@@ -80,7 +80,7 @@ class Links:
 
 def links_of(traffic: Traffic, n_cores: int) -> Links:
     """Join both directions of each pair of cores (or groups of them)."""
-    from pmsm_hw.mapping.traffic_kernels import join_pairs
+    from pmsm_hw.mapping.routing.traffic_kernels import join_pairs
 
     inside = (traffic.source != IO) & (traffic.source != traffic.target)
     start, other, messages, sent = join_pairs(
@@ -176,7 +176,7 @@ def total_hops(
     chip: Chip, links: Links, places: NDArray[np.int64], per_tile: int | None = None
 ) -> float:
     """Messages times hops of placed cores, I/O included; places count ``per_tile`` to a tile."""
-    from pmsm_hw.mapping.traffic_kernels import times_hops
+    from pmsm_hw.mapping.routing.traffic_kernels import times_hops
 
     tile = places // (per_tile or chip.mesh.cores_per_tile.value)
     x, y = tile % chip.columns, tile // chip.columns
@@ -198,7 +198,7 @@ def least_hops(links: Links, per_tile: int) -> float:
     per_tile
         How many of them a tile takes.
     """
-    from pmsm_hw.mapping.traffic_kernels import times_rank
+    from pmsm_hw.mapping.routing.traffic_kernels import times_rank
 
     most = int(np.diff(links.start).max(initial=0))
     hops = np.zeros(most)
@@ -618,6 +618,6 @@ def twins(
 @cache
 def _compiled() -> Any:
     """Compile on first use: numba takes its time to import."""
-    from pmsm_hw.mapping.annealing import anneal, fill_slopes, relieve
+    from pmsm_hw.mapping.placement.annealing import anneal, fill_slopes, relieve
 
     return fill_slopes, anneal, relieve

@@ -28,15 +28,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pmsm_hw.mapping.connectivity import source_range
-from pmsm_hw.mapping.cut_search import each_of, shape_of
-from pmsm_hw.mapping.grids import edges_of, parts_of
+from pmsm_hw.mapping.partition.cut_search import each_of, shape_of
+from pmsm_hw.mapping.partition.grids import edges_of, parts_of
+from pmsm_hw.mapping.resources.connectivity import source_range
 from pmsm_hw.network import Input
 from pmsm_hw.operators import WindowForm, chw
 
 if TYPE_CHECKING:
-    from pmsm_hw.mapping.resources import Resources, Wire
-    from pmsm_hw.mapping.tiling import Candidates
+    from pmsm_hw.mapping.partition.tiling import Candidates
+    from pmsm_hw.mapping.resources.core import Resources, Wire
 
 __all__ = ["Backwards"]
 
@@ -239,7 +239,7 @@ class Backwards:
             Costs of the labels; by population, the label before, and the grid, of each.
             ``None``: nothing costs so little.
         """
-        from pmsm_hw.mapping.bound_kernels import grid_costs
+        from pmsm_hw.mapping.partition.bound_kernels import grid_costs
 
         n_ways = len(_WEIGHTS)
         labels = _Labels(np.zeros((1, n_ways)), {})
@@ -288,7 +288,7 @@ class Backwards:
         closely: bool,
     ) -> tuple[Ints, Ints]:
         """Group of each grid that was found, and the first of each group."""
-        from pmsm_hw.mapping.bound_kernels import group_alike
+        from pmsm_hw.mapping.partition.bound_kernels import group_alike
 
         n_ways = len(_WEIGHTS)
         dearest = cost_of[:, :n_ways].max(axis=1)
@@ -364,7 +364,7 @@ class Backwards:
         edges: Ints,
     ) -> dict[str, Ints]:
         """Least entries of undecided populations in each group of grids of population ``i``."""
-        from pmsm_hw.mapping.bound_kernels import least_entries
+        from pmsm_hw.mapping.partition.bound_kernels import least_entries
 
         entries_of: Any = least_entries
 
@@ -418,7 +418,7 @@ class Backwards:
 
     def _filled_tables(self) -> dict[str, _Table]:
         """Tables of all populations, two at a time; parts of split populations are alike."""
-        from pmsm_hw.mapping.bound_kernels import cell_tables
+        from pmsm_hw.mapping.partition.bound_kernels import cell_tables
 
         arguments: dict[tuple[object, ...], tuple[Any, ...]] = {}
         keys: dict[str, tuple[object, ...]] = {}

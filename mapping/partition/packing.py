@@ -11,11 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pmsm_hw.mapping.assignment import Block
-from pmsm_hw.mapping.grids import UNPLACED, Grid, edges_of, entries_before, grid_blocks, sums_in
+from pmsm_hw.mapping.partition.grids import (
+    UNPLACED,
+    Grid,
+    edges_of,
+    entries_before,
+    grid_blocks,
+    sums_in,
+)
 
 if TYPE_CHECKING:
     from pmsm_hw.mapping.chip import Quantity
-    from pmsm_hw.mapping.resources import Resources
+    from pmsm_hw.mapping.resources.core import Resources
 
 __all__ = ["block_needs", "count_cores", "pack"]
 
@@ -185,7 +192,7 @@ def _filled(
     examples: Sequence[Block],
 ) -> tuple[NDArray[np.int64], ...]:
     """How often each pattern, and which: the best of several ways to choose what suits a core."""
-    from pmsm_hw.mapping.pack_kernels import fill_cores
+    from pmsm_hw.mapping.partition.pack_kernels import fill_cores
 
     # kinds that leave no room for anything need no search, which takes their number squared
     alone = (needs + needs.min(axis=0) > 1 + _ROUNDING).any(axis=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pmsm_hw.compiled import njit
-from pmsm_hw.mapping.cut_kernels import list_bits_of
+from pmsm_hw.mapping.partition.cut_kernels import list_bits_of
 
 __all__ = ["cell_tables", "grid_costs", "group_alike", "least_entries"]
 

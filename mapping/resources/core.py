@@ -36,7 +36,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pmsm_hw.errors import CapacityError, MappingError
-from pmsm_hw.mapping.connectivity import (
+from pmsm_hw.mapping.resources.connectivity import (
     FanOut,
     fan_out_box,
     group_channels,

@@ -1,0 +1,1 @@
+"""Messages between cores: who sends how many to whom, and over which links."""
