@@ -19,6 +19,7 @@ from pmsm_hw.records import Record
 if TYPE_CHECKING:
     from pmsm_hw.mapping.chip import Chip
     from pmsm_hw.network import Network
+from pmsm_hw.network.digest import has_fingerprint
 
 __all__ = ["RESOURCES", "Block", "Mapping", "Mode", "Objective"]
 
@@ -253,7 +254,7 @@ class Mapping(Record):
         network
             The network in question.
         """
-        if network.fingerprint != self.network_fingerprint:
+        if not has_fingerprint(network, self.network_fingerprint):
             raise MappingError(
                 f"mapping of '{self.network_name}'",
                 f"was made for another network (fingerprint {self.network_fingerprint[:12]}, "

@@ -98,6 +98,7 @@ def of_network(network: Network) -> dict[str, Any]:
             found[chip] = {"refused": str(error)}
             continue
         placed = mapping.to_dict()
+        del placed["network_fingerprint"]  # names the network's bytes as well
         found[chip] = {
             "mapping": {name: digest(part) for name, part in sorted(placed.items())},
             "metrics": json.loads(json.dumps(placed.get("metrics"), default=float)),

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from pmsm_hw.io import h5, schema
-from pmsm_hw.network import POPULATION_KINDS, PROJECTION_KINDS
+from pmsm_hw.network import POPULATION_KINDS, PROJECTION_KINDS, fields
 
 DOCUMENT = (Path(__file__).parents[1] / "docs" / "format.md").read_text()
 GOLDEN = Path(__file__).parent / "data" / "network_v1.h5"
@@ -37,7 +37,7 @@ def test_the_ten_line_reader_reads_the_golden_file(monkeypatch, tmp_path):
 @pytest.mark.parametrize("kind", [*POPULATION_KINDS, *PROJECTION_KINDS])
 def test_every_field_is_documented(kind):
     assert f"`{kind}`" in DOCUMENT
-    for name in (*schema.attributes_of(kind), *schema.arrays_of(kind)):
+    for name in (*fields.attributes_of(kind), *fields.arrays_of(kind)):
         assert f"`{name}`" in DOCUMENT, name
 
 

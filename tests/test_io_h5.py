@@ -22,7 +22,7 @@ from scarce import no_file_above
 import pmsm_hw
 from pmsm_hw import io, reference
 from pmsm_hw.errors import FormatError
-from pmsm_hw.io import h5, schema
+from pmsm_hw.io import h5
 from pmsm_hw.mapping import Block, Mapping, load_chip
 from pmsm_hw.network import (
     POPULATION_KINDS,
@@ -34,6 +34,7 @@ from pmsm_hw.network import (
     PolarityMultiSpike,
     Readout,
     SumPool,
+    fields,
 )
 
 DATA = Path(__file__).parent / "data"
@@ -161,7 +162,7 @@ def test_a_file_need_not_have_a_mapping_or_a_report(tmp_path):
 def test_every_field_of_the_contract_is_in_the_file():
     for kinds in (POPULATION_KINDS, PROJECTION_KINDS):
         for kind, of_kind in kinds.items():
-            stored = {*schema.attributes_of(kind), *schema.arrays_of(kind)} - {"kind"}
+            stored = {*fields.attributes_of(kind), *fields.arrays_of(kind)} - {"kind"}
             assert stored == {f.name for f in dataclasses.fields(of_kind)}
 
 
@@ -256,16 +257,53 @@ def test_digest_is_what_the_documentation_defines(saved):
         "readout": ["scale", "bias"],
         "input": [],
     }
+    defaults = {
+        "gains": [1, 1], "rule": "carry", "spike_mode": "auto", "overflow": "error", "bias": 0,
+        "weight_exponent": 0, "delay": 0, "groups": 1,
+    }  # fmt: skip
+
+    def said(kind, name, value):
+        if name == "scale":
+            return np.shape(value) != () or value != 1
+        if kind == "input" and name == "levels":
+            return value != [0, 255]
+        if kind in ("sum_pool", "identity") and name == "weight":
+            return np.shape(value) != () or value != 1
+        if name == "padding" or (name in ("stride", "dilation") and kind != "sum_pool"):
+            return bool((np.array(value) != (name != "padding")).any())
+        return name not in defaults or bool(np.any(np.array(value) != np.array(defaults[name])))
+
     with h5py.File(saved) as file:
-        digest = hashlib.sha256(line({k: text(file.attrs[k]) for k in ("name", "max_steps")}))
+        digest = hashlib.sha256(line({"max_steps": text(file.attrs["max_steps"])}))
         for part in ("populations", "projections"):
             for key in sorted(file[part]):
                 group = file[part][key]
-                digest.update(line({k: text(v) for k, v in group.attrs.items()}))
-                for name in order.get(text(group.attrs["kind"]), ["weight"]):
-                    digest.update(line({"shape": list(group[name].shape)}))
-                    digest.update(group[name][()].tobytes())
-        assert text(file.attrs["digest"]) == digest.hexdigest()
+                kind = text(group.attrs["kind"])
+                values = {k: text(v) for k, v in group.attrs.items()}
+                digest.update(line({k: v for k, v in values.items() if said(kind, k, v)}))
+                for name in order.get(kind, ["weight"]):
+                    array = group[name][()]
+                    if (np.ndim(array) and name in defaults) or said(kind, name, array):
+                        digest.update(line({"array": name, "shape": list(np.shape(array))}))
+                        digest.update(array.tobytes())
+        assert text(file.attrs["digest"]) == "2:" + digest.hexdigest()
+        assert text(file.attrs["digest"]) == io.load(saved).fingerprint
+
+
+def test_files_of_the_digest_before_are_verified_by_it(tmp_path):
+    path = tmp_path / "old.h5"
+    path.write_bytes((DATA / "network_v1.h5").read_bytes())
+    with h5py.File(path) as file:
+        assert ":" not in file.attrs["digest"].decode()
+        assert b":" not in file["mapping/network_fingerprint"][()].tobytes()
+    assert io.load_mapping(path).network_name == "golden"
+    with h5py.File(path, "r+") as file:
+        file["projections/0002/weight"][0, 0] += 1
+    assert "digest does not match" in refusal(path)
+    with h5py.File(path, "r+") as file:
+        del file.attrs["digest"]
+    with pytest.raises(FormatError, match="was made for another network"):
+        io.load_mapping(path)
 
 
 def test_a_file_without_digest_loads(saved):

@@ -21,14 +21,9 @@ from pmsm_hw.errors import ChipFileError, FormatError, MappingError
 from pmsm_hw.files import check_output, replacing
 from pmsm_hw.io.schema import (
     MAX_ITEMS,
-    Spec,
-    arrays_of,
     at_most,
-    attributes_of,
     check_limits,
     check_work,
-    digest_of,
-    fields_of,
     network_from,
     one_line,
     refuse,
@@ -37,6 +32,8 @@ from pmsm_hw.io.schema import (
 )
 from pmsm_hw.io.untrusted import Reader, open_untrusted, refuse_other_kinds
 from pmsm_hw.network import POPULATION_KINDS, PROJECTION_KINDS, Input, Network
+from pmsm_hw.network.digest import has_fingerprint, is_digest_of
+from pmsm_hw.network.fields import Spec, arrays_of, attributes_of, fields_of
 from pmsm_hw.operators import chw
 
 if TYPE_CHECKING:
@@ -165,8 +162,7 @@ def encoded(
         _write_attribute(subject, file, "producer", "text", _producer())
         _write_attribute(subject, file, "name", "text", network.name)
         _write_attribute(subject, file, "max_steps", "int", network.max_steps)
-        digest = digest_of(network.name, network.max_steps, populations, projections)
-        _write_attribute(subject, file, "digest", "text", digest)
+        _write_attribute(subject, file, "digest", "text", network.fingerprint)
         for what, items in (("populations", populations), ("projections", projections)):
             parent = _new_group(file, what)
             for i, item in enumerate(items):
@@ -210,7 +206,7 @@ def _producer() -> str:
 
 def _check_owner(subject: str, mapping: Mapping[str, Any], network: Network) -> None:
     owner = mapping.get("network_fingerprint")
-    if owner != network.fingerprint:
+    if not has_fingerprint(network, str(owner)):
         refuse(
             subject,
             f"the mapping belongs to network {str(owner)[:12]}, "
@@ -344,9 +340,9 @@ def load(path: str | os.PathLike[str]) -> Network:
                 f"{(len(populations), len(_BOUND_FIELDS))} is expected",
                 bounds.shape,
             )
-        digest = digest_of(root["name"], root["max_steps"], populations, projections)
-        if has_digest and digest != root["digest"]:
-            reader.refuse("content was changed, its digest does not match", digest, root["digest"])
+        content = (root["name"], root["max_steps"], populations, projections)
+        if has_digest and not is_digest_of(root["digest"], *content):
+            reader.refuse("content was changed, its digest does not match", None, root["digest"])
     subject = subject_of(path)
     return network_from(subject, root["name"], root["max_steps"], populations + projections)
 

@@ -23,13 +23,8 @@ from pmsm_hw.io.nir_export import PREFIX, PlainGraph, plain_graph
 from pmsm_hw.io.nir_import import ImportOptions, network_from_graph
 from pmsm_hw.io.schema import (
     MAX_ITEMS,
-    Spec,
-    arrays_of,
     at_most,
-    attributes_of,
     check_limits,
-    digest_of,
-    fields_of,
     network_from,
     one_line,
     refuse,
@@ -41,6 +36,8 @@ from pmsm_hw.network import (
     PROJECTION_KINDS,
     Network,
 )
+from pmsm_hw.network.digest import is_digest_of
+from pmsm_hw.network.fields import Spec, arrays_of, attributes_of, fields_of
 
 if TYPE_CHECKING:
     import h5py
@@ -102,14 +99,11 @@ def save_nir(path: str | os.PathLike[str], network: Network) -> tuple[str, ...]:
         ) from error
     check_output(path)
     plain = plain_graph(subject, network)
-    populations, projections = (
-        [fields_of(item) for item in items] for items in (network.populations, network.projections)
-    )
     metadata = {
         "version": METADATA_VERSION,
         "name": network.name,
         "max_steps": network.max_steps,
-        "digest": digest_of(network.name, network.max_steps, populations, projections),
+        "digest": network.fingerprint,
     }
     graph = nir.NIRGraph(
         nodes=_nir_nodes(plain),
@@ -381,13 +375,13 @@ def _exact(subject: str, graph: dict[str, Any], metadata: dict[str, Any]) -> Net
     at_most(subject, "number of populations", n_populations, MAX_ITEMS)
     at_most(subject, "number of projections", len(ordered) - n_populations, MAX_ITEMS)
     network = network_from(subject, name, max_steps, ordered)
-    digest = digest_of(
+    content = (
         network.name,
         network.max_steps,
         [fields_of(p) for p in network.populations],
         [fields_of(q) for q in network.projections],
     )
-    if own.get("digest") != digest:
+    if not is_digest_of(str(own.get("digest")), *content):
         bad("the graph", "the digest does not match")
     if version == METADATA_VERSION:
         _check_unchanged(subject, graph, network)

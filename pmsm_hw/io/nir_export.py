@@ -12,12 +12,9 @@ from numpy.typing import NDArray
 
 from pmsm_hw.io.schema import (
     MAX_ITEMS,
-    arrays_of,
     at_most,
-    attributes_of,
     check_limits,
     check_work,
-    fields_of,
     text_bytes,
 )
 from pmsm_hw.network import (
@@ -35,6 +32,7 @@ from pmsm_hw.network import (
     Shape,
     SumPool,
 )
+from pmsm_hw.network.fields import arrays_of, attributes_of, fields_of
 
 __all__ = ["PREFIX", "PlainGraph", "plain_graph"]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pmsm_hw.exact_step import common_step, multiples
 from pmsm_hw.io.nir_graph import Graph
-from pmsm_hw.io.schema import check_work, fields_of
+from pmsm_hw.io.schema import check_work
 from pmsm_hw.network import (
     MAX_WEIGHT_EXPONENT,
     STATE_MAX,
@@ -21,6 +21,7 @@ from pmsm_hw.network import (
     Projection,
     Readout,
 )
+from pmsm_hw.network.fields import fields_of
 
 __all__ = ["Branch", "Target", "network_of", "shortest"]
 

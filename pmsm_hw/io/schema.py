@@ -1,13 +1,11 @@
-"""What network files hold: fields, types and limits of each kind, and the network made of them."""
+"""What network files hold: limits of each kind, and the network made of its fields."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NoReturn, TypeAlias
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -16,21 +14,14 @@ from pmsm_hw.network import (
     POPULATION_KINDS,
     PROJECTION_KINDS,
     Network,
-    Population,
-    Projection,
 )
 
 __all__ = [
     "MAX_ITEMS",
     "MAX_TEXT_BYTES",
-    "Spec",
-    "arrays_of",
     "at_most",
-    "attributes_of",
     "check_limits",
     "check_work",
-    "digest_of",
-    "fields_of",
     "network_from",
     "one_line",
     "refuse",
@@ -52,65 +43,6 @@ MAX_PADDING = 1 << 12
 """Largest padding, stride, dilation or kernel size."""
 MAX_PROOF = 1 << 28
 """Most parameters x steps that the bound proof is asked to step through."""
-
-Spec: TypeAlias = Literal["int", "ints", "pairs", "float", "text"]
-
-_POPULATION_ATTRIBUTES: dict[str, dict[str, Spec]] = {
-    "input": {"scale": "float", "levels": "ints", "spike_mode": "text"},
-    "polarity_multi_spike": {
-        "levels": "ints",
-        "gains": "ints",
-        "rule": "text",
-        "spike_mode": "text",
-        "overflow": "text",
-    },
-    "readout": {"overflow": "text"},
-}
-_POPULATION_ARRAYS: dict[str, dict[str, str]] = {
-    "input": {},
-    "polarity_multi_spike": {"theta": "<i4", "bias": "<i4", "v_init": "<i4"},
-    "readout": {"scale": "<f8", "bias": "<i4"},
-}
-_WINDOW: dict[str, Spec] = {
-    "stride": "ints",
-    "padding": "pairs",
-    "dilation": "ints",
-    "groups": "int",
-}
-_PROJECTION_ATTRIBUTES: dict[str, dict[str, Spec]] = {
-    "dense": {},
-    "conv1d": _WINDOW,
-    "conv2d": _WINDOW,
-    "sum_pool": {"kernel": "ints", "stride": "ints", "padding": "pairs"},
-    "identity": {},
-}
-
-
-def attributes_of(kind: str) -> dict[str, Spec]:
-    """Fields of a kind that are numbers or text, in the order of the file."""
-    common: dict[str, Spec] = {"name": "text", "kind": "text"}
-    if kind in POPULATION_KINDS:
-        return {**common, "shape": "ints", **_POPULATION_ATTRIBUTES[kind]}
-    return {
-        **common,
-        "source": "text",
-        "target": "text",
-        "weight_exponent": "int",
-        "delay": "int",
-        **_PROJECTION_ATTRIBUTES[kind],
-    }
-
-
-def arrays_of(kind: str) -> dict[str, str]:
-    """Fields of a kind that are arrays, with their type in files."""
-    return _POPULATION_ARRAYS[kind] if kind in POPULATION_KINDS else {"weight": "|i1"}
-
-
-def fields_of(item: Population | Projection) -> dict[str, Any]:
-    """All fields of a population or projection, and its kind."""
-    names = (*attributes_of(item.kind), *arrays_of(item.kind))
-    return {name: getattr(item, name) for name in names}
-
 
 _NOT_SAVED = object()
 
@@ -207,25 +139,6 @@ def check_work(
             at_most(
                 f"{subject}: projection '{q['name']}'", "channels x window", size, MAX_POOL_WEIGHTS
             )
-
-
-def digest_of(
-    name: str, max_steps: int, populations: list[dict[str, Any]], projections: list[dict[str, Any]]
-) -> str:
-    """SHA-256 of all that makes up the network, as docs/format.md defines it, in hex."""
-    digest = hashlib.sha256(_digest_text({"max_steps": max_steps, "name": name}))
-    for item in (*populations, *projections):
-        arrays = arrays_of(item["kind"])
-        digest.update(_digest_text({k: v for k, v in item.items() if k not in arrays}))
-        for array_name, dtype in arrays.items():
-            array = np.asarray(item[array_name]).astype(dtype, order="C", copy=False)
-            digest.update(_digest_text({"shape": array.shape}))
-            digest.update(array.data)
-    return digest.hexdigest()
-
-
-def _digest_text(values: Mapping[str, Any]) -> bytes:
-    return json.dumps(values, sort_keys=True, separators=(",", ":")).encode()
 
 
 def network_from(subject: str, name: str, max_steps: int, items: list[dict[str, Any]]) -> Network:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from pmsm_hw.io.schema import MAX_ITEMS, MAX_TEXT_BYTES, Spec, one_line, refuse, subject_of
+from pmsm_hw.io.schema import MAX_ITEMS, MAX_TEXT_BYTES, one_line, refuse, subject_of
+from pmsm_hw.network.fields import Spec
 
 if TYPE_CHECKING:
     import h5py

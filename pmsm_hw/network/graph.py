@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pmsm_hw.arguments import instance, integer, items, shown
 from pmsm_hw.errors import NetworkError
-from pmsm_hw.network.digest import fingerprint_of
+from pmsm_hw.network.digest import network_digest
 from pmsm_hw.network.limits import MAX_STEPS, STATE_BITS, STATE_MAX, STATE_MIN
 from pmsm_hw.network.populations import POPULATION_KINDS, Input, Population, Readout
 from pmsm_hw.network.projections import PROJECTION_KINDS, Projection
@@ -296,12 +296,12 @@ class Network(Record):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of everything that decides what the network computes, as hex."""
+        """Digest of everything that decides what the network computes, which its name does not."""
         return self._fingerprint
 
     @cached_property
     def _fingerprint(self) -> str:
-        return fingerprint_of(self)
+        return network_digest(self)
 
     @property
     def n_neurons(self) -> int:

@@ -377,7 +377,7 @@ class SumPool(Projection):
 
     kernel: Shape
     stride: Shape
-    padding: Pads = ()
+    padding: Pads = (0,)  # type: ignore[assignment]
     weight: NDArray[np.int8] = field(default_factory=lambda: np.ones((), np.int8))
 
     kind: ClassVar[str] = "sum_pool"
