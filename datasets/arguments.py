@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from pmsm_hw.arguments import as_integer, shown
+from pmsm_hw.arguments import integer
 from pmsm_hw.errors import InputError
 
 __all__ = ["LARGEST_BYTES", "fits", "whole"]
@@ -22,17 +22,8 @@ def whole(subject: str, what: str, value: Any, low: int = 1, high: int | None = 
     InputError
         If it is none (2.0 and True are none), or out of range.
     """
-    number = as_integer(value)
-    if number is None or number < low or (high is not None and number > high):
-        limits = f"at least {low:,}" if high is None else f"from {low:,} to {high:,}"
-        raise InputError(
-            subject,
-            f"{what} {shown(value)} is not a whole number {limits}",
-            remedy="give a whole number in that range",
-            actual=value,
-            limit=(low, high),
-        )
-    return number
+    remedy = "give a whole number in that range"
+    return integer(InputError, subject, what, value, low=low, high=high, remedy=remedy)
 
 
 def fits(subject: str, shape: tuple[int, ...], item_bytes: int, remedy: str) -> None:

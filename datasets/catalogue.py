@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, cast
 
+from pmsm_hw.arguments import choice
 from pmsm_hw.datasets import cifar, event_sets, image_folder, mnist
 from pmsm_hw.datasets.arguments import fits, whole
 from pmsm_hw.datasets.labelled import Compose, LabelledSet, Mirror, Shift, Source, Transform
@@ -110,22 +111,9 @@ def load(
     DatasetError
         If files are absent or damaged, or cannot be downloaded.
     """
-    if name not in NAMES:
-        raise InputError(
-            f"data set {name!r}",
-            f"is unknown, there are {', '.join(NAMES)}",
-            remedy="choose one of them",
-            actual=name,
-            limit=NAMES,
-        )
-    if split not in ("train", "test"):
-        raise InputError(
-            f"data set '{name}'",
-            f"split {split!r} is unknown",
-            remedy="use 'train' or 'test'",
-            actual=split,
-            limit=("train", "test"),
-        )
+    remedy = "choose one of them"
+    choice(InputError, "data set", "name", name, NAMES, remedy=remedy)
+    choice(InputError, f"data set '{name}'", "split", split, ("train", "test"), remedy=remedy)
     for what, value in (
         ("n_steps", n_steps), ("window_us", window_us), ("image_size", image_size),
         ("bin_pixels", bin_pixels),

@@ -9,15 +9,15 @@ Creative Commons Attribution 4.0 (CC BY 4.0).
 from __future__ import annotations
 
 import hashlib
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pmsm_hw.arguments import choice
 from pmsm_hw.datasets.arguments import whole
+from pmsm_hw.datasets.array_files import read_npz
 from pmsm_hw.errors import DatasetError, InputError
 
 __all__ = ["LabelledImages", "load_digits"]
@@ -70,14 +70,8 @@ def load_digits(split: Split = "all", *, seed: int = 0) -> LabelledImages:
     DatasetError
         If the package's copy is missing or not what it should be.
     """
-    if split not in ("train", "test", "all"):
-        raise InputError(
-            "digits",
-            f"split {split!r} is unknown",
-            remedy="use 'train', 'test' or 'all'",
-            actual=split,
-            limit=("train", "test", "all"),
-        )
+    splits = ("train", "test", "all")
+    choice(InputError, "digits", "split", split, splits, remedy="choose one of them")
     seed = whole("digits", "seed", seed, 0)
     pixels, labels = _bundled()
     images = (pixels[:, None] / 16).astype(np.float32)
@@ -87,11 +81,13 @@ def load_digits(split: Split = "all", *, seed: int = 0) -> LabelledImages:
 
 def _bundled() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     try:
-        with _FILE.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            pixels, labels = file["pixels"], file["labels"]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as cause:
-        reason = f"cannot be read ({' '.join(str(cause).split())})"
-        raise _not_whole(reason, str(cause), str(_FILE)) from cause
+        arrays = read_npz(_FILE)
+    except DatasetError as error:
+        raise _not_whole(error.problem, error.actual, error.limit) from error
+    if arrays.keys() != {"pixels", "labels"}:
+        found = ", ".join(arrays) or "none"
+        raise _not_whole(f"holds arrays {found}, not pixels and labels", found, "pixels, labels")
+    pixels, labels = arrays["pixels"], arrays["labels"]
     digest = hashlib.sha256(pixels.tobytes() + labels.tobytes()).hexdigest()
     if digest != _SHA256:
         raise _not_whole("holds other digits than the package came with", digest, _SHA256)

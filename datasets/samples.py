@@ -176,21 +176,22 @@ def check_labels(network: Network, samples: Samples) -> None:
     Raises
     ------
     DatasetError
-        If a label is not below the number of the readout's neurons.
+        If a label is the number of none of the readout's neurons.
     """
     if samples.labels is None or len(network.readouts) != 1:
         return
-    (readout,) = network.readouts
-    most = int(samples.labels.max(initial=0))
-    if most >= readout.n_neurons:
+    from pmsm_hw.class_labels import class_labels
+
+    try:
+        class_labels(network, None, samples.labels, samples.n_samples)
+    except InputError as error:
         raise DatasetError(
-            f"data {samples.source!r}",
-            f"has label {most:,}, readout '{readout.name}' has classes 0 to "
-            f"{readout.n_neurons - 1:,}",
-            remedy="number the classes as the network does, or leave 'labels' out",
-            actual=most,
-            limit=readout.n_neurons - 1,
-        )
+            f"labels of data {samples.source!r}",
+            error.problem,
+            remedy=f"{error.remedy}, or leave 'labels' out",
+            actual=error.actual,
+            limit=error.limit,
+        ) from error
 
 
 def clipping_notes(network: Network, samples: Samples) -> list[str]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pmsm_hw.arguments import array_of, check_progress, instance, number, shown
+from pmsm_hw.arguments import check_progress, choice, instance, integer, number, shown
+from pmsm_hw.class_labels import class_labels
 from pmsm_hw.emulator.constants import DEFAULT_LINK_BUFFER, Constants, resolve
 from pmsm_hw.emulator.counts import Counts, empty_tally
 from pmsm_hw.emulator.energy import energy_of
@@ -194,21 +194,18 @@ class Emulator:
             As for `emulate`.
         """
         network, mapping, layout = self.network, self.mapping, self.layout
-        if not isinstance(mode, str) or mode not in MODES:
-            raise EmulationError(
-                "emulate",
-                f"mode {shown(mode)} is not one of {', '.join(MODES)}",
-                remedy="choose one of them",
-                actual=mode,
-                limit=MODES,
-            )
+        choice(EmulationError, "emulate", "mode", mode, MODES, remedy="choose one of them")
         remedy = "give the length of a cycle in ns"
         clock_ns = number(
             EmulationError, "emulate", "clock_ns", clock_ns, at_least=0.001, remedy=remedy
         )
         check_progress(EmulationError, progress)
-        n_traced = _first_samples("trace", trace)
-        n_recorded = _first_samples("record_samples", record_samples)
+        n_traced = _n_traced(trace)
+        if record_samples is not None:
+            record_samples = integer(
+                InputError, "emulate", "record_samples", record_samples, low=0, high=None,
+                remedy="give a number of samples, or None for all",
+            )  # fmt: skip
         if n_traced != 0 and mode != "cycle":
             raise EmulationError(
                 "trace",
@@ -231,11 +228,11 @@ class Emulator:
         if record is not None:
             wanted = set(recorded(network, record))
             names = [name for name in names if name in wanted]
-        n_recorded = n_samples if n_recorded is None else min(n_recorded, n_samples)
+        n_recorded = n_samples if record_samples is None else min(record_samples, n_samples)
         if n_recorded == 0:
             names = []
         n_traced = n_samples if n_traced is None else min(n_traced, n_samples)
-        label_array = _labels(network, labels, n_samples)
+        label_array = None if labels is None else class_labels(network, None, labels, n_samples)
         n_steps = int(n_steps)
         constants = self.constants
         run = _run_cycle if mode == "cycle" else _run_counts
@@ -280,58 +277,14 @@ class Emulator:
         )
 
 
-def _first_samples(what: str, value: Any) -> int | None:
-    """How many samples are meant; None: all."""
-    if value is None or value is True:
-        return None
-    try:
-        n = 0 if value is False else operator.index(value)
-    except TypeError:
-        n = -1
-    if n < 0:
-        raise InputError(
-            what,
-            f"{value!r} is no number of samples",
-            remedy="give a whole number, at least 0",
-            actual=value,
-            limit=0,
-        )
-    return n
-
-
-def _labels(network: Network, labels: ArrayLike | None, n_samples: int) -> NDArray[np.int64] | None:
-    if labels is None:
-        return None
-    remedy = "give one class per sample"
-    array = array_of(InputError, "emulate", "labels", labels, kinds="iuf", remedy=remedy)
-    if array.shape != (n_samples,) or array.dtype.kind not in "iu":
-        raise InputError(
-            "labels",
-            f"have shape {array.shape} and dtype {array.dtype}, {n_samples} integers are needed",
-            remedy="give one class per sample",
-            actual=array.shape,
-            limit=(n_samples,),
-        )
-    if len(network.readouts) != 1:
-        raise InputError(
-            "labels",
-            f"need 1 readout to compare with, network '{network.name}' has {len(network.readouts)}",
-            remedy="leave them out and compare logits yourself",
-            actual=len(network.readouts),
-            limit=1,
-        )
-    n_classes = network.readouts[0].n_neurons
-    low, high = int(array.min()), int(array.max())
-    if low < 0 or high >= n_classes:
-        raise InputError(
-            "labels",
-            f"lie in [{low}, {high}], readout '{network.readouts[0].name}' has classes 0 to "
-            f"{n_classes - 1}",
-            remedy="number the classes from 0",
-            actual=(low, high),
-            limit=(0, n_classes - 1),
-        )
-    return array.astype(np.int64)
+def _n_traced(trace: object) -> int | None:
+    """How many samples to trace; None: all."""
+    if isinstance(trace, bool | np.bool_):
+        return None if trace else 0
+    return integer(
+        InputError, "emulate", "trace", trace, low=0, high=None,
+        remedy="give a number of samples, True for all or False for none",
+    )  # fmt: skip
 
 
 class _Outcome:

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from pmsm_hw.arguments import integer
 from pmsm_hw.errors import EmulationError, InputError
 from pmsm_hw.figure_files import write_figure
+from pmsm_hw.records import same
 from pmsm_hw.tables import energy_unit, figure_text
 
 if TYPE_CHECKING:
@@ -96,17 +98,21 @@ def spike_raster(report: Report, *, sample: int = 0) -> Figure:
     Raises
     ------
     InputError
-        If there is no such sample.
+        If there is no such sample, or the report has no spikes.
     """
-    n_recorded = min((len(k) for k in report.spikes.values()), default=report.n_samples)
-    if not 0 <= sample < n_recorded:
+    n_recorded = min((len(k) for k in report.spikes.values()), default=0)
+    if n_recorded == 0:
         raise InputError(
-            f"sample {sample}",
-            f"is not among the {n_recorded:,} whose spikes the report has",
-            remedy="count from 0, and emulate with record_samples that includes it",
-            actual=sample,
-            limit=n_recorded - 1,
+            f"report of '{report.network.name}'",
+            "has spikes of 0 samples, at least 1 is needed",
+            remedy="emulate with populations in record, and record_samples of 1 or more",
+            actual=0,
+            limit=1,
         )
+    sample = integer(
+        InputError, "spike raster", "sample", sample, low=0, high=n_recorded - 1,
+        remedy="choose one whose spikes the report has, or emulate with larger record_samples",
+    )  # fmt: skip
     rows = {
         name: np.asarray(k[sample]).reshape(report.n_steps, -1) for name, k in report.spikes.items()
     }
@@ -377,7 +383,7 @@ def accuracy_against_energy(reports: MappingType[str, Report]) -> Figure:
     matplotlib.figure.Figure
         Total energy per inference across (logarithmic where it spans more than a decade), accuracy
         with the 95 % interval that so many samples give (Wilson). A line joins runs that differ in
-        the number of steps alone.
+        the number of steps alone: of one mapping, profile and mode, on samples of equal labels.
 
     Raises
     ------
@@ -402,13 +408,7 @@ def accuracy_against_energy(reports: MappingType[str, Report]) -> Figure:
     energy = [r.energy.total / size for r in reports.values()]
     accuracy = [100 * (r.accuracy or 0.0) for r in reports.values()]
     ranges = [_wilson(r.accuracy or 0.0, r.n_samples) for r in reports.values()]
-    series: dict[tuple[str, ...], list[int]] = {}
-    for i, r in enumerate(reports.values()):
-        chip = r.mapping.chip.name
-        key = (r.network.fingerprint, chip, r.mapping.objective, r.profile, r.mode)
-        series.setdefault(key, []).append(i)
-    for members in series.values():
-        members.sort(key=lambda i: list(reports.values())[i].n_steps)
+    for members in _series(list(reports.values())):
         axes.plot(
             [energy[i] for i in members], [accuracy[i] for i in members], color="0.6",
             linewidth=1, zorder=1,
@@ -434,6 +434,28 @@ def accuracy_against_energy(reports: MappingType[str, Report]) -> Figure:
     axes.grid(visible=True, color="0.9")
     axes.legend(fontsize=8, loc="best")
     return figure
+
+
+def _series(reports: list[Report]) -> list[list[int]]:
+    """Runs that differ in the number of steps alone, by their steps; others are alone."""
+    found: list[list[int]] = []
+    for i, report in enumerate(reports):
+        mine = next((some for some in found if _is_one_setup(reports[some[0]], report)), None)
+        if mine is None:
+            found.append([i])
+        else:
+            mine.append(i)
+    series = [sorted(some, key=lambda i: reports[i].n_steps) for some in found]
+    # two of as many steps differ in something else
+    return [some for some in series if len({reports[i].n_steps for i in some}) == len(some)]
+
+
+def _is_one_setup(a: Report, b: Report) -> bool:
+    return (
+        (a.profile, a.mode) == (b.profile, b.mode)
+        and same(a.labels, b.labels)
+        and (a.mapping is b.mapping or a.mapping == b.mapping)
+    )
 
 
 def _wilson(share: float, n: int) -> tuple[float, float]:

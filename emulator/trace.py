@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pmsm_hw.arguments import instance, items
+from pmsm_hw.arguments import instance, integer, items
 from pmsm_hw.emulator.constants import DIRECTIONS
 from pmsm_hw.errors import EmulationError, InputError
 from pmsm_hw.files import replacing
@@ -122,18 +122,24 @@ def _samples(
     """Samples to show, ascending."""
     n_each = report.network.hardware_steps(report.n_steps, 1)
     n_traced = min(report.n_samples, (len(trace) - 1 - n_each) // report.n_steps + 1)
-    if isinstance(samples, str):
-        if samples != "all":
-            raise _not_traced(samples, n_traced)
+    if isinstance(samples, str) and samples == "all":
         return tuple(range(n_traced))
     if samples is not None:
-        chosen = items(InputError, "trace", "samples", samples, remedy="give a list of samples")
-        for sample in chosen:
-            if not isinstance(sample, int | np.integer) or not 0 <= sample < n_traced:
-                raise _not_traced(sample, n_traced)
-        if not chosen:
-            raise _not_traced(None, n_traced)
-        return tuple(sorted({int(sample) for sample in chosen}))
+        remedy = "give numbers of samples that were traced, from 0, or 'all'"
+        given = items(InputError, "trace", "samples", samples, remedy=remedy)
+        if not given:
+            raise InputError(
+                "trace",
+                f"samples are 0, at least 1 of the {n_traced:,} that were traced is needed",
+                remedy=remedy,
+                actual=0,
+                limit=1,
+            )
+        chosen = {
+            integer(InputError, "trace", "sample", i, low=0, high=n_traced - 1, remedy=remedy)
+            for i in given
+        }
+        return tuple(sorted(chosen))
     n_slices = (
         np.count_nonzero(trace[:, :, [0, 1, 3, 3]], axis=(1, 2))
         + 2 * trace.shape[1]  # idle, barrier
@@ -158,16 +164,6 @@ def _samples(
         found.append(sample)
         taken = more
     return tuple(sorted(found))
-
-
-def _not_traced(sample: object, n_traced: int) -> InputError:
-    return InputError(
-        "trace",
-        f"sample {sample!r} was asked for, samples 0 to {n_traced - 1} were traced",
-        remedy="give numbers of these, or 'all'",
-        actual=sample,
-        limit=n_traced - 1,
-    )
 
 
 def _steps_of(report: Report, samples: tuple[int, ...]) -> NDArray[np.int64]:

@@ -352,14 +352,6 @@ class Mapping(Record):
             )
         )
 
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Mapping):
-            return NotImplemented
-        mine, theirs = self.to_dict(), other.to_dict()
-        return mine.keys() == theirs.keys() and all(
-            np.array_equal(mine[key], theirs[key]) for key in mine
-        )
-
     # -- files ----------------------------------------------------------------------------
 
     def to_dict(self) -> dict[str, Any]:

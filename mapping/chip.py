@@ -29,6 +29,7 @@ from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from pmsm_hw.arguments import integer, shown
 from pmsm_hw.errors import ChipFileError
 from pmsm_hw.mapping.profiles import Energies, Profile, SynapticKind, Times
 from pmsm_hw.mapping.quantities import (
@@ -265,14 +266,10 @@ class Chip(Frozen):
         n_chips
             Chips that are needed.
         """
-        if not isinstance(n_chips, int) or isinstance(n_chips, bool) or n_chips < 1:
-            raise ChipFileError(
-                f"board of chip '{self.name}'",
-                f"{_shown(n_chips)} is not a number of chips",
-                remedy="give a whole number from 1",
-                actual=n_chips,
-                limit=">= 1",
-            )
+        n_chips = integer(
+            ChipFileError, f"board of chip '{self.name}'", "number of chips", n_chips, low=1,
+            high=MOST_TILES, remedy="give a whole number from 1",
+        )  # fmt: skip
         columns = max(1, round((n_chips * self.mesh.rows.value / self.mesh.columns.value) ** 0.5))
         rows = -(-n_chips // columns)
         source = f"asked for: a board of {n_chips} or more"
@@ -295,10 +292,10 @@ class Chip(Frozen):
             If the chip has no such profile.
         """
         name = self.default_profile if name is None else name
-        if name not in self.profiles:
+        if not isinstance(name, str) or name not in self.profiles:
             raise ChipFileError(
                 f"chip '{self.name}'",
-                f"has no profile {name!r}",
+                f"has no profile {shown(name)}",
                 remedy=f"use one of {', '.join(self.profiles)}",
                 actual=name,
                 limit=tuple(self.profiles),
@@ -425,7 +422,7 @@ def load_chip(name_or_path: str | os.PathLike[str]) -> Chip:
     if not isinstance(name_or_path, (str, os.PathLike)):
         raise ChipFileError(
             "chip",
-            f"{_shown(name_or_path)} is neither a name nor a path",
+            f"{shown(name_or_path)} is neither a name nor a path",
             remedy=f"use one of {', '.join(chip_names())}, or the path of a .toml file",
             actual=type(name_or_path).__name__,
             limit="a name or a path",
@@ -489,7 +486,7 @@ def _extended(data: dict[str, Any], subject: str, stem: str) -> dict[str, Any]:
     if not isinstance(base, str) or base not in chip_names():
         raise ChipFileError(
             subject,
-            f"extends {_shown(base)}, which is not a chip that ships",
+            f"extends {shown(base)}, which is not a chip that ships",
             remedy=f"extend one of {', '.join(chip_names())}",
             actual=base,
             limit=chip_names(),
@@ -551,21 +548,10 @@ def _chip_file_error(subject: str, error: ValidationError) -> ChipFileError:
         )  # fmt: skip
     message = first["msg"].removeprefix("Value error, ")
     return ChipFileError(
-        subject, f"key '{key}': {message}, got {_shown(first['input'])}",
+        subject, f"key '{key}': {message}, got {shown(first['input'])}",
         remedy="every number is {value, unit, source, kind}; see docs/chips.md",
         actual=first["input"], limit=message,
     )  # fmt: skip
-
-
-def _shown(value: object) -> str:
-    """A value of any size and depth in a few words."""
-    if isinstance(value, dict):
-        return f"a table of {len(value):,}"
-    if isinstance(value, (list, tuple)):
-        return f"a list of {len(value):,}"
-    if isinstance(value, int) and value.bit_length() > 64:
-        return f"an integer of {value.bit_length():,} bits"
-    return repr(value[:100] if isinstance(value, str) else value)[:100]
 
 
 def _allowed_keys(location: list[str]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pmsm_hw.arguments import number
+from pmsm_hw.arguments import choice, number
 from pmsm_hw.errors import CapacityError, MappingError
 from pmsm_hw.mapping.arguments import check_network_and_chip, check_seed
 from pmsm_hw.mapping.assignment import RESOURCES, Block, Mapping
@@ -104,15 +104,20 @@ def map_network(
     MappingError
         If the chip cannot express the network, or an argument is wrong.
     """
-    if objective not in OBJECTIVES:
-        raise MappingError(
-            "objective",
-            f"{objective!r} is not one of {', '.join(OBJECTIVES)}",
-            remedy="choose one of them",
-            actual=objective,
-            limit=OBJECTIVES,
-        )
+    choice(
+        MappingError, "map_network", "objective", objective, OBJECTIVES,
+        remedy="choose one of them",
+    )  # fmt: skip
     check_network_and_chip(network, chip)
+    if len(network.inputs) == len(network.populations):
+        raise MappingError(
+            f"network '{network.name}'",
+            f"has {len(network.inputs):,} populations, all of them inputs: at least 1 that is "
+            "placed on a core is needed",
+            remedy="add neurons or a readout",
+            actual=0,
+            limit=1,
+        )
     seed = check_seed(seed)
     rates = rates_of(network, traffic)
     resources = Resources(network, chip)

@@ -314,14 +314,15 @@ def spread(
 def _shared(
     resources: Resources, cut: Cut, rates: MappingType[str, Floats], room: int
 ) -> list[list[list[Block]]]:
-    """Cores that whole populations share: one, two, four, ... of them, fewer than populations."""
+    """Cores that whole populations share: any number of them, fewer than populations."""
     n_blocks = sum(map(len, cut.blocks.values()))
     work = work_of(resources, rates)
     per_neuron = {p.name: work[p.name] / p.n_neurons for p in resources.placed}
     grouping = Grouping(resources, cut.blocks, per_neuron)
-    sizes = [2**i for i in range(room.bit_length() - 1, -1, -1) if 2**i < n_blocks]
+    most = min(room, n_blocks - 1)
+    stride = max(1, -(-most // max(_BLOCKS_GROUPED // n_blocks, 2)))
     found = []
-    for n_cores in sizes[: max(_BLOCKS_GROUPED // n_blocks, 2)]:
+    for n_cores in range(most, 0, -stride):
         found += [grouping.balanced(n_cores), grouping.round_robin(n_cores)]
     return [cores for cores in found if cores is not None]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pmsm_hw.arguments import instance
+from pmsm_hw.arguments import choice, instance
 from pmsm_hw.errors import MappingError
 from pmsm_hw.figure_files import check_figure, write_figure
 from pmsm_hw.mapping.assignment import RESOURCES, Mapping
@@ -43,14 +43,7 @@ def tile_utilisation(mapping: Mapping, resource: str) -> NDArray[np.float64]:
     MappingError
         If there is no such resource.
     """
-    if resource not in RESOURCES:
-        raise MappingError(
-            "resource",
-            f"{resource!r} is not one of {', '.join(RESOURCES)}",
-            remedy="choose one of them",
-            actual=resource,
-            limit=RESOURCES,
-        )
+    choice(MappingError, "map", "resource", resource, RESOURCES, remedy="choose one of them")
     chip = mapping.chip
     limit = getattr(chip.limits, resource).value
     share = np.zeros((chip.rows, chip.columns))

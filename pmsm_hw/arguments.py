@@ -35,15 +35,32 @@ Error = type[PmsmHwError]
 _Kind = TypeVar("_Kind")
 
 
+class _Short(reprlib.Repr):
+    """Python shows no integers of more than some 4,300 digits: an error, inside lists too."""
+
+    def repr_int(self, x: int, level: int) -> str:
+        if x.bit_length() > _MOST_BITS:
+            return f"an integer of {x.bit_length():,} bits"
+        return super().repr_int(x, level)
+
+
+_MOST_BITS = 256
+_LONGEST = 120
+_SHORT = _Short()
+_SHORT.maxlevel = 3
+
+
 def shown(value: object) -> str:
-    """A value as errors show it: short, whatever it is."""
-    if isinstance(value, str):
-        return repr(value if len(value) <= 80 else f"{value[:77]}...")
-    if isinstance(value, int) and abs(value) >= 1 << 256:
-        return f"an integer of {value.bit_length():,} bits"
-    if isinstance(value, np.ndarray) and value.ndim > 0:
-        return f"an array of shape {value.shape}"
-    return reprlib.repr(value)
+    """A value as errors show it: short, whatever it is; never an error of its own."""
+    try:
+        if isinstance(value, str):
+            return repr(value if len(value) <= 80 else f"{value[:77]}...")
+        if isinstance(value, np.ndarray) and value.ndim > 0:
+            return f"an array of shape {value.shape}"
+        text = _SHORT.repr(value)
+        return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+    except Exception:  # what a foreign object answers to repr() is its own affair
+        return f"a {type(value).__name__}"
 
 
 def as_integer(value: object) -> int | None:
@@ -63,7 +80,7 @@ def integer(
     value: object,
     *,
     low: int,
-    high: int,
+    high: int | None,
     remedy: str,
 ) -> int:
     """An integer within limits.
@@ -77,17 +94,17 @@ def integer(
     value
         What was given.
     low, high
-        Limits, both included.
+        Limits, both included; ``None``: there is no upper one.
     remedy
         What to do otherwise.
     """
     number = as_integer(value)
-    if number is None or not low <= number <= high:
+    if number is None or number < low or (high is not None and number > high):
+        limits = f"the limit is {low:,}" if high is None else f"the limits are {low:,} and {high:,}"
+        beyond = f"below {low}" if high is None else f"outside {low}..{high}"
         raise error(
             subject,
-            f"{what} {shown(value)} is no integer, the limits are {low:,} and {high:,}"
-            if number is None
-            else f"{what} {shown(value)} is outside {low}..{high}",
+            f"{what} {shown(value)} is " + (f"no integer, {limits}" if number is None else beyond),
             remedy=remedy,
             actual=value,
             limit=(low, high),
@@ -300,12 +317,7 @@ def pair(error: Error, subject: str, what: str, value: object, *, remedy: str) -
     error, subject, what, value, remedy
         As for `integer`.
     """
-    parts: list[int | None] = []
-    if isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping):
-        try:
-            parts = [as_integer(part) for part in value]
-        except TypeError:  # an array without axes
-            parts = []
+    parts = [as_integer(part) for part in items(error, subject, what, value, remedy=remedy)]
     if len(parts) != 2 or parts[0] is None or parts[1] is None:
         raise error(
             subject,

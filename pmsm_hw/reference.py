@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pmsm_hw.arguments import array_of, as_integer, instance, integer, items, names, shown
+from pmsm_hw.class_labels import class_labels
 from pmsm_hw.errors import InputError
 from pmsm_hw.network import (
     STATE_MAX,
@@ -310,8 +311,8 @@ def check_steps(network: Network, n_steps: int) -> int:
     if n_steps > network.max_steps:
         raise InputError(
             f"network '{network.name}'",
-            f"{n_steps} steps exceed max_steps {network.max_steps}, up to which its state is "
-            "proven to fit",
+            f"{shown(n_steps)} steps exceed max_steps {network.max_steps}, up to which its state "
+            "is proven to fit",
             remedy="convert it with a larger max_steps",
             actual=n_steps,
             limit=network.max_steps,
@@ -619,7 +620,7 @@ def evaluate(
     Raises
     ------
     InputError
-        If the inputs do not suit the network, or labels are missing.
+        If the inputs do not suit the network, or labels are missing or no classes of the readout.
     """
     pair = items(InputError, "evaluate", "dataset", dataset, remedy="give (inputs, labels)")
     if len(pair) != 2:
@@ -633,18 +634,8 @@ def evaluate(
     x, given = pair
     units = units_of(network, x, n_steps)
     n_steps = int(n_steps)
-    remedy = "give one integer per sample"
-    labels = array_of(InputError, "evaluate", "labels", given, kinds="iuf", remedy=remedy)
     n_samples = len(next(iter(units.values()))) if units else 1
-    if labels.shape != (n_samples,) or labels.dtype.kind not in "iu" or n_samples == 0:
-        raise InputError(
-            "labels",
-            f"have shape {labels.shape} and type {labels.dtype}, "
-            f"{n_samples:,} samples need ({n_samples},) integers, and there must be one at least",
-            remedy="give one integer per sample",
-            actual=labels.shape,
-            limit=(n_samples,),
-        )
+    labels = class_labels(network, readout, given, n_samples)
     fired, total = dict.fromkeys((p.name for p in network), 0), dict[str, int]()
     saturations: dict[str, int] = {}
     predictions = []

@@ -18,7 +18,7 @@ import numpy as np
 
 from pmsm_hw import Dense, Input, Network, PolarityMultiSpike, Readout
 from pmsm_hw.errors import CapacityError
-from pmsm_hw.mapping import Mapping, load_chip, map_network
+from pmsm_hw.mapping import Chip, Mapping, load_chip, map_network
 from pmsm_hw.mapping.objectives import Expected, expect, expected_rates
 from pmsm_hw.mapping.partition.grouping import Grouping
 from pmsm_hw.mapping.partition.tiling import cut_network
@@ -72,8 +72,12 @@ def cost_of(resources: Resources, mapping: Mapping) -> Expected:
 
 def run(number: int) -> str:
     """Compare the objectives on one network."""
-    rng = np.random.default_rng(number)
-    network, chip = random_network(rng), load_chip(CHIPS[number % 3])
+    network = random_network(np.random.default_rng(number))
+    return compare(network, load_chip(CHIPS[number % 3]))
+
+
+def compare(network: Network, chip: Chip) -> str:
+    """Raise if an objective is beaten by another one or by round robin."""
     resources = Resources(network, chip)
     try:
         found = {
@@ -84,12 +88,10 @@ def run(number: int) -> str:
         return "does not fit"
     cut = cut_network(resources)
     grouping = Grouping(resources, cut.blocks, dict.fromkeys(cut.blocks, 1.0))
-    n_cores = 1
-    while n_cores <= chip.n_cores:
+    for n_cores in range(1, min(chip.n_cores, sum(map(len, cut.blocks.values()))) + 1):
         cores = grouping.round_robin(n_cores)
         if cores is not None:
             found[f"round robin on {n_cores}"] = cost(resources, cores, np.arange(len(cores)))
-        n_cores *= 2
     for objective in ("latency", "energy"):
         mine = found[objective].of(objective)[0]
         for other, value in found.items():

@@ -14,9 +14,10 @@ import pytest
 from emulator_cases import make_mapping, whole
 
 from pmsm_hw import arguments, lava, reference
+from pmsm_hw.datasets.samples import Samples, check_labels
 from pmsm_hw.emulator import Emulator, emulate
-from pmsm_hw.errors import InputError, NetworkError, PmsmHwError
-from pmsm_hw.mapping import load_chip
+from pmsm_hw.errors import DatasetError, InputError, MappingError, NetworkError, PmsmHwError
+from pmsm_hw.mapping import load_chip, map_network
 from pmsm_hw.network import (
     Conv1d,
     Conv2d,
@@ -32,6 +33,7 @@ from pmsm_hw.network import (
 )
 
 RAGGED = [[1, 2], [3]]
+HUGE = 10**5000  # more digits than Python shows
 NO_INTEGERS: tuple[Any, ...] = (
     2.5,
     2.0,
@@ -42,9 +44,10 @@ NO_INTEGERS: tuple[Any, ...] = (
     np.True_,
     [2, 3, 4, 5],
     1 << 70,
+    HUGE,
     {},
 )
-NO_NUMBERS: tuple[Any, ...] = ("1", True, None, np.nan, np.inf, 0, -1, [1.0], 1j, 10**400)
+NO_NUMBERS: tuple[Any, ...] = ("1", True, None, np.nan, np.inf, 0, -1, [1.0], 1j, 10**400, HUGE)
 
 PARTS: dict[type[Any], dict[str, Any]] = {
     Input: {"name": "x", "shape": (4,)},
@@ -57,11 +60,13 @@ PARTS: dict[type[Any], dict[str, Any]] = {
     Identity: {"source": "x", "target": "n"},
 }
 WRONG: dict[str, tuple[Any, ...]] = {
-    "name": (3, None, b"x", "a/b", ["x"], np.array(["x"])),
-    "shape": (8, (3.7,), ("3",), (True,), None, "4", (1 << 40,), (1 << 20, 1 << 20), (0,), ()),
+    "name": (3, None, b"x", "a/b", ["x"], np.array(["x"]), np.array(["a", "b"])),
+    "shape": ((HUGE,), HUGE, (1, HUGE),
+              8, (3.7,), ("3",), (True,), None, "4", (1 << 40,), (1 << 20, 1 << 20), (0,), ()),
     "scale": NO_NUMBERS,
-    "levels": (4, (1,), (1, 2, 3), (0, 1.5), (0, True), "01", None, (0, "1"), (0, 1 << 40)),
-    "gains": (4, (1,), (1.0, 1), (True, 1), "11", None, (0, 1), (1, 128)),
+    "levels": ((0, HUGE), (-HUGE, 0), HUGE,
+               4, (1,), (1, 2, 3), (0, 1.5), (0, True), "01", None, (0, "1"), (0, 1 << 40)),
+    "gains": ((HUGE, 1), (1, -HUGE), 4, (1,), (1.0, 1), (True, 1), "11", None, (0, 1), (1, 128)),
     "spike_mode": ("GRADED", None, 3, ["unit"], np.array(["unit", "unit"])),
     "rule": ("leak", None, 0, ["carry"]),
     "overflow": ("wrap", None, True, ["error"]),
@@ -116,7 +121,7 @@ def refusal(call: Callable[[], object], where: str, kind: type[PmsmHwError]) -> 
 def test_each_argument_of_a_part_is_refused_by_name() -> None:
     assert len(cases()) > 250
     for part, name, value in cases():
-        where = f"{part.__name__}({name}={value!r})"
+        where = f"{part.__name__}({name}={arguments.shown(value)})"
         text = refusal(lambda p=part, n=name, v=value: p(**PARTS[p] | {n: v}), where, NetworkError)
         assert name in text or name in ("source", "target"), f"{where}: {text}"
 
@@ -199,7 +204,7 @@ def run_cases() -> dict[str, Callable[[Any], object]]:
         "emulator profile": lambda v: Emulator(network, mapping, profile=v),
     }
     for name in ("network", "mapping", "x", "n_steps", "mode", "profile", "labels", "record",
-                 "clock_ns", "trace", "progress"):  # fmt: skip
+                 "record_samples", "clock_ns", "trace", "progress"):  # fmt: skip
         calls[f"emulate {name}"] = emulated(**{name: None})
     return calls
 
@@ -216,9 +221,11 @@ WRONG_RUNS: dict[str, tuple[Any, ...]] = {
     "record": NO_RECORD,
     "memory_mb": (*NO_INTEGERS, 0, -1),
     "dataset": (None, 5, (1,), np.array(3), "ab"),
-    "labels": (RAGGED, "1", [1.0], [True], [1, 2], 1, object()),
+    "labels": (RAGGED, "1", [1.0], [True], [1, 2], 1, object(), [-1], [2], [HUGE],
+               np.array([1 << 63], np.uint64)),
+    "record_samples": (2.5, 2.0, "2", True, False, np.True_, np.nan, [2], {}, -1, -HUGE),
     "readout": (5, ["y"], "nowhere"),
-    "timeout_s": ("x", np.nan, np.inf, 0, -1, None, True, [1]),
+    "timeout_s": (10**400, HUGE, "x", np.nan, np.inf, 0, -1, None, True, [1]),
     "python": (5, True, ["python"], "/no/such/python"),
     "granularity": ("medium", None, 3, ["coarse"], np.array(["coarse", "fine"])),
     "tag": ("float", None, 3, ["fixed_pt"]),
@@ -237,7 +244,7 @@ def test_each_argument_of_a_run_is_refused_by_name() -> None:
     for what, call in run_cases().items():
         for value in WRONG_RUNS[what.split()[1]]:
             n_cases += 1
-            refusal(lambda c=call, v=value: c(v), f"{what} = {value!r}", PmsmHwError)
+            refusal(lambda c=call, v=value: c(v), f"{what} = {arguments.shown(value)}", PmsmHwError)
     assert n_cases > 150
 
 
@@ -260,4 +267,53 @@ def test_values_are_shown_short() -> None:
     assert arguments.shown("a" * 1000) == repr("a" * 77 + "...")
     assert arguments.shown(np.zeros((1000, 2))) == "an array of shape (1000, 2)"
     assert len(arguments.shown(list(range(10**5)))) < 100
-    assert len(arguments.shown(10**5000)) < 100
+    assert arguments.shown(HUGE) == "an integer of 16,610 bits"
+    assert arguments.shown((0, -HUGE)) == "(0, an integer of 16,610 bits)"
+    nested: list[Any] = [1]
+    for _ in range(9):
+        nested = [nested] * 9
+    assert len(arguments.shown(nested)) <= 120
+    assert "HUGE" not in arguments.shown(NoRepr())
+
+
+class NoRepr(str):
+    """A text that cannot be shown."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        raise RuntimeError("HUGE")
+
+    __len__ = __getitem__ = __repr__  # type: ignore[assignment]
+
+
+def test_labels_are_classes_of_the_readout_wherever_they_are_given() -> None:
+    """A label that is none would count as a wrong answer, without a word."""
+    network, x = small(), np.array([[1, 2], [2, 1]])
+    mapping = map_network(network, load_chip("toy"))
+    for labels, message in (
+        ([0, -1], r"lie in \[-1, 0\], readout 'y' has classes 0 to 1"),
+        ([0, 2], r"lie in \[0, 2\], readout 'y' has classes 0 to 1"),
+        ([0], r"have shape \(1,\), 2 samples need"),
+        ([True, False], "labels has dtype bool, integers"),
+        ([0.0, 1.0], "labels has dtype float64, integers"),
+    ):
+        given = np.array(labels)
+        with pytest.raises(InputError, match=message):
+            reference.evaluate(network, (x, given))
+        with pytest.raises(InputError, match=message):
+            emulate(network, mapping, x, labels=given)
+        with pytest.raises(DatasetError, match=message):
+            check_labels(network, Samples(x=x, labels=given, source="here"))
+    right = np.array([1, 0], np.uint8)
+    assert emulate(network, mapping, x, labels=right).accuracy == (
+        reference.evaluate(network, (x, right)).accuracy
+    )
+    check_labels(network, Samples(x=x, labels=right, source="here"))
+
+
+def test_a_network_of_inputs_alone_is_not_mapped() -> None:
+    network = Network(populations=(Input(name="x", shape=(2,)),), projections=())
+    for objective in ("latency", "energy", "cores"):
+        with pytest.raises(MappingError, match="1 populations, all of them inputs"):
+            map_network(network, load_chip("toy"), objective=objective)

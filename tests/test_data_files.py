@@ -275,7 +275,7 @@ def test_what_is_no_regular_file_is_refused_at_once(suffix, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"limit": 0}, "limit 0 is not a whole number"),
+        ({"limit": 0}, "limit 0 is below 1"),
         ({"limit": -1}, "limit -1"),
         ({"limit": 2.0}, "limit 2.0"),
         ({"limit": True}, "limit True"),

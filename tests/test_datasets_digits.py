@@ -48,7 +48,7 @@ def test_the_default_split_never_changes():
 
 
 def test_unknown_split_is_refused():
-    with pytest.raises(InputError, match=r"split 'valid' is unknown; use 'train', 'test' or 'all'"):
+    with pytest.raises(InputError, match=r"split 'valid' is not one of train, test, all"):
         load_digits("valid")
 
 

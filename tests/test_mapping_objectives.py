@@ -238,3 +238,21 @@ def test_many_small_populations_share_cores_evenly():
         assert len(mapping.cores) > 8
         assert report.latency_ns < 0.7 * slow.latency_ns
         assert report.energy_pj["total"] < slow.energy_pj["total"]
+
+
+def test_round_robin_on_any_number_of_cores_is_no_faster():
+    """24 populations of 3 neurons are fastest two on a core, on 12 cores: not a power of two."""
+    populations = [Input(name="in", shape=(8,), levels=(0, 3))]
+    projections = []
+    for i in range(24):
+        populations.append(
+            PolarityMultiSpike(
+                name=f"p{i}", shape=(3,), theta=np.array(20), levels=(0, 1), overflow="saturate"
+            )
+        )
+        weight = np.ones((3, 8), np.int8)
+        projections.append(Dense(source="in", target=f"p{i}", weight=weight))
+    populations.append(Readout(name="out", shape=(3,), overflow="saturate"))
+    projections.append(Dense(source="p23", target="out", weight=np.ones((3, 3), np.int8)))
+    network = Network(populations=tuple(populations), projections=tuple(projections))
+    assert fuzz_objectives.compare(network, load_chip("loihi1")) == "compared"

@@ -122,6 +122,16 @@ def test_lines_join_runs_of_one_network_alone_and_accuracy_has_its_range(report)
     grey = [line for line in axes.lines if line.get_color() == "0.6"]
     assert sorted(len(line.get_xdata()) for line in grey) == [1, 2]
     assert len(axes.collections) == 3
+    seeded = map_network(report.network, load_chip("toy"), seed=5)
+    more = {"other seed": emulate(report.network, seeded, x, 2, labels=labels)}
+    more["other labels"] = emulate(report.network, report.mapping, x, 2, labels=9 - labels)
+    (joined,) = plots.accuracy_against_energy(runs | more).axes
+    grey = [line for line in joined.lines if line.get_color() == "0.6"]
+    assert sorted(len(line.get_xdata()) for line in grey) == [1, 1, 1, 2]
+    again = {"other images": emulate(report.network, report.mapping, x[::-1], 2, labels=labels)}
+    (joined,) = plots.accuracy_against_energy(runs | again).axes  # two of two steps: no order
+    grey = [line for line in joined.lines if line.get_color() == "0.6"]
+    assert [len(line.get_xdata()) for line in grey] == [1]
     for range_, r in zip(axes.collections, runs.values(), strict=True):
         (low, high) = (y for _, y in range_.get_segments()[0])
         assert low < 100 * r.accuracy + 1e-9

@@ -130,23 +130,37 @@ def test_samples_that_were_not_traced(samples, tmp_path):
     report = emulate(network, mapping, x, 1, mode="cycle", trace=2)
     assert write_trace(tmp_path / "t.json", report, samples="all") == (0, 1)
     (tmp_path / "t.json").unlink()
-    for wrong in (samples, (2,)):
-        with pytest.raises(InputError, match="samples 0 to 1 were traced"):
+    for wrong in (samples, (2,), (True,), (10**5000,)):
+        with pytest.raises(InputError, match="that were traced"):
             write_trace(tmp_path / "t.json", report, samples=wrong)
+    with pytest.raises(InputError, match="samples are 0, at least 1 of the 2"):
+        write_trace(tmp_path / "t.json", report, samples=[])
     assert list(tmp_path.iterdir()) == []
 
 
 def test_wrong_numbers_of_samples():
     network, mapping = random_case(3)
     x = random_units(network, 3)
-    for options in ({"record_samples": -1}, {"record_samples": 1.5}, {"trace": -1}):
-        with pytest.raises(InputError, match="no number of samples"):
-            emulate(network, mapping, x, mode="cycle", **options)
+    for name in ("record_samples", "trace"):
+        for value in (-1, 1.5, "2", [1]):
+            with pytest.raises(InputError, match=name):
+                emulate(network, mapping, x, mode="cycle", **{name: value})
+    for value in (True, False):
+        with pytest.raises(InputError, match="record_samples"):
+            emulate(network, mapping, x, record_samples=value)
+    for mode in ("counts", "cycle"):  # None is no word for all, nor for none
+        with pytest.raises(InputError, match="trace None is no integer"):
+            emulate(network, mapping, x, mode=mode, trace=None)
     with pytest.raises(EmulationError, match="mode 'cycle' only"):
         emulate(network, mapping, x, mode="counts", trace=3)
     report = emulate(network, mapping, x, record_samples=1)
-    with pytest.raises(InputError, match="whose spikes the report has"):
-        plots.spike_raster(report, sample=1)
+    for sample in (1, -1, "x", True, None):
+        with pytest.raises(InputError, match="whose spikes the report has"):
+            plots.spike_raster(report, sample=sample)
+    for options in ({"record_samples": 0}, {"record": ()}):
+        report = emulate(network, mapping, x, **options)
+        with pytest.raises(InputError, match="has spikes of 0 samples"):
+            plots.spike_raster(report)
 
 
 # -- command line --------------------------------------------------------------------------------
@@ -183,7 +197,7 @@ def test_labels_that_are_no_classes(files, tmp_path):
     np.savez(tmp_path / "x.npz", x=np.zeros((2, 1, 8, 8)), labels=[3, 10])
     for command in ("emulate", "lava"):
         line = refused(command, files / "net.h5", "--data", "x.npz", cwd=tmp_path)
-        assert "has label 10" in line
+        assert "labels of data 'x.npz': lie in [3, 10], readout" in line
     assert answer("emulate", files / "net.h5", "--data", "x.npz", "--limit", 1, "--json",
                   cwd=tmp_path)["n_samples"] == 1  # fmt: skip
 

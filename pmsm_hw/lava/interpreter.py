@@ -10,10 +10,11 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from pmsm_hw.errors import LavaError
+from pmsm_hw.arguments import shown
+from pmsm_hw.errors import InputError, LavaError
 from pmsm_hw.temporary import temporary_folder
 
-__all__ = ["REQUIREMENTS", "VARIABLE", "find_python"]
+__all__ = ["REQUIREMENTS", "VARIABLE", "check_python", "find_python"]
 
 VARIABLE = "PMSM_HW_LAVA_PYTHON"
 """Environment variable that names the Python to use."""
@@ -38,6 +39,18 @@ REMEDY = (
 )
 
 
+def check_python(python: object) -> None:
+    """Raise `InputError` unless it is a path, or None."""
+    if python is not None and not isinstance(python, str | os.PathLike):
+        raise InputError(
+            "lava",
+            f"python {shown(python)} is no path",
+            remedy="give the path of a Python 3.10 that has lava-nc",
+            actual=type(python).__name__,
+            limit="a path",
+        )
+
+
 def find_python(python: str | os.PathLike[str] | None = None) -> str:
     """Find a Python 3.10 with lava-nc.
 
@@ -58,18 +71,13 @@ def find_python(python: str | os.PathLike[str] | None = None) -> str:
 
     Raises
     ------
+    InputError
+        If the argument is no path.
     LavaError
         If there is none.
     """
+    check_python(python)
     if python is not None:
-        if not isinstance(python, str | os.PathLike):
-            raise LavaError(
-                "argument python",
-                f"{python!r:.60} is no path",
-                remedy="give the path of a Python 3.10 that has lava-nc",
-                actual=type(python).__name__,
-                limit="a path",
-            )
         return _existing(os.fspath(python), "argument python")
     if sys.version_info[:2] == (3, 10) and importlib.util.find_spec("lava") is not None:
         return sys.executable

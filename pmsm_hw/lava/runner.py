@@ -17,11 +17,11 @@ from typing import NoReturn
 import numpy as np
 
 import pmsm_hw
-from pmsm_hw.arguments import check_progress, instance, items, shown
+from pmsm_hw.arguments import check_progress, instance, items
 from pmsm_hw.errors import FormatError, InputError, LavaError
 from pmsm_hw.lava.cleanup import KILL_WAIT_S, end_group, remove_shared_memory
 from pmsm_hw.lava.handover import NO_LAVA, NO_ROOM, read_result, write_units
-from pmsm_hw.lava.interpreter import REMEDY, find_python
+from pmsm_hw.lava.interpreter import REMEDY, check_python, find_python
 from pmsm_hw.lava.options import Granularity, Tag, check_options, check_timeout
 from pmsm_hw.network import Network
 from pmsm_hw.reference import Inputs, Result, recorded, units_of
@@ -146,14 +146,7 @@ def run_many(
     check_options(granularity, tag)
     check_timeout(timeout_s)
     check_progress(InputError, progress)
-    if python is not None and not isinstance(python, str | os.PathLike):
-        raise InputError(
-            "lava",
-            f"python {shown(python)} is no path",
-            remedy="give the path of a Python 3.10 with lava-nc",
-            actual=type(python).__name__,
-            limit="a path",
-        )
+    check_python(python)
     jobs = items(InputError, "lava", "jobs", jobs, remedy="give a list of Job")
     for job in jobs:
         instance(InputError, "lava", "job", job, Job, remedy="give a list of Job")

@@ -85,18 +85,18 @@ class Network(Record):
             ("populations", tuple(POPULATION_KINDS.values())),
             ("projections", tuple(PROJECTION_KINDS.values())),
         ):
-            choice = ", ".join(kind.__name__ for kind in kinds)
+            known = ", ".join(kind.__name__ for kind in kinds)
             given = items(
-                NetworkError, subject, what, getattr(self, what), remedy=f"give a list of {choice}"
+                NetworkError, subject, what, getattr(self, what), remedy=f"give a list of {known}"
             )
             for item in given:
                 if not isinstance(item, kinds):
                     raise NetworkError(
                         subject,
-                        f"{what} hold {shown(item)}, which is none of {choice}",
+                        f"{what} hold {shown(item)}, which is none of {known}",
                         remedy="give these only",
                         actual=type(item).__name__,
-                        limit=choice,
+                        limit=known,
                     )
             object.__setattr__(self, what, given)
         max_steps = integer(

@@ -80,12 +80,14 @@ class Population(Record):
             "1 to 3 positive sizes",
         )
         object.__setattr__(self, "shape", shape)
+        n = math.prod(shape)
         require(
-            math.prod(shape) <= MAX_NEURONS,
+            n <= MAX_NEURONS,
             self.subject,
-            f"shape {shape} has {math.prod(shape):,} neurons, the limit is {MAX_NEURONS:,}",
+            f"shape {shown(shape)} has {f'{n:,}' if n < 1 << 63 else 'more than 2**63'} neurons, "
+            f"the limit is {MAX_NEURONS:,}",
             "use several populations",
-            math.prod(shape),
+            n,
             MAX_NEURONS,
         )
 
@@ -137,7 +139,7 @@ class Input(Population):
         require(
             lo <= hi and lo >= -(1 << 23) and hi < 1 << 23,
             self.subject,
-            f"levels {self.levels} are not (lo, hi) with lo <= hi within 24 bits",
+            f"levels {shown(self.levels)} are not (lo, hi) with lo <= hi within 24 bits",
             "give the smallest and the largest value",
             self.levels,
             "lo <= hi within 24 bits",
@@ -246,7 +248,7 @@ class PolarityMultiSpike(Population):
         require(
             0 <= n < 1 << 15 and 1 <= p < 1 << 15,
             subject,
-            f"levels (n, p) = {self.levels} are not n >= 0 and p >= 1",
+            f"levels (n, p) = {shown(self.levels)} are not n >= 0 and p >= 1",
             "give the number of negative and of positive levels",
             self.levels,
             "n >= 0, p >= 1",
@@ -255,7 +257,7 @@ class PolarityMultiSpike(Population):
         require(
             1 <= gain_pos <= 127 and -127 <= gain_neg <= 127,
             subject,
-            f"gains {self.gains} are not gain_pos in [1, 127] and gain_neg in [-127, 127]",
+            f"gains {shown(self.gains)} are not gain_pos in [1, 127] and gain_neg in [-127, 127]",
             "use small integers",
             self.gains,
             "1 <= gain_pos <= 127, |gain_neg| <= 127",

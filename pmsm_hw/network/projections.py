@@ -59,16 +59,12 @@ class Projection(Record):
                 NetworkError, f"projection {shown(self.name)}", "end", end, str,
                 remedy="give names of populations as source and target",
             )  # fmt: skip
-        if not isinstance(self.name, str) or not self.name:
-            require(
-                self.name in ("", None),
-                f"projection {shown(self.name)}",
-                f"name {shown(self.name)} is no text",
-                "use a plain name",
-                self.name,
-                "a printable name without slashes",
-            )
+        if self.name is None or (isinstance(self.name, str) and not self.name):
             object.__setattr__(self, "name", f"{self.source}->{self.target}")
+        instance(
+            NetworkError, f"projection {shown(self.name)}", "name", self.name, str,
+            remedy="use a plain name",
+        )  # fmt: skip
         require(
             "/" not in self.name and self.name.isprintable(),
             f"projection {shown(self.name)}",

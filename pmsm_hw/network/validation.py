@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pmsm_hw.arguments import array_of, as_integer, items, shown
+from pmsm_hw import arguments
+from pmsm_hw.arguments import array_of, pair
 from pmsm_hw.errors import NetworkError
 from pmsm_hw.network.limits import STATE_MAX, STATE_MIN, IntArray, Shape
 
@@ -77,16 +78,9 @@ def require(
         raise NetworkError(subject, problem, remedy=remedy, actual=actual, limit=limit)
 
 
-def choice(subject: str, what: str, value: str, choices: Sequence[str]) -> None:
+def choice(subject: str, what: str, value: object, choices: tuple[str, ...]) -> None:
     """Raise `NetworkError` unless a value is one of several."""
-    require(
-        isinstance(value, str) and value in choices,
-        subject,
-        f"{what} {shown(value)} is not one of {', '.join(choices)}",
-        "choose one of them",
-        value,
-        tuple(choices),
-    )
+    arguments.choice(NetworkError, subject, what, value, choices, remedy="choose one of them")
 
 
 def listed(names: Sequence[str]) -> str:
@@ -98,20 +92,9 @@ def listed(names: Sequence[str]) -> str:
 _MOST_LISTED = 20
 
 
-def two_integers(subject: str, value: Sequence[int], what: str = "levels") -> tuple[int, int]:
+def two_integers(subject: str, value: object, what: str = "levels") -> tuple[int, int]:
     """A pair of Python integers, or `NetworkError`."""
-    given = items(NetworkError, subject, what, value, remedy="give two integers")
-    numbers = [n for n in map(as_integer, given) if n is not None]
-    if len(given) != 2 or len(numbers) != 2:
-        raise NetworkError(
-            subject,
-            f"{what} {shown(value)} are not two integers",
-            remedy="give two integers",
-            actual=value,
-            limit="two integers",
-        )
-    first, second = numbers
-    return first, second
+    return pair(NetworkError, subject, what, value, remedy="give two integers")
 
 
 def check_state_width(subject: str, what: str, array: IntArray) -> None:
