@@ -437,8 +437,8 @@ def _entries(
 ) -> tuple[dict[str, Any], tuple[Row, ...], tuple[tuple[int, int], ...], list[Window]]:
     """Which cores a spike goes to, and how many synapses it meets there."""
     from pmsm_hw.emulator.kernels import order_entries
+    from pmsm_hw.mapping.resources import Resources
     from pmsm_hw.mapping.resources.connectivity import fan_out_box
-    from pmsm_hw.mapping.resources.core import Resources
 
     resources = Resources(network, mapping.chip)
 

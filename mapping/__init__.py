@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from pmsm_hw.mapping.mapper import map_network
     from pmsm_hw.mapping.plots import plot_mapping
     from pmsm_hw.mapping.resources.connectivity import fan_out
-    from pmsm_hw.mapping.resources.core import list_kind
     from pmsm_hw.mapping.routing.traffic import measured_traffic
     from pmsm_hw.mapping.routing.xy import Link, xy_route
     from pmsm_hw.mapping.transforms.fan_in import split_fan_in
@@ -29,7 +28,6 @@ _HOMES = {
     "Mapping": "assignment",
     "chip_names": "chip",
     "fan_out": "resources.connectivity",
-    "list_kind": "resources.core",
     "load_chip": "chip",
     "map_network": "mapper",
     "measured_traffic": "routing.traffic",
@@ -47,7 +45,6 @@ __all__ = [
     "Mapping",
     "chip_names",
     "fan_out",
-    "list_kind",
     "load_chip",
     "map_network",
     "measured_traffic",

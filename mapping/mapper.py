@@ -29,7 +29,7 @@ from pmsm_hw.mapping.placement.places import (
     place_bundles,
     total_hops,
 )
-from pmsm_hw.mapping.resources.core import Resources
+from pmsm_hw.mapping.resources import Resources
 from pmsm_hw.mapping.routing.traffic import IO, Traffic, core_traffic, rates_of
 from pmsm_hw.mapping.routing.xy import link_loads
 from pmsm_hw.operators import chw

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pmsm_hw.mapping.assignment import Block, Objective
     from pmsm_hw.mapping.chip import Chip, Energies
     from pmsm_hw.mapping.partition.tiling import Cut
-    from pmsm_hw.mapping.resources.core import Resources
+    from pmsm_hw.mapping.resources import Resources
     from pmsm_hw.mapping.routing.traffic import Traffic
     from pmsm_hw.network import Network
 
@@ -278,10 +278,7 @@ def spread(
             break
         if progress is not None:
             progress(f"spreading over {n_cores:,} cores")
-        resources.block_limits = block_limits(resources, rates, n_cores)
-        cuts = cut_within(resources, cut.bound)
-        resources.block_limits = {}
-        for blocks in cuts:
+        for blocks in cut_within(resources, cut.bound, block_limits(resources, rates, n_cores)):
             cores = [[block] for found in blocks.values() for block in found]
             if fewest < len(cores) <= room and cores not in tried:
                 tried.append(cores)

@@ -169,7 +169,7 @@ NOT_CALLED = {
     "demo.run_demo", "nn.quantize_vit", "nn.vit_small", "nn.vit_tiny", "nn.qcfs_snn",
     "nn.calibrate_from_batch_norm", "nn.learn_gains", "nn.snap_gains", "emulator.Emulator",
     "nn.PolarityMultiSpike", "lava.run_many", "nn.finetune", "nn.choose_theta", "mapping.Block",
-    "lava.Job", "mapping.fan_out", "mapping.list_kind", "nn.entropy_bits", "nn.gaussian_bits",
+    "lava.Job", "mapping.fan_out", "nn.entropy_bits", "nn.gaussian_bits",
 }  # fmt: skip
 """Long to run, for experts, or with arguments that are the package's own objects."""
 

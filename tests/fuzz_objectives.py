@@ -22,7 +22,7 @@ from pmsm_hw.mapping import Chip, Mapping, load_chip, map_network
 from pmsm_hw.mapping.objectives import Expected, expect, expected_rates
 from pmsm_hw.mapping.partition.grouping import Grouping
 from pmsm_hw.mapping.partition.tiling import cut_network
-from pmsm_hw.mapping.resources.core import Resources
+from pmsm_hw.mapping.resources import Resources
 from pmsm_hw.mapping.routing.traffic import core_traffic, rates_of
 
 CHIPS = ("toy", "loihi1", "loihi2")

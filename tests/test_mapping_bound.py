@@ -27,7 +27,7 @@ from pmsm_hw.mapping.partition import bounding, tiling
 from pmsm_hw.mapping.partition.bounding import Backwards
 from pmsm_hw.mapping.partition.grids import cut_choices, parts_of
 from pmsm_hw.mapping.partition.tiling import candidates, cut_network
-from pmsm_hw.mapping.resources.core import Resources
+from pmsm_hw.mapping.resources import Resources
 from pmsm_hw.operators import chw
 
 

@@ -10,7 +10,7 @@ from pmsm_hw import Dense, Identity, Input, Network, PolarityMultiSpike, Readout
 from pmsm_hw.emulator import emulate
 from pmsm_hw.mapping import load_chip, map_network
 from pmsm_hw.mapping.chip import parse_chip
-from pmsm_hw.mapping.resources.core import Resources
+from pmsm_hw.mapping.resources import Resources
 
 LIVE = np.random.default_rng(0).permutation(400)[:200]
 """Half of the source's neurons, anywhere."""

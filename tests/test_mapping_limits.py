@@ -11,8 +11,8 @@ import pytest
 
 from pmsm_hw import Conv2d, Dense, Input, Network, PolarityMultiSpike, Readout
 from pmsm_hw.errors import CapacityError, MappingError
-from pmsm_hw.mapping import Mapping, list_kind, load_chip, map_network
-from pmsm_hw.mapping.resources.core import Resources, list_bits
+from pmsm_hw.mapping import Mapping, load_chip, map_network
+from pmsm_hw.mapping.resources import Resources, list_bits
 
 fewest_cores = partial(map_network, objective="cores")
 
@@ -127,7 +127,9 @@ def test_shared_convolution_uses_what_was_measured():
     assert mapping.usage[0, :2].tolist() == [1024, 64]  # one input axon per pixel
     share = mapping.usage[0, 3] / chip.limits.synapse_memory_bits.value
     assert 0.15 < share < 0.24
-    assert list_kind(network, chip, network.projections[0], mapping.blocks[0]) == "conv"
+    resources = Resources(network, chip)
+    wire = resources.wires[network.projections[0].name]
+    assert resources.block_bits(wire, mapping.blocks[0])[1] == "conv"
 
 
 def test_unit_spikes_of_both_signs_double_the_axons():

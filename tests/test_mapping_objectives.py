@@ -13,7 +13,7 @@ from pmsm_hw.mapping.mapper import build_mapping
 from pmsm_hw.mapping.objectives import block_limits, expect, expected_rates, spread
 from pmsm_hw.mapping.partition.packing import pack
 from pmsm_hw.mapping.partition.tiling import cut_network, cut_within
-from pmsm_hw.mapping.resources.core import Resources
+from pmsm_hw.mapping.resources import Resources
 from pmsm_hw.mapping.routing.traffic import core_traffic, rates_of
 
 
@@ -122,8 +122,8 @@ def test_block_limits_hold_and_share_out_all_cores():
     resources = Resources(network, chip)
     rates = expected_rates(network, resources.spike_modes, rates_of(network, None), False)
     cut = cut_network(resources)
-    resources.block_limits = limits = block_limits(resources, rates, 60)
-    cuts = cut_within(resources, cut.bound)
+    limits = block_limits(resources, rates, 60)
+    cuts = cut_within(resources, cut.bound, limits)
     assert cuts
     for blocks in cuts:
         assert all(b.n_neurons <= limits[name] for name, found in blocks.items() for b in found)

@@ -27,7 +27,7 @@ from pmsm_hw.mapping.partition.packing import pack
 from pmsm_hw.mapping.partition.tiling import cut_network
 from pmsm_hw.mapping.placement.bundles import bundles_of
 from pmsm_hw.mapping.placement.places import links_of, place_bundles
-from pmsm_hw.mapping.resources.core import Resources
+from pmsm_hw.mapping.resources import Resources
 from pmsm_hw.mapping.routing.traffic import core_traffic, rates_of
 from pmsm_hw.operators import chw, lowered, synapses
 

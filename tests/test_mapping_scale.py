@@ -9,7 +9,7 @@ from brute_counts import check
 from pmsm_hw import Dense, Identity, Input, Network, PolarityMultiSpike
 from pmsm_hw.mapping import load_chip, map_network
 from pmsm_hw.mapping.partition import packing, tiling
-from pmsm_hw.mapping.resources.core import Resources
+from pmsm_hw.mapping.resources import Resources
 from pmsm_hw.mapping.routing import traffic
 
 

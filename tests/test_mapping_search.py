@@ -38,7 +38,7 @@ from pmsm_hw.mapping.placement.places import (
     twins,
 )
 from pmsm_hw.mapping.plots import plot_mapping, tile_link_load, tile_utilisation
-from pmsm_hw.mapping.resources.core import Resources
+from pmsm_hw.mapping.resources import Resources
 from pmsm_hw.mapping.routing.traffic import IO, Traffic, core_traffic, rates_of
 from pmsm_hw.mapping.routing.xy import link_loads, tree_links
 

@@ -30,13 +30,13 @@ from numpy.typing import NDArray
 
 from pmsm_hw.mapping.partition.cut_search import each_of, shape_of
 from pmsm_hw.mapping.partition.grids import edges_of, parts_of
-from pmsm_hw.mapping.resources.connectivity import source_range
+from pmsm_hw.mapping.resources.windows import hits, singles, source_range
 from pmsm_hw.network import Input
 from pmsm_hw.operators import WindowForm, chw
 
 if TYPE_CHECKING:
     from pmsm_hw.mapping.partition.tiling import Candidates
-    from pmsm_hw.mapping.resources.core import Resources, Wire
+    from pmsm_hw.mapping.resources import Resources, Wire
 
 __all__ = ["Backwards"]
 
@@ -410,8 +410,8 @@ class Backwards:
             for cuts in choices:
                 for part in parts_of(form.target[1 + axis], cuts):
                     first, end = source_range(form, axis, part)
-                    meets[at, first:end] = self._resources.hits(wire, axis, part)
-                    single[at, first:end] = self._resources.singles(wire, axis, part)
+                    meets[at, first:end] = hits(wire.windows[axis], part)
+                    single[at, first:end] = singles(wire.windows[axis], part)
                     at += 1
             self._hits[key] = (meets, single)
         return self._hits[key]

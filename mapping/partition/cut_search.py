@@ -21,7 +21,7 @@ from pmsm_hw.operators import WindowForm, chw
 
 if TYPE_CHECKING:
     from pmsm_hw.mapping.partition.tiling import Candidates
-    from pmsm_hw.mapping.resources.core import Resources, Wire
+    from pmsm_hw.mapping.resources import Resources, Wire
 
 __all__ = ["FEW", "MANY", "MIXED", "NEAR", "Plan", "Search", "each_of", "plan_for", "shape_of"]
 

@@ -14,7 +14,7 @@ from pmsm_hw.mapping.partition.packing import block_needs
 
 if TYPE_CHECKING:
     from pmsm_hw.mapping.assignment import Block
-    from pmsm_hw.mapping.resources.core import Resources
+    from pmsm_hw.mapping.resources import Resources
 
 __all__ = ["Grouping"]
 

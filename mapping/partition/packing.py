@@ -22,7 +22,7 @@ from pmsm_hw.mapping.partition.grids import (
 
 if TYPE_CHECKING:
     from pmsm_hw.mapping.chip import Quantity
-    from pmsm_hw.mapping.resources.core import Resources
+    from pmsm_hw.mapping.resources import Resources
 
 __all__ = ["block_needs", "count_cores", "pack"]
 

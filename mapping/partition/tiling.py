@@ -37,14 +37,22 @@ from pmsm_hw.mapping.partition.grids import (
     runs_of,
 )
 from pmsm_hw.mapping.partition.packing import count_cores
-from pmsm_hw.mapping.resources.connectivity import source_range
-from pmsm_hw.mapping.resources.core import list_bits, part_key, reach_mask
-from pmsm_hw.network import Input, PolarityMultiSpike, Population
+from pmsm_hw.mapping.resources import list_bits
+from pmsm_hw.mapping.resources.neurons import most_thresholds, thresholds_vary_by_place
+from pmsm_hw.mapping.resources.windows import (
+    part_key,
+    reach_mask,
+    signatures,
+    singles,
+    source_range,
+)
+from pmsm_hw.network import Input, Population
 from pmsm_hw.operators import DenseForm, WindowForm, apply, chw
 
 if TYPE_CHECKING:
     from pmsm_hw.mapping.assignment import Objective
-    from pmsm_hw.mapping.resources.core import Plain, Reach, Resources, Wire
+    from pmsm_hw.mapping.resources import Resources, Wire
+    from pmsm_hw.mapping.resources.axons import Plain, Reach
 
 __all__ = [
     "Bound",
@@ -173,10 +181,10 @@ def _meets(
     resources: Resources, wire: Wire, axis: int, part: Range
 ) -> tuple[int, int, NDArray[np.int64]]:
     """Source rows that meet a part, single ones of them, and lists of rows by number of taps."""
-    meets = resources.signatures(wire, axis, part)
+    meets = signatures(wire.windows[axis], part)
     kernel = meets.shape[1]
     hit = int(np.count_nonzero(meets.any(axis=1)))
-    single = int(np.count_nonzero(resources.singles(wire, axis, part)))
+    single = int(np.count_nonzero(singles(wire.windows[axis], part)))
     if wire.shares_lists:
         bit = np.int64(1) << np.arange(kernel, dtype=np.int64)
         meets = (np.unique(meets @ bit)[:, None] & bit) != 0
@@ -201,8 +209,8 @@ class Candidates:
     cell_parts
         ``(rows, row kinds, columns, column kinds)`` index into the channel choices: fewest parts
         of such a cell that seem to fit a core, output axons aside; their number if none does.
-    n_neurons
-        Neurons of the population.
+    n_neurons, most_neurons
+        Neurons of the population, and how many of them a block may have.
     n_blocks
         Blocks in all.
     bits, deliveries, entries
@@ -220,6 +228,7 @@ class Candidates:
     classes: tuple[AxisClasses, AxisClasses]
     cell_parts: NDArray[np.int64]
     n_neurons: int
+    most_neurons: int
     n_blocks: NDArray[np.int64]
     bits: NDArray[np.float64]
     axons: NDArray[np.float64]
@@ -230,17 +239,29 @@ class Candidates:
 
 
 def all_candidates(
-    resources: Resources, progress: Callable[[str], None] | None = None
+    resources: Resources,
+    progress: Callable[[str], None] | None = None,
+    block_limits: MappingType[str, int] | None = None,
 ) -> dict[str, Candidates]:
-    """`candidates` of every population that is placed; those that are alike share their arrays."""
+    """`candidates` of every population that is placed; those that are alike share their arrays.
+
+    Parameters
+    ----------
+    resources, progress
+        As for `cut_network`.
+    block_limits
+        Neurons that a block of a population may have, where that is less than a core's limit.
+    """
+    limit = resources.chip.limits.neurons.value
     known: dict[tuple[str, int], tuple[str, Candidates]] = {}
     found = {}
     for p in resources.placed:
         if progress is not None:
             progress(f"counting {p.name}")
-        key = (resources.like(p.name), resources.most_neurons(p.name))
+        most = min(limit, (block_limits or {}).get(p.name, limit))
+        key = (resources.like(p.name), most)
         if key not in known:
-            known[key] = (p.name, candidates(resources, p))
+            known[key] = (p.name, candidates(resources, p, most))
         name, counts = known[key]
         found[p.name] = counts
         if name != p.name:  # its wires have other names
@@ -258,8 +279,20 @@ def all_candidates(
     return found
 
 
-def candidates(resources: Resources, population: Population) -> Candidates:
-    """Count all cuts of a population."""
+def candidates(
+    resources: Resources, population: Population, most_neurons: int | None = None
+) -> Candidates:
+    """Count all cuts of a population.
+
+    Parameters
+    ----------
+    resources, population
+        Of which network, on which chip.
+    most_neurons
+        That a block may have; a core's limit by default.
+    """
+    if most_neurons is None:
+        most_neurons = resources.chip.limits.neurons.value
     limits = resources.chip.limits
     wires = resources.into(population.name)
     shape = chw(population.shape)
@@ -291,13 +324,16 @@ def candidates(resources: Resources, population: Population) -> Candidates:
         counted[name] = known[wire.kind]
         axons += counted[name].axons
         bits += counted[name].bits
-    fit = neurons <= resources.most_neurons(population.name)
+    fit = neurons <= most_neurons
     zeros = max((1 - w.n_weights / w.form.weight.size for w in wires), default=0)
     slack = 1 + min(zeros, _SLACK)
     fit &= axons <= slack * limits.input_axons.value
     fit &= bits <= slack * limits.synapse_memory_bits.value
     if limits.threshold_configurations is not None:
-        thresholds = _thresholds(population, choices[0]).reshape(-1, 1, 1, 1, 1)
+        thresholds = np.array(
+            [most_thresholds(population, parts_of(shape[0], cuts)) for cuts in choices[0].tolist()],
+            np.int64,
+        ).reshape(-1, 1, 1, 1, 1)
         fit &= np.minimum(thresholds, neurons) <= limits.threshold_configurations.value
     parts = np.where(fit.any(axis=0), fit.argmax(axis=0), len(choices[0]))
     entries: dict[str, NDArray[np.int64]] = {}
@@ -312,13 +348,14 @@ def candidates(resources: Resources, population: Population) -> Candidates:
             needed = needed - n * found.total * ((wire.entries - 1) * wire.n_signs)
         entries[wire.projection.name] = needed
     return _totals(
-        population, choices, rows, columns, parts, axons, bits,
+        population, most_neurons, choices, rows, columns, parts, axons, bits,
         {name: found.sources for name, found in counted.items()}, entries, (row_taps, column_taps),
     )  # fmt: skip
 
 
 def _totals(
     population: Population,
+    most_neurons: int,
     choices: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]],
     rows: AxisClasses,
     columns: AxisClasses,
@@ -351,6 +388,7 @@ def _totals(
         classes=(rows, columns),
         cell_parts=parts,
         n_neurons=population.n_neurons,
+        most_neurons=most_neurons,
         n_blocks=n.sum(axis=(2, 4)),
         bits=(n * np.take_along_axis(bits, taken, 0)).sum(axis=(2, 4)),
         axons=(n * np.take_along_axis(axons, taken, 0)).sum(axis=(2, 4)),
@@ -471,22 +509,6 @@ def _channel_table(
         each.append(min(-(-n // cuts), per_group))
         total.append(int(sizes.sum()))
     return np.array(most), np.array(each), np.array(total)
-
-
-def _thresholds(population: Population, choices: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Most distinct thresholds of a part along channels, all rows and columns."""
-    if not isinstance(population, PolarityMultiSpike):
-        return np.zeros(len(choices), np.int64)
-    if population.theta.ndim == 0 or np.all(population.theta == population.theta.flat[0]):
-        return np.ones(len(choices), np.int64)
-    theta = population.theta.reshape(population.theta.shape[0], -1)
-    return np.array(
-        [
-            max(len(np.unique(theta[a:b])) for a, b in parts_of(theta.shape[0], cuts))
-            for cuts in choices.tolist()
-        ],
-        np.int64,
-    )
 
 
 # ---------------------------------------------------------------------------------------------
@@ -857,8 +879,10 @@ def _best_of(
     return _cut_of(resources, best, bound, frugal=frugal, others=others)
 
 
-def cut_within(resources: Resources, bound: Bound) -> list[dict[str, list[Block]]]:
-    """Cuts under `Resources.block_limits`, not improved: for blocks that will not share cores.
+def cut_within(
+    resources: Resources, bound: Bound, block_limits: MappingType[str, int]
+) -> list[dict[str, list[Block]]]:
+    """Cuts into blocks of at most so many neurons, not improved, that will not share cores.
 
     Parameters
     ----------
@@ -866,13 +890,15 @@ def cut_within(resources: Resources, bound: Bound) -> list[dict[str, list[Block]
         Of the network and the chip.
     bound
         Of the network, without such limits.
+    block_limits
+        Neurons that a block may have, by population.
 
     Returns
     -------
     list
         Blocks by population, in topological order, for several weights; different ones only.
     """
-    steps = _Steps(resources, all_candidates(resources))
+    steps = _Steps(resources, all_candidates(resources, block_limits=block_limits))
     entries = _Entries(resources)
     found: list[dict[str, Grid]] = []
     for weights in ((0.02, *bound.weights), (0.1, 0.2, 0.2, 0.6), (1.0, 0.0, 0.0, 0.0)):
@@ -1166,7 +1192,7 @@ def _cell_entries(
         if part[0] < wire.channels[1] and wire.channels[0] < part[1]:
             plain = resources.plain_pixels(wire, part, rows, columns)
             groups.setdefault(plain.n if plain else 0, (plain, []))[1].append(part)
-    y, x = resources.signatures(wire, 0, rows), resources.signatures(wire, 1, columns)
+    y, x = (signatures(*at) for at in zip(wire.windows, (rows, columns), strict=True))
     meets = np.outer(y.any(axis=1), x.any(axis=1))
     found = []
     for plain, some in groups.values():
@@ -1260,7 +1286,9 @@ def _build(
         y, x = rows[cell // n_columns], columns[cell % n_columns]
         key = (first, *resources.cell_key(population.name, y, x))
         if key not in known:
-            known[key] = _fewest_parts(resources, population, y, x, choices[first:])
+            known[key] = _fewest_parts(
+                resources, population, counts.most_neurons, y, x, choices[first:]
+            )
         found = known[key]
         if found is None:
             return None
@@ -1314,15 +1342,16 @@ def _build_runs(
                 parts = int(counts.cell_parts[j, kinds[0][r], k, kinds[1][c]])
                 parts = int(counts.choices[0][min(parts, len(counts.choices[0]) - 1)])
                 known[key] = _widest(
-                    resources, population, rows[r], columns[c], width, -(-shape[0] // parts)
-                )
+                    resources, population, counts.most_neurons, rows[r], columns[c], width,
+                    -(-shape[0] // parts),
+                )  # fmt: skip
             found = known[key]
             if found == 0:
                 return None
             if equal:
                 same = -(-shape[0] // -(-shape[0] // found))
                 if _sends_at_most(before[r * n_columns + c], same, limit) and _fits(
-                    resources, population, rows[r], columns[c], same, runs=True
+                    resources, population, counts.most_neurons, rows[r], columns[c], same, runs=True
                 ):
                     found = same
             widths.append(found)
@@ -1356,6 +1385,7 @@ def _sends_at_most(prefix: NDArray[np.int64], width: int, limit: int) -> bool:
 def _widest(
     resources: Resources,
     population: Population,
+    most_neurons: int,
     rows: Range,
     columns: Range,
     at_most: int,
@@ -1366,7 +1396,7 @@ def _widest(
     width = min(guess, at_most)
     step = 1
     while high - low > 1:
-        if _fits(resources, population, rows, columns, width, runs=True):
+        if _fits(resources, population, most_neurons, rows, columns, width, runs=True):
             low = width
         else:
             high = width
@@ -1383,22 +1413,27 @@ def _widest(
 def _fewest_parts(
     resources: Resources,
     population: Population,
+    most_neurons: int,
     rows: Range,
     columns: Range,
     choices: NDArray[np.int64],
 ) -> int | None:
     """First number of channel parts whose blocks all fit, output axons aside."""
+
+    def fits(at: int) -> bool:
+        return _fits(resources, population, most_neurons, rows, columns, int(choices[at]))
+
     # the estimate is a little optimistic: the first or second choice fits, mostly
     low, step = 0, 1
-    while low < len(choices) and not _fits(resources, population, rows, columns, int(choices[low])):
+    while low < len(choices) and not fits(low):
         low += step
         step = min(step + 1, 8)
     if low >= len(choices):
         low = len(choices) - 1
-        if not _fits(resources, population, rows, columns, int(choices[low])):
+        if not fits(low):
             return None
     # steps grew: look back for one that was skipped
-    while low > 0 and _fits(resources, population, rows, columns, int(choices[low - 1])):
+    while low > 0 and fits(low - 1):
         low -= 1
     return int(choices[low])
 
@@ -1406,6 +1441,7 @@ def _fewest_parts(
 def _fits(
     resources: Resources,
     population: Population,
+    most_neurons: int,
     rows: Range,
     columns: Range,
     cuts: int,
@@ -1416,31 +1452,30 @@ def _fits(
 
     With `runs`, `cuts` says how wide parts are, not how many.
     """
-    wires = resources.into(population.name)
     keys = [*resources.cell_key(population.name, rows, columns)]
-    theta = getattr(population, "theta", None)
-    if theta is not None and theta.ndim > 1 and theta[0].size > 1:
-        keys += [rows, columns]  # thresholds differ from place to place
+    if thresholds_vary_by_place(population):
+        keys += [rows, columns]
     like = resources.like(population.name)
-    key = (like, runs, cuts, resources.most_neurons(population.name), *keys)
-    if key not in resources.fitting:
+
+    def count() -> bool:
         parts = (runs_of if runs else parts_of)(chw(population.shape)[0], cuts)
-        resources.fitting[key] = _count_fits(resources, population, wires, rows, columns, parts)
-    return resources.fitting[key]
+        return _count_fits(resources, population, most_neurons, rows, columns, parts)
+
+    return resources.once(("fits", like, runs, cuts, most_neurons, *keys), count)
 
 
 def _count_fits(
     resources: Resources,
     population: Population,
-    wires: Sequence[Wire],
+    most_neurons: int,
     rows: Range,
     columns: Range,
     parts: Sequence[Range],
 ) -> bool:
-    limits = resources.chip.limits
+    limits, wires = resources.chip.limits, resources.into(population.name)
     widest = max(b - a for a, b in parts)
     n_neurons = widest * (rows[1] - rows[0]) * (columns[1] - columns[0])
-    if n_neurons > resources.most_neurons(population.name):
+    if n_neurons > most_neurons:
         return False
     at_most = [resources.at_most(w, rows, columns, widest, n_neurons) for w in wires]
     sure = (

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from pmsm_hw.mapping.assignment import Block
-    from pmsm_hw.mapping.resources.core import Resources
+    from pmsm_hw.mapping.resources import Resources
 
 __all__ = ["Bundles", "bundles_of"]
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from pmsm_hw.mapping.resources.windows import Range, group_channels, source_range
 from pmsm_hw.operators import DenseForm, WindowForm, chw, lowered
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from pmsm_hw.network import Network, Projection
 
 __all__ = ["FanOut", "fan_out", "fan_out_box"]
-
-Range = tuple[int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,26 +81,6 @@ def fan_out_box(network: Network, projection: Projection, block: Block) -> FanOu
             count=count.astype(np.int64).reshape(source),
         )
     return _window_fan_out(form, block)
-
-
-def source_range(form: WindowForm, axis: int, targets: Range) -> Range:
-    """Rows (axis 0) or columns (axis 1) of the source that the windows of some targets cover."""
-    size, kernel = form.source[1 + axis], form.weight.shape[2 + axis]
-    stride, dilation, before = form.stride[axis], form.dilation[axis], form.padding[axis][0]
-    first = targets[0] * stride - before
-    last = (targets[1] - 1) * stride - before + (kernel - 1) * dilation
-    first, last = max(first, 0), min(last, size - 1)
-    return (first, last + 1) if first <= last else (0, 0)
-
-
-def group_channels(form: WindowForm, channels: Range) -> Range:
-    """Channels of the source that target channels read (all channels of their groups)."""
-    per_group_out = form.target[0] // form.groups
-    per_group_in = form.source[0] // form.groups
-    return (
-        channels[0] // per_group_out * per_group_in,
-        ((channels[1] - 1) // per_group_out + 1) * per_group_in,
-    )
 
 
 def tap_counts(form: WindowForm, channels: Range) -> NDArray[np.int64]:

@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pmsm_hw.errors import MappingError
-from pmsm_hw.mapping.resources.connectivity import group_channels, source_range
-from pmsm_hw.mapping.resources.core import union
+from pmsm_hw.mapping.resources.windows import group_channels, hits, source_range, union
 from pmsm_hw.network import Input
 from pmsm_hw.operators import WindowForm, chw
 
 if TYPE_CHECKING:
     from pmsm_hw.mapping.assignment import Block
     from pmsm_hw.mapping.chip import Chip
-    from pmsm_hw.mapping.resources.core import Box, Resources, Wire
+    from pmsm_hw.mapping.resources import Resources, Wire
+    from pmsm_hw.mapping.resources.windows import Box
     from pmsm_hw.network import Network
 
 __all__ = ["IO", "Traffic", "core_traffic", "measured_traffic", "pairs_of", "rates_of"]
@@ -429,7 +429,7 @@ class _Homes:
         if key not in self._meets:
             span = source_range(wire.form, axis, part)  # type: ignore[arg-type]
             found = self._overlap(wire.projection.source, 1 + axis, span)
-            meets = self.resources.hits(wire, axis, part)
+            meets = hits(wire.windows[axis], part)
             self._meets[key] = (found.at, np.add.reduceat(meets.astype(np.float64), found.starts))
         return self._meets[key]
 
@@ -481,7 +481,7 @@ def measured_traffic(
     """
     from pmsm_hw import reference
     from pmsm_hw.mapping.arguments import check_network_and_chip
-    from pmsm_hw.mapping.resources.core import spike_mode
+    from pmsm_hw.mapping.resources import spike_mode
 
     check_network_and_chip(network, chip)
     units = reference.units_of(network, x, n_steps)

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from pmsm_hw.errors import CapacityError, NetworkError
 from pmsm_hw.mapping.arguments import check_network_and_chip
 from pmsm_hw.mapping.partition.tiling import FanOutError, check_formats, cut_network, grid_entries
-from pmsm_hw.mapping.resources.core import Resources
+from pmsm_hw.mapping.resources import Resources
 from pmsm_hw.mapping.transforms.fan_in import LARGEST_SPIKE
 from pmsm_hw.network import (
     Dense,
