@@ -244,7 +244,7 @@ def _fed(
         return hook
 
     handles = [
-        module.register_forward_hook(hook_of(path))
+        module.register_forward_hook(hook_of(path), prepend=True)  # hooks of the user count
         for path, module in model.named_modules()
         if isinstance(module, PolarityQuant)
     ]

@@ -11,71 +11,14 @@ import torch.utils._pytree as pytree
 from torch import Tensor, fx, nn
 
 from pmsm_hw.errors import PmsmHwError
-from pmsm_hw.nn.evaluation import evaluating
+from pmsm_hw.nn.evaluation import answers, evaluating, plain_kernels
 from pmsm_hw.nn.mutations import run_nodes
 from pmsm_hw.nn.tracing import subject_of
 
-__all__ = ["FLOAT32_TOLERANCE", "answers", "difference", "first_difference", "standing_for"]
+__all__ = ["FLOAT32_TOLERANCE", "difference", "first_difference", "standing_for"]
 
 FLOAT32_TOLERANCE = 1e-5
 """Of the largest value: far above the noise of operations done in another order."""
-
-
-@contextmanager
-def _plain_kernels() -> Iterator[None]:
-    """No TF32 and no choice of kernels by timing: the same operations give the same values."""
-    if not torch.cuda.is_available():
-        yield
-        return
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = False
-    try:
-        with torch.backends.cudnn.flags(
-            enabled=True, benchmark=False, deterministic=True, allow_tf32=False
-        ):
-            yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
-
-
-def answers(
-    model: nn.Module, batch: Sequence[Tensor], error: type[PmsmHwError], *, what: str
-) -> Any:
-    """What a model returns for a batch, in evaluation mode; the batch stays as it is.
-
-    Parameters
-    ----------
-    model, batch
-        A model, and one array per input.
-    error
-        What to raise where the model does not take the batch.
-    what
-        How the message names the batch.
-    """
-    try:
-        with evaluating(model), torch.no_grad(), _plain_kernels():
-            return model(*(x.clone() for x in batch))
-    except PmsmHwError:
-        raise
-    except Exception as cause:  # whatever the user's own operations raise
-        shapes = ", ".join("x".join(map(str, x.shape)) for x in batch)
-        reason = (str(cause).strip() or type(cause).__name__).splitlines()[0]
-        raise error(
-            what,
-            f"of shape {shapes} is refused by {type(model).__name__}: {reason}"
-            f"{_channels_last(reason, batch)}",
-            remedy="give a batch as the model takes it, one array per input",
-            actual=tuple(tuple(x.shape) for x in batch),
-            limit="a batch that the model accepts",
-        ) from cause
-
-
-def _channels_last(reason: str, inputs: Sequence[Tensor]) -> str:
-    """A hint where the channels seem to be the last axis."""
-    for x in inputs:
-        if x.ndim == 4 and f"to have {x.shape[3]} channels" in reason:
-            return " (channels are its last axis? then give x.permute(0, 3, 1, 2))"
-    return ""
 
 
 def difference(wanted: Any, got: Any) -> float:
@@ -191,7 +134,7 @@ def first_difference(
             handle.remove()
     values: dict[fx.Node, Any] = {}
     between: list[fx.Node] = []
-    with evaluating(root), _plain_kernels():
+    with evaluating(root), plain_kernels():
         for node, value in run_nodes(root, graph, [x.clone() for x in batch], error):
             values[node] = value
             if node.op == "call_module" and calls.get(str(node.target)):

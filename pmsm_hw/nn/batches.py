@@ -6,7 +6,7 @@ network and are refused here, where they would be taken for real values.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from pmsm_hw.arguments import shown
 from pmsm_hw.errors import QuantizationError
 
-__all__ = ["Batch", "as_classes", "as_tensor", "as_tensors", "check_real"]
+__all__ = ["Batch", "as_classes", "as_tensor", "as_tensors", "check_real", "parts"]
 
 Batch: TypeAlias = "Tensor | NDArray[Any] | Sequence[Tensor | NDArray[Any]]"
 
@@ -63,7 +63,7 @@ def as_tensor(array: Any, what: str = "batch") -> Tensor:
         See `as_tensors`.
     """
     try:
-        tensor = torch.as_tensor(array)
+        tensor = _as_torch(array)
         if tensor.layout != torch.strided or tensor.is_quantized:
             raise TypeError
         check_real(tensor, what)
@@ -80,6 +80,32 @@ def as_tensor(array: Any, what: str = "batch") -> Tensor:
             limit=0,
         )
     return tensor
+
+
+def _as_torch(array: Any) -> Tensor:
+    """A tensor of an array of any strides and byte order."""
+    if isinstance(array, np.ndarray):
+        native = array.astype(array.dtype.newbyteorder("="), copy=False)
+        is_plain = native.flags.writeable and all(step >= 0 for step in native.strides)
+        array = native if is_plain else native.copy()
+    return torch.as_tensor(array)
+
+
+def parts(n: int, size: int) -> Iterator[slice]:
+    """``n`` samples in parts of ``size``; a single last one goes with those before.
+
+    Models that squeeze their values take a batch of 1 for something else.
+
+    Parameters
+    ----------
+    n, size
+        Numbers of samples, ``size >= 1``.
+    """
+    start, least = 0, min(size, 2)
+    while n - start >= size + least:
+        yield slice(start, start + size)
+        start += size
+    yield slice(start, n)
 
 
 def check_real(tensor: Tensor, what: str) -> None:
@@ -119,7 +145,7 @@ def as_classes(labels: Any, what: str = "labels") -> Tensor:
         If they are no whole numbers.
     """
     try:
-        tensor = torch.as_tensor(labels)
+        tensor = _as_torch(labels)
     except (TypeError, ValueError, RuntimeError) as cause:
         raise _no_arrays(labels, what) from cause
     if tensor.ndim != 1:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from pmsm_hw.arguments import instance
-from pmsm_hw.errors import QuantizationError
+from pmsm_hw.errors import PmsmHwError, QuantizationError
 
-__all__ = ["answer", "check_module", "evaluating"]
+__all__ = ["answer", "answers", "check_module", "evaluating"]
 
 
-def check_module(model: object, what: str = "model") -> None:
-    """Raise `QuantizationError` unless it is a torch module.
+def check_module(
+    model: object, what: str = "model", error: type[PmsmHwError] = QuantizationError
+) -> None:
+    """Raise unless it is a torch module.
 
     Parameters
     ----------
@@ -23,13 +25,26 @@ def check_module(model: object, what: str = "model") -> None:
         What was given.
     what
         Name for the error.
+    error
+        What to raise.
     """
-    remedy = "give a torch.nn.Module"
-    instance(QuantizationError, what, "value", model, nn.Module, remedy=remedy)
+    if not isinstance(model, nn.Module):
+        raise error(
+            what,
+            f"is a {type(model).__name__}, a torch.nn.Module is needed",
+            remedy="give the module itself",
+            actual=type(model).__name__,
+            limit="torch.nn.Module",
+        )
 
 
-def answer(model: nn.Module, *batch: Tensor) -> Any:
-    """What a model returns; one `QuantizationError` where it fails on the batch.
+def answer(
+    model: nn.Module,
+    *batch: Tensor,
+    error: type[PmsmHwError] = QuantizationError,
+    what: str = "batch",
+) -> Any:
+    """What a model returns; one error where it fails on the batch.
 
     Parameters
     ----------
@@ -37,19 +52,48 @@ def answer(model: nn.Module, *batch: Tensor) -> Any:
         Any module.
     batch
         One tensor per input.
+    error
+        What to raise where the model does not take the batch.
+    what
+        How the message names the batch.
     """
     try:
         return model(*batch)
-    except (RuntimeError, ValueError, IndexError, TypeError) as cause:
-        shapes = ", ".join(str(tuple(part.shape)) for part in batch)
+    except PmsmHwError:
+        raise
+    except Exception as cause:  # whatever the user's own operations raise
+        shapes = ", ".join("x".join(map(str, x.shape)) for x in batch)
         reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0][:200]
-        raise QuantizationError(
-            f"model '{type(model).__name__}'",
-            f"fails on a batch of shape {shapes}: {reason}",
-            remedy="give inputs of the shape that the model was made for",
-            actual=shapes,
-            limit="the model's input",
+        raise error(
+            what,
+            f"of shape {shapes} is refused by {type(model).__name__}: {reason}"
+            f"{_channels_last(reason, batch)}",
+            remedy="give a batch as the model takes it, one array per input",
+            actual=tuple(tuple(x.shape) for x in batch),
+            limit="a batch that the model accepts",
         ) from cause
+
+
+def answers(
+    model: nn.Module, batch: Sequence[Tensor], error: type[PmsmHwError], *, what: str
+) -> Any:
+    """What a model returns for a batch, in evaluation mode; the batch stays as it is.
+
+    Parameters
+    ----------
+    model, batch, error, what
+        As for `answer`.
+    """
+    with evaluating(model), torch.no_grad(), plain_kernels():
+        return answer(model, *(x.clone() for x in batch), error=error, what=what)
+
+
+def _channels_last(reason: str, inputs: Sequence[Tensor]) -> str:
+    """A hint where the channels seem to be the last axis."""
+    for x in inputs:
+        if x.ndim == 4 and f"to have {x.shape[3]} channels" in reason:
+            return " (channels are its last axis? then give x.permute(0, 3, 1, 2))"
+    return ""
 
 
 @contextmanager
@@ -63,3 +107,20 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+@contextmanager
+def plain_kernels() -> Iterator[None]:
+    """No TF32 and no choice of kernels by timing: the same operations give the same values."""
+    if not torch.cuda.is_available():
+        yield
+        return
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        with torch.backends.cudnn.flags(
+            enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+        ):
+            yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before

@@ -20,6 +20,13 @@ from torch import Tensor, fx, nn
 
 from pmsm_hw.errors import ConversionError
 from pmsm_hw.network import Pads, Shape
+from pmsm_hw.nn.activations import (
+    average_name,
+    is_activation,
+    max_pool_of,
+    reached,
+    reads_shape,
+)
 from pmsm_hw.nn.evaluation import evaluating
 from pmsm_hw.nn.expressions import (
     Channelwise,
@@ -44,7 +51,6 @@ from pmsm_hw.nn.tracing import few, kind_of, subject_of, trace
 
 __all__ = [
     "InputPlan", "Lowering", "NeuronPlan", "Plan", "Pooling", "ReadoutPlan", "RelayPlan",
-    "average_name",
 ]  # fmt: skip
 
 Pooling: TypeAlias = Literal["auto", "fold", "relay"]
@@ -189,7 +195,7 @@ class Lowering:
             self.graph = copy.deepcopy(model.graph)
         else:
             with evaluating(model):
-                self.graph = trace(model, ConversionError)
+                self.graph = trace(model, ConversionError, n_inputs=len(examples))
         self.modules = dict(model.named_modules())
         self._refuse_early()
         self._check_inputs(input_scale, input_levels)
@@ -209,9 +215,11 @@ class Lowering:
 
     def _refuse_early(self) -> None:
         """Report what can be seen without shapes, missing quantizers first."""
+        inner = reached(self.graph)
         for node in self.graph.nodes:
-            module = self._module(node)
-            if _is_activation(node, module):
+            if node not in inner:
+                continue
+            if is_activation(self.model, node):
                 raise ConversionError(
                     self.subject(node),
                     "is an activation without a quantizer, limit: 0",
@@ -219,7 +227,7 @@ class Lowering:
                     actual=self.kind(node),
                     limit="PolarityQuant",
                 )
-            if _is_max_pool(node, module):
+            if max_pool_of(self.model, node) is not None:
                 raise ConversionError(
                     self.subject(node),
                     "max pooling has no spiking counterpart, limit: 0",
@@ -347,7 +355,7 @@ class Lowering:
         if not isinstance(seen, Seen):
             if _tensors(seen):
                 raise self._refusal(node, "takes an activation apart")
-            if not _reads_shape(node):
+            if not reads_shape(node):
                 raise self._refusal(node, "reads the values of an activation as numbers")
             return seen
         if not seen.dtype.is_floating_point or torch.finfo(seen.dtype).bits < 32:
@@ -462,7 +470,8 @@ class Lowering:
     ) -> Expression:
         path = str(node.target)
         name = self._name(node, path)
-        self.population_of[path, sum(p == path for p, _ in self.population_of)] = name
+        calls = [n for n in self.graph.nodes if n.op == node.op and n.target == node.target]
+        self.population_of[path, calls.index(node)] = name
         quantizer.check(f"quantizer '{path}'")
         theta = quantizer.theta.to(torch.float64)
         if quantizer.lsq_gradient_scale and quantizer.training:
@@ -1042,13 +1051,6 @@ _RESHAPES: frozenset[Any] = frozenset(
         torch.transpose, torch.unflatten, torch.unsqueeze,
     }
 )  # fmt: skip
-_SHAPES: frozenset[Any] = frozenset(
-    {
-        "device", "dim", "dtype", "element_size", "get_device", "is_cuda", "is_floating_point",
-        "ndim", "ndimension", "nelement", "numel", "shape", "size", "stride", "type",
-        torch.is_floating_point, torch.is_tensor, torch.numel,
-    }
-)  # fmt: skip
 
 
 def _is_harmless(node: fx.Node) -> bool:
@@ -1070,45 +1072,8 @@ def _origin(node: fx.Node) -> fx.Node:
     return node
 
 
-def _reads_shape(node: fx.Node) -> bool:
-    """Whether a node reads what the shape or type of a tensor tells."""
-    return (node.args[1] if node.target is getattr else node.target) in _SHAPES
-
-
 def _tensors(value: Any) -> list[Tensor]:
     return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor)]
-
-
-def average_name(kind: str) -> str:
-    """The module of torch that averages where a max pooling of this name takes the largest."""
-    adaptive = "Adaptive" if "daptive" in kind else ""
-    return f"nn.{adaptive}AvgPool{next((d for d in ('1d', '2d', '3d') if d in kind), '2d')}"
-
-
-_ACTIVATION_NAMES = frozenset(
-    {
-        "celu", "elu", "gelu", "glu", "hardshrink", "hardsigmoid", "hardswish", "hardtanh",
-        "leaky_relu", "logsigmoid", "mish", "prelu", "relu", "relu6", "relu_", "rrelu", "selu",
-        "sigmoid", "silu", "softmax", "softplus", "softsign", "tanh", "threshold",
-    }
-)  # fmt: skip
-
-
-def _is_activation(node: fx.Node, module: nn.Module | None) -> bool:
-    if module is not None:
-        return type(module).__module__ == "torch.nn.modules.activation" and not isinstance(
-            module, nn.MultiheadAttention
-        )
-    if node.op == "call_function":
-        return getattr(node.target, "__name__", "") in _ACTIVATION_NAMES
-    return node.op == "call_method" and node.target in _ACTIVATION_NAMES
-
-
-def _is_max_pool(node: fx.Node, module: nn.Module | None) -> bool:
-    if module is not None:
-        return "MaxPool" in type(module).__name__
-    name = getattr(node.target, "__name__", str(node.target))
-    return node.op in ("call_function", "call_method") and "max_pool" in name
 
 
 def _attribute(root: nn.Module, path: str) -> Any:

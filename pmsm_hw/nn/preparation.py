@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 from torch.optim.swa_utils import AveragedModel
 
 from pmsm_hw.errors import PmsmHwError
+from pmsm_hw.nn.evaluation import check_module
 
 __all__ = ["check_finite", "check_kind", "prepared", "unwrapped"]
 
@@ -42,14 +43,7 @@ def check_kind(model: nn.Module, error: type[PmsmHwError]) -> None:
     error
         What to raise, naming the module.
     """
-    if not isinstance(model, nn.Module):
-        raise error(
-            "model",
-            f"is a {type(model).__name__}, a torch.nn.Module is needed",
-            remedy="give the module itself",
-            actual=type(model).__name__,
-            limit="torch.nn.Module",
-        )
+    check_module(model, error=error)
     for name, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             raise error(

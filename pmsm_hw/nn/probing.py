@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from pmsm_hw.errors import QuantizationError
-from pmsm_hw.nn.evaluation import evaluating
+from pmsm_hw.nn.evaluation import answers
 
 __all__ = ["probe"]
 
@@ -46,9 +46,8 @@ def probe(
             for shape in shapes
         )
         try:
-            with evaluating(model), torch.no_grad():
-                model(*(x.clone() for x in batch))
-        except (RuntimeError, ValueError, IndexError):
+            answers(model, batch, QuantizationError, what="probe")
+        except QuantizationError:
             continue
         return batch
     raise QuantizationError(

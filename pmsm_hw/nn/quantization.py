@@ -9,26 +9,28 @@ from typing import Any, Literal, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
 from pmsm_hw.arguments import choice, flag
 from pmsm_hw.errors import ConversionError, QuantizationError
-from pmsm_hw.nn.agreement import (
-    FLOAT32_TOLERANCE,
-    answers,
-    difference,
-    first_difference,
-    standing_for,
+from pmsm_hw.nn.activations import (
+    ACTIVATIONS,
+    average_name,
+    is_activation,
+    is_final_softmax,
+    max_pool_of,
+    reached,
+    replaceable,
 )
+from pmsm_hw.nn.agreement import FLOAT32_TOLERANCE, difference, first_difference, standing_for
 from pmsm_hw.nn.batch_norm import calibrate_from_batch_norm
 from pmsm_hw.nn.batches import Batch, as_tensors
-from pmsm_hw.nn.evaluation import answer, check_module, evaluating
+from pmsm_hw.nn.evaluation import answer, answers, check_module, evaluating
 from pmsm_hw.nn.initialization import INITIALIZATIONS, choose_theta
 from pmsm_hw.nn.input_grid import check_grid, input_grid
-from pmsm_hw.nn.lowering import Lowering, average_name
-from pmsm_hw.nn.mutations import without_mutations
+from pmsm_hw.nn.lowering import Lowering
+from pmsm_hw.nn.mutations import run_nodes, without_mutations
 from pmsm_hw.nn.preparation import check_finite, prepared
 from pmsm_hw.nn.probing import probe
 from pmsm_hw.nn.quantizer import InputQuant, PolarityQuant, check_levels
@@ -37,35 +39,6 @@ from pmsm_hw.nn.tracing import arguments, exported, few, kind_of, subject_of, tr
 
 __all__ = ["calibrate", "quantize", "spikes"]
 
-_ACTIVATIONS: tuple[type[nn.Module], ...] = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.Hardtanh)
-_ACTIVATION_FUNCTIONS: frozenset[Callable[..., Any]] = frozenset(
-    {F.relu, torch.relu, F.relu6, F.leaky_relu, F.hardtanh, torch.clamp, torch.clip}
-)
-_ACTIVATION_METHODS = frozenset({"relu", "clamp", "clip"})
-_OTHER_ACTIVATIONS: tuple[type[nn.Module], ...] = (
-    nn.CELU, nn.ELU, nn.GELU, nn.GLU, nn.Hardshrink, nn.Hardsigmoid, nn.Hardswish, nn.LogSigmoid,
-    nn.Mish, nn.PReLU, nn.RReLU, nn.SELU, nn.Sigmoid, nn.SiLU, nn.Softmax, nn.Softmin, nn.Softplus,
-    nn.Softshrink, nn.Softsign, nn.Tanh, nn.Tanhshrink, nn.Threshold,
-)  # fmt: skip
-_OTHER_FUNCTIONS: frozenset[Callable[..., Any]] = frozenset(
-    {
-        F.celu, F.elu, F.gelu, F.glu, F.hardshrink, F.hardsigmoid, F.hardswish,
-        F.logsigmoid, F.mish, F.prelu, F.rrelu, F.selu, F.sigmoid, F.silu, F.softmax, F.softplus,
-        F.softsign, F.tanh, torch.sigmoid, torch.tanh, torch.softmax, torch.prelu, torch.selu,
-    }
-)  # fmt: skip
-_OTHER_METHODS = frozenset({"sigmoid", "tanh", "softmax"})
-_SOFTMAX: frozenset[Any] = frozenset(
-    {F.softmax, F.log_softmax, torch.softmax, torch.log_softmax, "softmax", "log_softmax"}
-)
-_MAX_POOLS = (nn.MaxPool1d, nn.MaxPool2d)
-_ADAPTIVE_MAX_POOLS = (nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d)
-_MAX_POOL_FUNCTIONS: frozenset[Callable[..., Any]] = frozenset(
-    {F.max_pool1d, F.max_pool2d, torch.max_pool1d, torch.max_pool2d}
-)
-_ADAPTIVE_MAX_POOL_FUNCTIONS: frozenset[Callable[..., Any]] = frozenset(
-    {F.adaptive_max_pool1d, F.adaptive_max_pool2d, torch.adaptive_max_pool1d}
-)
 _POOL_ARGUMENTS = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode")
 
 
@@ -152,15 +125,7 @@ def quantize(
             actual=calibration,
             limit="batch_norm",
         )
-    reference = prepared(model, QuantizationError)
-    root: nn.Module = copy.deepcopy(reference)
-    try:
-        graph = trace(root, QuantizationError)
-    except QuantizationError as reason:
-        if batch is None:
-            raise
-        exported_root, graph = exported(root, batch, reason)
-        root = exported_root
+    reference, root, graph = traced(model, batch)
     check_finite(root, graph, QuantizationError)
     _refuse_others(root, graph, max_pool)
     proven_on = batch
@@ -172,34 +137,7 @@ def quantize(
     without_mutations(root, graph, small, QuantizationError, owned=True)
     found = answers(_Run(root, graph), proven_on, QuantizationError, what="calibration")
     _prove(reference, root, graph, proven_on, wanted, found)
-    stand_ins: dict[str, Callable[[Tensor], Any]] = {}
-    for node in list(graph.nodes):
-        name = _activation(root, node)
-        if name is None:
-            if max_pool == "average":
-                _swap_pool(root, node, stand_ins)
-            continue
-        activation = stand_ins.get(str(node.target)) or _as_function(root, node)
-        quantizer = PolarityQuant(
-            levels, gains, lsq_gradient_scale=lsq_gradient_scale,
-            limits=_limits(root, node, levels),
-        )  # fmt: skip
-        if node.op == "call_module" and not _is_ours(root, node.target):
-            path = node.target  # first call of this module: take its place
-        else:
-            path = unique_path(root, name)
-        root.set_submodule(path, quantizer)
-        _replace(graph, node, path)
-        stand_ins[path] = activation
-    n_swapped = sum(isinstance(root.get_submodule(path), PolarityQuant) for path in stand_ins)
-    if n_swapped == 0:
-        raise QuantizationError(
-            f"model '{type(model).__name__}'",
-            "has 0 activations, at least 1 is needed",
-            remedy="use nn.ReLU between its layers; quantizers take the place of activations",
-            actual=0,
-            limit=1,
-        )
+    stand_ins = _swap_activations(root, graph, levels, gains, lsq_gradient_scale, max_pool)
     inputs = _quantize_inputs(root, graph, batch, scale, input_pair)
     graph.lint()
     quantized = fx.GraphModule(root, graph, type(model).__name__)
@@ -211,7 +149,7 @@ def quantize(
     with standing_for(quantized, {p: f for p, f in stand_ins.items() if p in paths}):
         found = answers(quantized, proven_on, QuantizationError, what="calibration")
         _prove(reference, quantized, quantized.graph, proven_on, wanted, found)
-    notes = _drop_softmax(quantized)
+    notes = _drop_softmax(quantized, small)
     try:
         Lowering(quantized, small).plan()
     except ConversionError as cause:  # at once: training it would be for nothing
@@ -240,6 +178,82 @@ def quantize(
     else:
         calibrate(quantized, batch, init, per_channel=per_channel)
     return quantized
+
+
+def traced(
+    model: nn.Module, batch: Sequence[Tensor] | None
+) -> tuple[nn.Module, nn.Module, fx.Graph]:
+    """A copy of a model in evaluation mode, another to be worked on, and the graph of that.
+
+    Parameters
+    ----------
+    model
+        Any module. Not changed.
+    batch
+        One array per input; None where there are no data: then only torch.fx can trace.
+
+    Raises
+    ------
+    QuantizationError
+        If the model cannot be traced.
+    """
+    reference = prepared(model, QuantizationError)
+    root: nn.Module = copy.deepcopy(reference)
+    n_inputs = None if batch is None else len(batch)
+    try:
+        return reference, root, trace(root, QuantizationError, n_inputs=n_inputs)
+    except QuantizationError as reason:
+        if batch is None:
+            raise
+        return reference, *exported(root, batch, reason)
+
+
+def _swap_activations(
+    root: nn.Module,
+    graph: fx.Graph,
+    levels: tuple[int, int],
+    gains: tuple[int, int],
+    lsq_gradient_scale: bool,
+    max_pool: str,
+) -> dict[str, Callable[[Tensor], Any]]:
+    """Put quantizers in place of activations, and average pooling of max pooling.
+
+    What follows from parameters alone stays. Returns what new modules stand for, by path.
+    """
+    inner = reached(graph)
+    # modules that are also called with parameters keep their place for these
+    taken = {node.target for node in graph.nodes if node.op == "call_module" and node not in inner}
+    new: list[tuple[fx.Node, nn.Module]] = []
+    for node in graph.nodes:
+        if node not in inner:
+            continue
+        if replaceable(root, node) is not None:
+            limits = kept_limits(root, node, levels)
+            quantizer = PolarityQuant(
+                levels, gains, lsq_gradient_scale=lsq_gradient_scale, limits=limits
+            )
+            new.append((node, quantizer))
+        elif max_pool == "average" and max_pool_of(root, node) in ("adaptive", "windows"):
+            new.append((node, _average_pool(root, node)))
+    if not any(isinstance(module, PolarityQuant) for _, module in new):
+        raise QuantizationError(
+            f"model '{type(root).__name__}'",
+            "has 0 activations, at least 1 is needed",
+            remedy="use nn.ReLU between its layers; quantizers take the place of activations",
+            actual=0,
+            limit=1,
+        )
+    functions = [_as_function(root, node) for node, _ in new]
+    stand_ins: dict[str, Callable[[Tensor], Any]] = {}
+    for (node, module), function in zip(new, functions, strict=True):
+        path = _name(node)
+        if node.op != "call_module" or path in taken:
+            path = unique_path(root, path)
+        taken.add(path)  # each call gets one of its own
+        root.set_submodule(path, module)
+        _replace(graph, node, path)
+        stand_ins[path] = function
+    return stand_ins
 
 
 class _Run(nn.Module):
@@ -273,7 +287,7 @@ def _prove(
         f"computes something else in the traced graph than in the model: {off:.2g} of the largest "
         f"output, limit: {FLOAT32_TOLERANCE}",
         remedy="write it as plain torch operations that return new values and draw no random "
-        "numbers in evaluation mode",
+        "numbers in evaluation mode, without hooks that change values",
         actual=off,
         limit=FLOAT32_TOLERANCE,
     )
@@ -294,7 +308,8 @@ def _as_function(root: nn.Module, node: fx.Node) -> Callable[[Tensor], Any]:
             limit=1,
         )
     if node.op == "call_module":
-        return root.get_submodule(str(node.target))
+        # without hooks, which the module that takes its place has not
+        return cast("Callable[[Tensor], Any]", root.get_submodule(str(node.target)).forward)
     rest = {k: v for k, v in node.kwargs.items() if k != "input"}
 
     def call(x: Tensor) -> Any:
@@ -306,12 +321,22 @@ def _as_function(root: nn.Module, node: fx.Node) -> Callable[[Tensor], Any]:
     return call
 
 
-def _drop_softmax(model: fx.GraphModule) -> tuple[str, ...]:
+def _drop_softmax(model: fx.GraphModule, examples: Sequence[Tensor]) -> tuple[str, ...]:
     """Let a model return logits in place of their (log-)softmax; what was dropped."""
     notes = []
-    for node in list(model.graph.nodes):
-        if not _is_final_softmax(model, node):
-            continue
+    found = [node for node in model.graph.nodes if is_final_softmax(model, node)]
+    values = dict(run_nodes(model, model.graph, examples, QuantizationError)) if found else {}
+    for node in found:
+        n_axes = values[node].ndim
+        if not is_final_softmax(model, node, n_axes):
+            raise QuantizationError(
+                subject_of(model, node),
+                f"is over another axis than the classes of an output of {n_axes} axes, limit: "
+                "axis 1",
+                remedy="let the model return what goes into it",
+                actual=n_axes,
+                limit=1,
+            )
         (source,) = node.all_input_nodes
         notes.append(
             f"{subject_of(model, node)} at the output is left out: the network returns the logits, "
@@ -323,42 +348,6 @@ def _drop_softmax(model: fx.GraphModule) -> tuple[str, ...]:
         model.delete_all_unused_submodules()
         model.recompile()
     return tuple(notes)
-
-
-def _is_final_softmax(root: nn.Module, node: fx.Node) -> bool:
-    """Whether a node is a (log-)softmax over classes that only the output reads."""
-    if node.op == "call_module":
-        module = root.get_submodule(str(node.target))
-        if not isinstance(module, nn.Softmax | nn.LogSoftmax):
-            return False
-        dim = module.dim
-    elif node.op in ("call_function", "call_method") and node.target in _SOFTMAX:
-        dim = arguments(node, ("input", "dim"), {"dim": None})["dim"]
-    else:
-        return False
-    users = list(node.users)
-    return dim in (None, 1, -1) and [user.op for user in users] == ["output"]
-
-
-def _limits(root: nn.Module, node: fx.Node, levels: tuple[int, int]) -> tuple[float, float]:
-    if node.op == "call_module" and _is_ours(root, str(node.target)):  # a call before
-        return cast(PolarityQuant, root.get_submodule(str(node.target))).limits
-    return kept_limits(root, node, levels)
-
-
-def _is_ours(root: nn.Module, path: str) -> bool:
-    return isinstance(root.get_submodule(path), PolarityQuant)
-
-
-def _activation(root: nn.Module, node: fx.Node) -> str | None:
-    """Name of the activation that a node calls, or None."""
-    if node.op == "call_module":
-        module = root.get_submodule(str(node.target))
-        # a module called before is a quantizer by now: each call gets one of its own
-        return str(node.target) if isinstance(module, (*_ACTIVATIONS, PolarityQuant)) else None
-    is_function = node.op == "call_function" and node.target in _ACTIVATION_FUNCTIONS
-    is_method = node.op == "call_method" and node.target in _ACTIVATION_METHODS
-    return node.name if is_function or is_method else None
 
 
 def _refuse_others(root: nn.Module, graph: fx.Graph, max_pool: str) -> None:
@@ -373,16 +362,14 @@ def _refuse_others(root: nn.Module, graph: fx.Graph, max_pool: str) -> None:
                 actual="quantized",
                 limit="a float model",
             )
+    inner = reached(graph)
     for node in graph.nodes:
-        if node.op not in ("call_module", "call_function", "call_method"):
+        if node not in inner:
             continue
-        module = root.get_submodule(str(node.target)) if node.op == "call_module" else None
-        is_other = isinstance(module, _OTHER_ACTIVATIONS) or node.target in (
-            _OTHER_METHODS if node.op == "call_method" else _OTHER_FUNCTIONS
-        )
-        if is_other and not _is_final_softmax(root, node):
-            found.append((str(node.target) if module else node.name, kind_of(root, node)))
-        if _pool_of(root, node) is not None:
+        is_other = is_activation(root, node) and replaceable(root, node) is None
+        if is_other and not is_final_softmax(root, node):
+            found.append((_name(node), kind_of(root, node)))
+        if max_pool_of(root, node) is not None:
             pools.append(node)
     if found:
         names = ", ".join(f"'{name}' ({kind})" for name, kind in found)
@@ -392,7 +379,7 @@ def _refuse_others(root: nn.Module, graph: fx.Graph, max_pool: str) -> None:
             "ReLU, ReLU6, LeakyReLU, Hardtanh and clamp",
             remedy="use one of these and train again",
             actual=tuple(kind for _, kind in found),
-            limit=tuple(t.__name__ for t in _ACTIVATIONS),
+            limit=tuple(t.__name__ for t in ACTIVATIONS),
         )
     if pools and max_pool != "average":
         names = ", ".join(f"'{_name(node)}' ({kind_of(root, node)})" for node in pools)
@@ -410,31 +397,17 @@ def _name(node: fx.Node) -> str:
     return str(node.target) if node.op == "call_module" else node.name
 
 
-def _pool_of(root: nn.Module, node: fx.Node) -> str | None:
-    """Whether a node is max pooling: ``"adaptive"``, ``"windows"`` or None."""
-    module = root.get_submodule(str(node.target)) if node.op == "call_module" else None
-    if isinstance(module, _ADAPTIVE_MAX_POOLS) or node.target in _ADAPTIVE_MAX_POOL_FUNCTIONS:
-        return "adaptive"
-    if isinstance(module, _MAX_POOLS) or node.target in _MAX_POOL_FUNCTIONS:
-        return "windows"
-    return None
-
-
 def _average_of(root: nn.Module, node: fx.Node) -> str:
     """The module of torch that averages the same windows."""
     return average_name(kind_of(root, node))
 
 
-def _swap_pool(
-    root: nn.Module, node: fx.Node, stand_ins: dict[str, Callable[[Tensor], Any]]
-) -> None:
-    """Turn a max pooling into an average pooling of the same window."""
-    kind = _pool_of(root, node)
-    if kind is None:
-        return
+def _average_pool(root: nn.Module, node: fx.Node) -> nn.Module:
+    """Average pooling of the window of a max pooling."""
+    kind = max_pool_of(root, node)
     pool = root.get_submodule(str(node.target)) if node.op == "call_module" else None
     window: dict[str, Any]
-    average: Any
+    average: nn.Module
     names: tuple[str, ...]
     if kind == "adaptive":
         names = ("input", "output_size", "return_indices")
@@ -470,14 +443,7 @@ def _swap_pool(
             actual="return_indices=True",
             limit="return_indices=False",
         )
-    if pool is not None:
-        stand_ins[str(node.target)] = pool
-        root.set_submodule(str(node.target), average)
-        return
-    path = unique_path(root, node.name)
-    stand_ins[path] = _as_function(root, node)
-    root.set_submodule(path, average)
-    _replace(node.graph, node, path)
+    return average
 
 
 def _replace(graph: fx.Graph, node: fx.Node, path: str) -> None:

@@ -14,14 +14,15 @@ from torch import Tensor, nn
 
 from pmsm_hw.arguments import number
 from pmsm_hw.errors import QuantizationError
+from pmsm_hw.nn.activations import max_pool_of, reached, replaceable
 from pmsm_hw.nn.batches import as_tensor
 from pmsm_hw.nn.entropy import EntropyReport, entropy_report, histogram_bits
 from pmsm_hw.nn.evaluation import answer, evaluating
 from pmsm_hw.nn.initialization import choose_theta
-from pmsm_hw.nn.quantization import quantize
+from pmsm_hw.nn.quantization import quantize, traced
 from pmsm_hw.nn.quantizer import PolarityQuant
 from pmsm_hw.nn.ranges import SMALLEST_SLOPE, range_of
-from pmsm_hw.nn.tracing import trace
+from pmsm_hw.nn.tracing import kind_of
 from pmsm_hw.tables import table
 
 __all__ = ["LEVELS", "LevelChoice", "Suggestion", "choose_levels", "suggest"]
@@ -266,7 +267,7 @@ def suggest(
     x = as_tensor(calibration, "calibration")[:_CALIBRATION_INPUTS]
     with evaluating(model), torch.no_grad():
         wanted = answer(model, x)
-    max_pool, slope, kinds = _look_at(model)
+    max_pool, slope, kinds = _look_at(model, x)
     reasons = []
     if max_pool == "average":
         reasons.append("max pooling has no spiking counterpart: average pooling, and train on")
@@ -384,25 +385,17 @@ def _try(quantized: nn.Module, x: Tensor, wanted: Tensor) -> _Trial:
     )
 
 
-def _look_at(model: nn.Module) -> tuple[str, float, str]:
+def _look_at(model: nn.Module, x: Tensor) -> tuple[str, float, str]:
     """Max pooling or not, slope of the activations on the negative side, and their names."""
-    graph = trace(model, QuantizationError)
+    _, root, graph = traced(model, (x,))
+    inner = reached(graph)
     pools, slope = False, 0.0
     kinds: dict[str, None] = {}
     for node in graph.nodes:
-        if node.op == "call_module":
-            module = model.get_submodule(str(node.target))
-            kind = type(module).__name__
-        else:
-            kind = getattr(node.target, "__name__", str(node.target))
-        pools |= "max_pool" in kind or kind.startswith("MaxPool")
-        if kind.lower().removesuffix("_") in (
-            "relu",
-            "relu6",
-            "leakyrelu",
-            "leaky_relu",
-            "hardtanh",
-        ):
-            kinds[kind] = None
-            slope = max(slope, range_of(model, node).slope)
+        if node not in inner:
+            continue
+        pools |= max_pool_of(root, node) is not None
+        if replaceable(root, node) is not None:
+            kinds[kind_of(root, node)] = None
+            slope = max(slope, range_of(root, node).slope)
     return "average" if pools else "refuse", slope, " and ".join(kinds) or "activations"

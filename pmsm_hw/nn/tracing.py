@@ -55,10 +55,31 @@ class _Tracer(fx.Tracer):
         """A value whose writes are recorded."""
         return _Proxy(node, self)
 
-    def __init__(self) -> None:
+    def __init__(self, n_inputs: int | None) -> None:
         super().__init__()
-        self.where: list[str] = []
+        self.n_inputs = n_inputs
         self.deepest = ""
+
+    def create_args_for_root(
+        self, root_fn: Any, is_module: bool, concrete_args: Any = None
+    ) -> tuple[Any, list[Any]]:
+        """Proxies of the inputs; parameters for which there is no input keep their defaults."""
+        function, args = super().create_args_for_root(root_fn, is_module, concrete_args)
+        taken = 0
+        for i, arg in enumerate(args):
+            if not isinstance(arg, fx.Proxy):
+                continue  # self
+            name, has_default = str(arg.node.target), bool(arg.node.args)
+            is_given = taken < self.n_inputs if self.n_inputs is not None else not has_default
+            if name.startswith("**") or (name.startswith("*") and not is_given):
+                args[i] = {} if name.startswith("**") else ()
+            elif has_default and not is_given:
+                args[i] = arg.node.args[0]
+            else:
+                taken += 1
+                continue
+            self.graph.erase_node(arg.node)
+        return function, args
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Leave quantizers and torch's own modules whole."""
@@ -76,7 +97,7 @@ class _Tracer(fx.Tracer):
             raise
 
 
-def trace(model: nn.Module, error: type[PmsmHwError]) -> fx.Graph:
+def trace(model: nn.Module, error: type[PmsmHwError], *, n_inputs: int | None = None) -> fx.Graph:
     """Graph of a model; modules of torch.nn and of this package stay whole.
 
     Parameters
@@ -85,11 +106,16 @@ def trace(model: nn.Module, error: type[PmsmHwError]) -> fx.Graph:
         Any module. Not changed.
     error
         What to raise where tracing fails, as with control flow that depends on data.
+    n_inputs
+        How many arrays the model is given; other parameters of its forward method keep their
+        defaults. By default the parameters that have none.
     """
-    tracer = _Tracer()
+    tracer = _Tracer(n_inputs)
     try:
         return tracer.trace(model)
-    except (fx.proxy.TraceError, TypeError, RuntimeError, AttributeError, ValueError) as cause:
+    except PmsmHwError:
+        raise
+    except Exception as cause:  # whatever the user's own code raises
         name = tracer.deepest or type(model).__name__
         kind = type(model.get_submodule(tracer.deepest)).__name__
         reason = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
@@ -125,16 +151,19 @@ def exported(
     reason
         Why torch.fx failed: raised if torch.export fails as well.
     """
-    inputs = few(examples)  # a batch of 1 would be fixed
-    shapes = tuple({0: torch.export.Dim("batch")} for _ in inputs)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch about itself
-            program = torch.export.export(model, inputs, dynamic_shapes=shapes, strict=False)
-            program = program.run_decompositions({})  # nothing writes in place any more
-            root = program.module()
-    except (RuntimeError, ValueError, TypeError, AssertionError, AttributeError) as cause:
+        return _exported(model, few(examples))  # a batch of 1 would be fixed
+    except Exception as cause:  # whatever the user's own code raises
         raise reason from cause
+
+
+def _exported(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[fx.GraphModule, fx.Graph]:
+    shapes = tuple({0: torch.export.Dim("batch")} for _ in inputs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch about itself
+        program = torch.export.export(model, inputs, dynamic_shapes=shapes, strict=False)
+        program = program.run_decompositions({})  # nothing writes in place any more
+        root = program.module()
     assert isinstance(root, fx.GraphModule)
     graph = fx.Graph()
     found: dict[fx.Node, fx.Node] = {}

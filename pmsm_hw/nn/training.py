@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from pmsm_hw.arguments import flag, integer, number, shown
 from pmsm_hw.errors import FormatError, QuantizationError
 from pmsm_hw.files import check_output, replacing
-from pmsm_hw.nn.batches import as_classes, as_tensor
+from pmsm_hw.nn.batches import as_classes, as_tensor, parts
 from pmsm_hw.nn.evaluation import answer, check_module, evaluating
 from pmsm_hw.nn.quantizer import PolarityQuant
 from pmsm_hw.nn.tensor_files import read_tensors
@@ -287,7 +287,7 @@ def predict(model: nn.Module, x: Array, *, batch_size: int = 256) -> Tensor:
         remedy="give the number of inputs at a time",
     )  # fmt: skip
     with evaluating(model), torch.no_grad():
-        return torch.cat([answer(model, part) for part in torch.split(inputs, batch_size)])
+        return torch.cat([answer(model, inputs[part]) for part in parts(len(inputs), batch_size)])
 
 
 def accuracy(model: nn.Module, x: Array, labels: Array, *, batch_size: int = 256) -> float:
