@@ -177,6 +177,30 @@ class Writer:
         )
         return True
 
+    def of_parameters(self) -> bool:
+        """A layer whose weight is an activation of a parameter, sometimes by a module of others."""
+        v = self.pick()
+        channels, *rest = v.shape
+        if rest:
+            return False
+        module = nn.Linear(channels, self.rng.randint(2, 4))
+        fine = self.rng.choice([0, GRAIN + 1])  # finer than a quantizer could say
+        with torch.no_grad():
+            module.weight.copy_(self.integers(*module.weight.shape, largest=3) / 2**fine)
+            module.bias.copy_(self.integers(*module.bias.shape, largest=2))
+        name = self.add("layer", module)
+        shared = [n for n in self.modules if n.startswith("act")]
+        forms = ["F.relu({})", "{}.relu()", "F.hardtanh({}, -1, 1)", "torch.clamp({}, max=1)",
+                 "F.threshold({}, 0., -1.)"]  # fmt: skip
+        forms += [f"self.{n}({{}})" for n in shared if not getattr(self.modules[n], "inplace", 0)]
+        rows = 3.0 * channels
+        form = self.rng.choice(forms).format(f"{name}.weight")
+        self.new(
+            (module.out_features,), rows * v.memory.bound + 2, v.memory.grain + fine + 1,
+            f"F.linear({v.name}, {form}, {name}.bias)",
+        )  # fmt: skip
+        return True
+
     def norm(self) -> bool:
         v = self.pick()
         channels = v.shape[0]
@@ -466,7 +490,7 @@ class Writer:
         statements = {
             "layer": 5, "activation": 7, "arithmetic": 3, "write": 4, "alias": 3, "copy": 1,
             "norm": 1, "pool": 2, "flat": 1, "join": 1, "pad": 0.5, "part": 0.4,
-            "strange": 0.5, "floored": 0.5,
+            "strange": 0.5, "floored": 0.5, "of_parameters": 0.7,
         }  # fmt: skip
         wanted = rng.randint(4, 11)
         self.layer()
@@ -488,7 +512,11 @@ class Writer:
                 last = Variable("out", (math.prod(last.shape),), last.memory)
                 self.variables.append(last)
             self.variables = [last]
-            self.layer()
+            if rng.random() < 0.2:
+                self.of_parameters()
+                self.used["of_parameters"] += 1
+            else:
+                self.layer()
             last = self.variables[-1]
         self.lines.append(f"return {last.name}")
         softmax = ""
@@ -586,7 +614,7 @@ def without(mend: str | None, *, proof: bool = False) -> Iterator[None]:
     """Take the mend of a fault out, and unless ``proof`` the proofs that would refuse its results.
 
     ``A1`` in-place operations, ``A2`` in-place modules, ``A3`` ranges of activations, ``A4`` shapes
-    that are taken for values.
+    that are taken for values, ``A5`` activations of parameters.
     """
     from pmsm_hw.convert import proof as convert_proof
     from pmsm_hw.nn import lowering, mutations, quantization
@@ -624,6 +652,10 @@ def without(mend: str | None, *, proof: bool = False) -> Iterator[None]:
             return evaluate(self, builder, node, values)
 
         patches.append((lowering.Lowering, "_evaluate", shape_for_value))
+    elif mend == "A5":
+        patches += [
+            (m, "reached", lambda graph: set(graph.nodes)) for m in (quantization, lowering)
+        ]
     before = [(owner, name, getattr(owner, name)) for owner, name, _ in patches]
     for owner, name, value in patches:
         setattr(owner, name, value)
@@ -640,7 +672,7 @@ def main() -> int:
     parser.add_argument("--cases", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep-going", action="store_true", help="do not stop at a failure")
-    parser.add_argument("--without", choices=["A1", "A2", "A3", "A4"], help="take a mend out")
+    parser.add_argument("--without", choices=["A1", "A2", "A3", "A4", "A5"], help="take a mend out")
     parser.add_argument("--proof", action="store_true", help="but leave the proofs in")
     args = parser.parse_args()
     warnings.simplefilter("ignore")

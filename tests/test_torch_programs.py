@@ -39,10 +39,18 @@ def test_networks_compute_their_program_or_name_an_operation(seed: int) -> None:
         check(program(seed))
 
 
-@pytest.mark.parametrize("mend", ["A1", "A2", "A3", "A4"])
+def test_most_programs_are_converted() -> None:
+    """Refusing them all would be no wrong number either."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        outcomes = [check(program(seed)) for seed in range(1000, 1020)]
+    assert outcomes.count("equal") >= 13, outcomes  # of these 20; 16 when this was written
+
+
+@pytest.mark.parametrize("mend", ["A1", "A2", "A3", "A4", "A5"])
 def test_the_generator_finds_what_a_mend_mends(mend: str) -> None:
     """The first of the programs that is converted wrongly without it, and rightly with it."""
-    start = {"A1": 10, "A2": 17, "A3": 4, "A4": 80}[mend]
+    start = {"A1": 5, "A2": 17, "A3": 3, "A4": 20, "A5": 0}[mend]
     for seed in itertools.count(start):
         assert seed < start + 60, "no program finds it"
         case = program(seed)

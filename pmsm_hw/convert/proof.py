@@ -21,12 +21,14 @@ from torch import Tensor, nn
 from pmsm_hw.convert.rounding import Rounded, RoundedNeurons, RoundedReadout
 from pmsm_hw.convert.summing import summed
 from pmsm_hw.errors import ConversionError
+from pmsm_hw.nn.batches import parts
 from pmsm_hw.nn.drives import applied
-from pmsm_hw.nn.evaluation import evaluating
+from pmsm_hw.nn.evaluation import answers, evaluating
 from pmsm_hw.nn.expressions import Channelwise, Expression, Map, Pool
 from pmsm_hw.nn.lowering import InputPlan, Lowering, NeuronPlan, Plan, ReadoutPlan
 from pmsm_hw.nn.mutations import run_nodes
 from pmsm_hw.nn.quantizer import InputQuant, PolarityQuant, payload
+from pmsm_hw.nn.tracing import few
 
 __all__ = ["Proof", "Watch", "prove"]
 
@@ -36,10 +38,10 @@ FLOAT64_TOLERANCE = 1e-6
 The noise of float64 is far below; weights that a model computes (weight norm, a mask) are taken in
 the model's own type, which is float32 as a rule."""
 
-Watch: TypeAlias = "Callable[[Sequence[Tensor], Mapping[str, Tensor], Mapping[str, Tensor]], None]"
-
 OWN_TOLERANCE = 1e-3
 """The same for a model that only runs in its own type."""
+
+Watch: TypeAlias = "Callable[[Sequence[Tensor], Mapping[str, Tensor], Mapping[str, Tensor]], None]"
 
 _CHUNK_BYTES = 256 << 20
 """Memory that the comparison may take beside the model: larger batches are taken in parts."""
@@ -114,11 +116,11 @@ def prove(
             _check_rounding(name, population, limited)
     proof = Proof()
     n_bytes = 32 * sum(math.prod(_shape(p)) for p in rounded.values())
-    n_chunk = max(1, _CHUNK_BYTES // n_bytes)
+    n_chunk = max(2, _CHUNK_BYTES // n_bytes)
     exact, tolerance = _in_float64(model, examples)
     with evaluating(exact), torch.no_grad():
-        for start in range(0, len(examples[0]), n_chunk):
-            part = tuple(x[start : start + n_chunk] for x in examples)
+        for samples in parts(len(examples[0]), n_chunk):
+            part = tuple(x[samples] for x in examples)
             _compare(exact, lowering, plan, rounded, part, tolerance, limited, proof, watch)
     return proof
 
@@ -127,10 +129,9 @@ def _in_float64(model: nn.Module, examples: Sequence[Tensor]) -> tuple[nn.Module
     """A copy in float64 and its tolerance; in the model's own type where it insists on that."""
     exact = copy.deepcopy(model)
     try:
-        exact.double()
-        with evaluating(exact), torch.no_grad():
-            exact(*(x[:1].double() for x in examples))
-    except (RuntimeError, TypeError):  # casts of its own, or a device without float64
+        inputs = tuple(x.double() for x in few(examples))
+        answers(exact.double(), inputs, ConversionError, what="example_input")
+    except (ConversionError, RuntimeError, TypeError):  # casts of its own, a device without float64
         return copy.deepcopy(model), OWN_TOLERANCE
     return exact, FLOAT64_TOLERANCE
 
@@ -168,14 +169,15 @@ def _compare(
             k = torch.floor((population.start + drives[name]) / population.theta).clamp_(-n, p)
             spikes[name], sent[name] = k, payload(k, population.gains)
     with _fed(model, lowering, sent) as wanted:
-        answers = _named(plan.output, model(*(x.clone() for x in shown)))
+        answered = answers(model, shown, ConversionError, what="example_input")
+        returned = _named(model, plan.output, answered)
     if watch is not None:
         watch(batch, spikes, drives)
     for name, planned in plan.populations.items():
         if not isinstance(planned, NeuronPlan | ReadoutPlan):
             continue
         ours, size = _evaluated(planned.drive, sent)
-        theirs = (wanted if isinstance(planned, NeuronPlan) else answers)[name]
+        theirs = (wanted if isinstance(planned, NeuronPlan) else returned)[name]
         off = _apart(theirs.double().reshape(ours.shape), ours, size)
         if not off <= tolerance:
             raise ConversionError(
@@ -255,12 +257,22 @@ def _fed(
             handle.remove()
 
 
-def _named(output: Any, answers: Any) -> dict[str, Tensor]:
+def _named(model: nn.Module, output: Any, answers: Any) -> dict[str, Tensor]:
     """Tensors that a model returned, by the names of their readouts."""
-    if isinstance(output, str):
+    if isinstance(output, str) and isinstance(answers, Tensor):
         return {output: answers}
-    keys = list(output) if isinstance(output, dict) else range(len(output))
-    return {n: t for key in keys for n, t in _named(output[key], answers[key]).items()}
+    keys = list(output) if isinstance(output, dict) else list(range(len(output)))
+    is_sequence = isinstance(answers, tuple | list) and list(range(len(answers))) == keys
+    is_mapping = isinstance(answers, Mapping) and list(answers) == keys
+    if isinstance(output, str) or not (is_sequence or is_mapping):
+        raise ConversionError(
+            f"model '{type(model).__name__}'",
+            f"returns a {type(answers).__name__} that its graph does not",
+            remedy="return what its forward method computes, without hooks that change it",
+            actual=type(answers).__name__,
+            limit="what was traced",
+        )
+    return {n: t for key in keys for n, t in _named(model, output[key], answers[key]).items()}
 
 
 def _first(

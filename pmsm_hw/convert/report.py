@@ -17,7 +17,7 @@ from pmsm_hw.convert.proof import Proof
 from pmsm_hw.convert.rounding import RoundedNeurons, RoundedReadout
 from pmsm_hw.errors import ConversionError
 from pmsm_hw.network import Input, Network, PolarityMultiSpike, Readout
-from pmsm_hw.nn.evaluation import evaluating
+from pmsm_hw.nn.evaluation import answers, evaluating
 from pmsm_hw.nn.expressions import Channelwise, Map, Pool
 from pmsm_hw.nn.lowering import NeuronPlan, ReadoutPlan
 from pmsm_hw.nn.quantization import recorded
@@ -284,7 +284,7 @@ def _compare(
     The network must compute what the integers that it was made of do, to the last spike.
     """
     with recorded(integer.model) as recording:
-        wanted = integer.model(*examples)
+        wanted = answers(integer.model, examples, ConversionError, what="example_input")
     inputs = {
         p.name: x.detach().cpu().numpy() for p, x in zip(network.inputs, examples, strict=True)
     }

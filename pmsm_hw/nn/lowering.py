@@ -586,7 +586,7 @@ class Lowering:
         if isinstance(module, nn.AdaptiveAvgPool1d | nn.AdaptiveAvgPool2d):
             return self._adaptive_pool(x, module.output_size)
         if isinstance(module, nn.Flatten | nn.Unflatten):
-            return self._rearranged(node, x, module)
+            return self._rearranged(node, x, module.forward)
         if isinstance(module, nn.Identity | nn.Dropout | nn.Dropout1d | nn.Dropout2d):
             return x
         if isinstance(module, nn.ZeroPad1d | nn.ZeroPad2d | nn.ConstantPad1d | nn.ConstantPad2d):

@@ -135,12 +135,13 @@ def quantize(
     wanted = answers(reference, proven_on, QuantizationError, what="calibration")
     small = few(proven_on)
     without_mutations(root, graph, small, QuantizationError, owned=True)
+    _refuse_others(root, graph, max_pool)
     found = answers(_Run(root, graph), proven_on, QuantizationError, what="calibration")
     _prove(reference, root, graph, proven_on, wanted, found)
     stand_ins = _swap_activations(root, graph, levels, gains, lsq_gradient_scale, max_pool)
     inputs = _quantize_inputs(root, graph, batch, scale, input_pair)
     graph.lint()
-    quantized = fx.GraphModule(root, graph, type(model).__name__)
+    quantized = _Quantized(root, graph, type(model).__name__)
     quantized.delete_all_unused_submodules()
     quantized.recompile()
     quantized.eval()
@@ -256,6 +257,26 @@ def _swap_activations(
     return stand_ins
 
 
+class _Quantized(fx.GraphModule):
+    """A graph whose copies know where it comes from: `recipe` and `examples`."""
+
+    def __deepcopy__(self, memo: Any) -> _Quantized:
+        twin = cast(_Quantized, super().__deepcopy__(memo))
+        return self._same_origin(twin, copy.deepcopy(self._origin(), memo))
+
+    def __copy__(self) -> _Quantized:
+        twin = cast(_Quantized, super().__copy__())
+        return self._same_origin(twin, self._origin())
+
+    def _origin(self) -> dict[str, Any]:
+        return {name: vars(self)[name] for name in ("recipe", "examples") if name in vars(self)}
+
+    @staticmethod
+    def _same_origin(twin: _Quantized, origin: dict[str, Any]) -> _Quantized:
+        twin.__dict__.update(origin)
+        return twin
+
+
 class _Run(nn.Module):
     """A graph as a module, run node by node."""
 
@@ -367,6 +388,8 @@ def _refuse_others(root: nn.Module, graph: fx.Graph, max_pool: str) -> None:
         if node not in inner:
             continue
         is_other = is_activation(root, node) and replaceable(root, node) is None
+        if kind_of(root, node).endswith("_"):
+            continue  # in place: seen when it is rewritten
         if is_other and not is_final_softmax(root, node):
             found.append((_name(node), kind_of(root, node)))
         if max_pool_of(root, node) is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import operator
 import warnings
 from collections.abc import Callable, Sequence
@@ -65,15 +66,29 @@ class _Tracer(fx.Tracer):
     ) -> tuple[Any, list[Any]]:
         """Proxies of the inputs; parameters for which there is no input keep their defaults."""
         function, args = super().create_args_for_root(root_fn, is_module, concrete_args)
+        kinds = {
+            n: p.kind for n, p in inspect.signature(inspect.unwrap(root_fn)).parameters.items()
+        }
         taken = 0
         for i, arg in enumerate(args):
             if not isinstance(arg, fx.Proxy):
                 continue  # self
             name, has_default = str(arg.node.target), bool(arg.node.args)
-            is_given = taken < self.n_inputs if self.n_inputs is not None else not has_default
-            if name.startswith("**") or (name.startswith("*") and not is_given):
-                args[i] = {} if name.startswith("**") else ()
-            elif has_default and not is_given:
+            arg.node.type = None  # as a string, which cannot be pickled
+            kind = kinds[name.lstrip("*")]
+            if kind is inspect.Parameter.VAR_POSITIONAL:
+                n_more = (self.n_inputs or int(taken == 0)) - taken
+                args[i] = tuple(
+                    self.create_proxy("placeholder", f"{name[1:]}_{j}", (), {})
+                    for j in range(n_more)
+                )
+            elif kind is inspect.Parameter.VAR_KEYWORD:
+                args[i] = {}
+            elif has_default and (
+                kind is inspect.Parameter.KEYWORD_ONLY
+                or self.n_inputs is None
+                or taken >= self.n_inputs
+            ):
                 args[i] = arg.node.args[0]
             else:
                 taken += 1
