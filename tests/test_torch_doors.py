@@ -164,7 +164,18 @@ WRONG: dict[str, list[Any]] = {
     "target_spikes": ["no", 3],
     "overflow": ["no", 3],
     "input_scale": [0, -1.0, float("nan"), float("inf"), "1", True],
-    "input_levels": [4, (1,), (1, 2, 3), (3, 1), (0.5, 2), "ab", (0, 1 << 40), (0, 0)],
+    "input_levels": [
+        4,
+        (1,),
+        (1, 2, 3),
+        (3, 1),
+        (0.5, 2),
+        "ab",
+        (0, 1 << 40),
+        (0, 0),
+        (5, 9),
+        (-9, -5),
+    ],
 }
 
 

@@ -333,6 +333,13 @@ def test_parts_of_a_batch_and_types_that_a_model_refuses_are_no_traceback(
     convert(Asserts(), batch(4, n=n))
 
 
+def test_nothing_is_printed_where_a_model_casts(capfd: pytest.CaptureFixture[str]) -> None:
+    """Its float64 copy fails, and is not needed."""
+    model = Own(lambda s, x: s.l1(s.act(s.l0(x)).double().float()))
+    convert(pnn.quantize(model, calibration=batch(4)))
+    assert capfd.readouterr() == ("", "")
+
+
 # -- arrays ----------------------------------------------------------------------------------------
 
 

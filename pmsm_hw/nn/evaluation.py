@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from pmsm_hw.errors import PmsmHwError, QuantizationError
 
@@ -57,8 +57,10 @@ def answer(
     what
         How the message names the batch.
     """
+    # a GraphModule prints a traceback of its own
+    call = nn.Module.__call__ if isinstance(model, fx.GraphModule) else type(model).__call__
     try:
-        return model(*batch)
+        return call(model, *batch)
     except PmsmHwError:
         raise
     except Exception as cause:  # whatever the user's own operations raise

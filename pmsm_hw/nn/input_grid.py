@@ -34,10 +34,11 @@ def check_grid(
     if levels is not None:
         remedy = "give the smallest and the largest value in units, lo <= 0 < hi or lo < 0 <= hi"
         lo, hi = pair(error, "input", "input_levels", levels, remedy=remedy)
-        if not (STATE_MIN <= lo <= hi <= STATE_MAX) or lo == hi:
+        if not (STATE_MIN <= lo <= 0 <= hi <= STATE_MAX) or lo == hi:
             raise error(
                 "input",
-                f"input_levels {(lo, hi)} are not (lo, hi) with lo < hi within 24 bits",
+                f"input_levels {(lo, hi)} are not (lo, hi) with lo <= 0 <= hi, lo < hi, within 24 "
+                "bits",
                 remedy=remedy,
                 actual=(lo, hi),
                 limit=(STATE_MIN, STATE_MAX),

@@ -56,7 +56,7 @@ class _Tracer(fx.Tracer):
         """A value whose writes are recorded."""
         return _Proxy(node, self)
 
-    def __init__(self, n_inputs: int | None) -> None:
+    def __init__(self, n_inputs: int | None = None) -> None:
         super().__init__()
         self.n_inputs = n_inputs
         self.deepest = ""
@@ -74,7 +74,6 @@ class _Tracer(fx.Tracer):
             if not isinstance(arg, fx.Proxy):
                 continue  # self
             name, has_default = str(arg.node.target), bool(arg.node.args)
-            arg.node.type = None  # as a string, which cannot be pickled
             kind = kinds[name.lstrip("*")]
             if kind is inspect.Parameter.VAR_POSITIONAL:
                 n_more = (self.n_inputs or int(taken == 0)) - taken
@@ -127,7 +126,7 @@ def trace(model: nn.Module, error: type[PmsmHwError], *, n_inputs: int | None = 
     """
     tracer = _Tracer(n_inputs)
     try:
-        return tracer.trace(model)
+        graph = tracer.trace(model)
     except PmsmHwError:
         raise
     except Exception as cause:  # whatever the user's own code raises
@@ -142,6 +141,9 @@ def trace(model: nn.Module, error: type[PmsmHwError], *, n_inputs: int | None = 
             actual=reason,
             limit="a traceable graph",
         ) from cause
+    for node in graph.nodes:
+        node.type = None  # annotations, which may be strings, cannot be pickled
+    return graph
 
 
 def few(batch: Sequence[Tensor]) -> tuple[Tensor, ...]:
