@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
+from collections.abc import Mapping as MappingType
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,19 +15,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pmsm_hw import lava, reference
+from pmsm_hw.arguments import flag, instance, integer, shown
 from pmsm_hw.datasets import LabelledImages, load_digits
 from pmsm_hw.emulator import Report, emulate
-from pmsm_hw.errors import LavaError, require_extra
+from pmsm_hw.errors import InputError, LavaError, require_extra
 from pmsm_hw.files import check_outputs, made_folder, replacing
 from pmsm_hw.mapping import Mapping, load_chip, map_network
 from pmsm_hw.network import Network
-from pmsm_hw.reference import differing_spikes
+from pmsm_hw.reference import differing_readouts, differing_spikes
 from pmsm_hw.tables import energy_text, table, time_text
 
 __all__ = ["SAVED", "DemoResult", "run_demo"]
 
 SAVED = ("model.pt", "network.h5", "mapped.h5")
 """Files of ``save_dir``."""
+
+MOST = (1 << 32) - 1
 
 
 class _Bar(Protocol):
@@ -62,6 +67,8 @@ class DemoResult:
         By stage, 0..1; stages that did not run are absent.
     differing_spikes
         Spikes of all populations that differ from the reference's, by backend.
+    differing_readouts
+        Values of all readouts that differ from the reference's, by backend.
     compared_images
         Images over which they were compared, by backend.
     report
@@ -80,6 +87,7 @@ class DemoResult:
 
     accuracy: dict[str, float]
     differing_spikes: dict[str, int]
+    differing_readouts: dict[str, int]
     compared_images: dict[str, int]
     network: Network
     mapping: Mapping
@@ -94,6 +102,7 @@ class DemoResult:
         return {
             "accuracy": self.accuracy,
             "differing_spikes": self.differing_spikes,
+            "differing_readouts": self.differing_readouts,
             "compared_images": self.compared_images,
             "n_cores": len(self.mapping.cores),
             "n_steps": self.n_steps,
@@ -104,16 +113,23 @@ class DemoResult:
             "notes": list(self.notes),
         }
 
+    @property
+    def differs(self) -> bool:
+        """Whether any spike or readout of any backend differs from the reference's."""
+        return any((*self.differing_spikes.values(), *self.differing_readouts.values()))
+
     def table(self) -> str:
         """Draw everything as one table."""
-        n = {"emulator": "", "lava": ""} | {
-            k: f"{v} in {self.compared_images[k]} images" for k, v in self.differing_spikes.items()
+        n = {
+            k: f"differing spikes or readouts: {v + self.differing_readouts[k]} in "
+            f"{self.compared_images[k]} images"
+            for k, v in self.differing_spikes.items()
         }
         rows: list[tuple[object, ...]] = [
             (
                 f"accuracy: {TITLES[k]}",
                 f"{100 * v:.2f} %",
-                f"differing spikes: {n[k]}" if n.get(k) else "",
+                n.get(k, ""),
             )
             for k, v in self.accuracy.items()
         ]
@@ -169,8 +185,8 @@ def run_demo(
     *,
     seed: int = 0,
     network: Network | None = None,
-    save_dir: Path | None = None,
-    chip: str = "loihi1",
+    save_dir: str | os.PathLike[str] | None = None,
+    chip: str | os.PathLike[str] = "loihi1",
     lava_images: int | None = None,
     lava_required: bool = True,
     trace: bool | int = False,
@@ -207,9 +223,9 @@ def run_demo(
     PmsmHwError
         If a stage fails; torch missing included.
     """
-    if save_dir is not None:
-        files = {f"demo's {name}": save_dir / name for name in SAVED}
-        check_outputs(files, made=save_dir)
+    _check(seed, network, lava_images, lava_required, trace, say, bar)
+    folder = None if save_dir is None else _folder(save_dir)
+    on_chip = load_chip(chip)
     # what is missing is said before a minute of training, not after
     if network is None:
         require_extra("torch", "torch", "training (other than demo --network FILE)")
@@ -235,12 +251,13 @@ def run_demo(
     with stages("reference", "running the integer network"):
         expected = reference.run(network, x, n_steps)
     accuracy["integer"] = _accuracy(expected.predictions(), labels)
-    with stages("map", f"mapping onto {chip}"):
-        mapping = map_network(network, load_chip(chip), seed=seed)
+    with stages("map", f"mapping onto {on_chip.name}"):
+        mapping = map_network(network, on_chip, seed=seed)
     with stages("emulate", "emulating every held-out image, cycle by cycle"):
         report = emulate(network, mapping, x, n_steps, mode="cycle", labels=labels, trace=trace)
     accuracy["emulator"] = _accuracy(report.predictions(), labels)
-    differing = {"emulator": differing_spikes(report.spikes, expected.spikes)}
+    spikes = {"emulator": differing_spikes(report.spikes, expected.spikes)}
+    readouts = {"emulator": differing_readouts(report.readouts, expected.readouts)}
     compared = {"emulator": len(x)}
     n_lava = len(x) if lava_images is None else lava_images
     answer: reference.Result | None = None
@@ -257,15 +274,15 @@ def run_demo(
             lava_missing = error
     if answer is not None:
         accuracy["lava"] = _accuracy(answer.predictions(), labels[:n_lava])
-        differing["lava"] = differing_spikes(
-            answer.spikes, {name: k[:n_lava] for name, k in expected.spikes.items()}
-        )
+        spikes["lava"] = differing_spikes(answer.spikes, _first(n_lava, expected.spikes))
+        readouts["lava"] = differing_readouts(answer.readouts, _first(n_lava, expected.readouts))
         compared["lava"] = len(answer.predictions())
-    if save_dir is not None:
-        _save(save_dir, model, network, mapping)
+    if folder is not None:
+        _save(folder, model, network, mapping)
     return DemoResult(
         accuracy=accuracy,
-        differing_spikes=differing,
+        differing_spikes=spikes,
+        differing_readouts=readouts,
         compared_images=compared,
         network=network,
         mapping=mapping,
@@ -278,6 +295,53 @@ def run_demo(
             *(() if lava_missing is None else (f"Lava was left out: {lava_missing}",)),
         ),
     )
+
+
+def _check(
+    seed: int,
+    network: Network | None,
+    lava_images: int | None,
+    lava_required: bool,
+    trace: bool | int,
+    say: object,
+    bar: object,
+) -> None:
+    """Refuse before the work what would fail after it."""
+    remedy = "give an integer"
+    integer(InputError, "demo", "seed", seed, low=0, high=MOST, remedy=remedy)
+    if lava_images is not None:
+        remedy = "give a number of images, 0 for none, or None for all"
+        integer(InputError, "demo", "lava_images", lava_images, low=0, high=MOST, remedy=remedy)
+    flag(InputError, "demo", "lava_required", lava_required)
+    if network is not None:
+        remedy = "give a Network, or None to train one"
+        instance(InputError, "demo", "network", network, Network, remedy=remedy)
+    if not isinstance(trace, bool):
+        integer(InputError, "demo", "trace", trace, low=0, high=MOST, remedy="give True or False")
+    for what, value in (("say", say), ("bar", bar)):
+        if not callable(value):
+            raise InputError(
+                "demo",
+                f"{what} {shown(value)} cannot be called",
+                remedy="give a function, or leave it out",
+                actual=type(value).__name__,
+                limit="a function",
+            )
+
+
+def _folder(save_dir: str | os.PathLike[str]) -> Path:
+    """The folder to save into, which can be written."""
+    if not isinstance(save_dir, str | os.PathLike):
+        raise InputError(
+            "demo",
+            f"save_dir {shown(save_dir)} is no path",
+            remedy="give a str or a pathlib.Path",
+            actual=type(save_dir).__name__,
+            limit="a path",
+        )
+    folder = Path(save_dir)
+    check_outputs({f"demo's {name}": folder / name for name in SAVED}, made=folder)
+    return folder
 
 
 def _save(folder: Path, model: Any, network: Network, mapping: Mapping) -> None:
@@ -338,6 +402,10 @@ def _train(
     with stages("convert", "converting to integers"):
         network, report = convert(exact, name="digits")
     return network, report.to_dict(), accuracy, exact
+
+
+def _first(n: int, parts: MappingType[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    return {name: part[:n] for name, part in parts.items()}
 
 
 def _accuracy(predictions: NDArray[np.int64], labels: NDArray[np.int64]) -> float:

@@ -135,16 +135,19 @@ def check_outputs(
     FormatError
         If one cannot be written, two are the same file, or one is an input.
     """
-    read = {os.path.realpath(given) for given in inputs if given is not None}
+    read = set()
+    for given in inputs:
+        with suppress(OSError, ValueError):  # no file has such a name
+            read.update([] if given is None else [os.path.realpath(given)])
     coming = None
     if made is not None:
         check_folder(made)
-        coming = None if _exists(Path(made)) else os.path.realpath(made)
+        coming = None if _exists(Path(made)) else _real(made, "folder")
     taken: dict[str, str] = {}
     for what, path in outputs.items():
         if path is None:
             continue
-        target = os.path.realpath(path)
+        target = _real(path, what)
         if coming is None or os.path.dirname(target) != coming:
             check_output(path, what, suffixes=(suffixes or {}).get(what, ()))
             if not _place(path, what).plain:
@@ -172,11 +175,11 @@ def check_folder(path: AnyPath, what: str = "folder") -> None:
     FormatError
         If it, or what stands in its place, is no folder that may be written.
     """
-    folder = Path(os.path.realpath(path))
+    folder = Path(_real(path, what))
     try:
         while not _exists(folder):
             folder = folder.parent
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise _cannot(what, path, error) from error
     if not folder.is_dir():
         _refuse(what, path, f"'{folder}' is not a folder", "choose another place")
@@ -197,7 +200,7 @@ def made_folder(path: AnyPath) -> Iterator[Path]:
     FormatError
         If it cannot be made.
     """
-    folder = Path(os.path.realpath(path))
+    folder = Path(_real(path, "folder"))
     new = []
     try:
         while not _exists(folder):
@@ -267,6 +270,14 @@ def _path(path: AnyPath, what: str) -> Path:
     )
 
 
+def _real(path: AnyPath, what: str) -> str:
+    """The path without links; a zero byte is in none."""
+    try:
+        return os.path.realpath(_path(path, what))
+    except (OSError, ValueError) as error:
+        raise _cannot(what, path, error) from error
+
+
 def _place(path: AnyPath, what: str) -> _Place:
     """Follow links, and refuse where nothing can be written."""
     given = _path(path, what)
@@ -274,7 +285,7 @@ def _place(path: AnyPath, what: str) -> _Place:
         descriptor = _descriptor(given)
         if descriptor is not None:
             return _Place(path=given, found=os.fstat(descriptor), descriptor=descriptor)
-        target = Path(os.path.realpath(given))
+        target = Path(_real(given, what))
         found = os.stat(target) if _exists(target) else None
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         raise _cannot(what, path, error) from error

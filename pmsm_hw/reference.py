@@ -38,6 +38,7 @@ __all__ = [
     "best_index",
     "bytes_per_sample",
     "check_steps",
+    "differing_readouts",
     "differing_spikes",
     "evaluate",
     "inputs_of",
@@ -710,10 +711,30 @@ def differing_spikes(a: Mapping[str, NDArray[Any]], b: Mapping[str, NDArray[Any]
     InputError
         If they do not hold the same populations in the same shapes: nothing could be compared.
     """
+    return _differing("spikes", a, b)
+
+
+def differing_readouts(a: Mapping[str, NDArray[Any]], b: Mapping[str, NDArray[Any]]) -> int:
+    """Count the neurons x samples whose state after the last step differs between two backends.
+
+    Parameters
+    ----------
+    a, b
+        States by readout, as in `Result.readouts`.
+
+    Raises
+    ------
+    InputError
+        If they do not hold the same readouts in the same shapes: nothing could be compared.
+    """
+    return _differing("readouts", a, b)
+
+
+def _differing(what: str, a: Mapping[str, NDArray[Any]], b: Mapping[str, NDArray[Any]]) -> int:
     shapes_a, shapes_b = ({name: k.shape for name, k in x.items()} for x in (a, b))
     if shapes_a != shapes_b:
         raise InputError(
-            "spikes",
+            what,
             f"of {shapes_a} cannot be compared with those of {shapes_b}",
             remedy="record the same populations over the same samples and steps",
             actual=shapes_a,

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import h5py
+import in_process
 import numpy as np
 import pytest
 from command_line import answer, cli, refused
+from in_process import call
 from random_networks import small_network
 
-from pmsm_hw import io
+from pmsm_hw import datasets, io
 from pmsm_hw.cli.models import TAKEN_BY, ModelOptions, open_model, open_network
 from pmsm_hw.cli.work import samples_for
 from pmsm_hw.errors import FormatError, InputError
@@ -121,6 +123,67 @@ def test_fractions_need_a_scale(files, tmp_path):
     assert cli("run", "general.nir", "--data", "whole.npz", cwd=files).returncode == 0
 
 
+def test_a_network_of_a_nir_file_is_asked_for_its_scale_wherever_it_went(files, tmp_path):
+    """The scale is what counts, not the suffix: fractions would be rounded to 0 or 1."""
+    np.savez(tmp_path / "real.npz", x=np.array([[0.25, 0.5, 0.75]]))
+    np.savez(tmp_path / "whole.npz", x=np.array([[1.0, 2.0, 3.0]]))
+    (tmp_path / "general.nir").write_bytes((files / "general.nir").read_bytes())
+    for command, output in (("map", "mapped.h5"), ("export", "plain.h5"), ("export", "own.nir")):
+        assert call(command, "general.nir", "-o", output, cwd=tmp_path).status == 0
+    for words in (
+        ("emulate", "mapped.h5"), ("run", "mapped.h5"), ("compare", "mapped.h5", "plain.h5"),
+        ("run", "plain.h5"), ("lava", "plain.h5"), ("run", "own.nir"),
+    ):  # fmt: skip
+        line = in_process.refused(*words, "--data", "real.npz", cwd=tmp_path)
+        assert "holds fractions (0.25), input 'input' of network 'general'" in line
+        assert "--input-scale of pmsm-hw map" in line
+    assert call("emulate", "mapped.h5", "--data", "whole.npz", cwd=tmp_path).status == 0
+    options = ("--input-scale", 0.25, "-o", "scaled.h5")
+    assert call("map", "general.nir", *options, cwd=tmp_path).status == 0
+    assert call("emulate", "scaled.h5", "--data", "real.npz", cwd=tmp_path).status == 0
+
+
+def test_what_was_clipped_is_said_by_every_command(files, tmp_path):
+    np.savez(tmp_path / "x.npz", x=np.array([[1.0, 2.0, 300.0]] * 2))
+    (tmp_path / "general.nir").write_bytes((files / "general.nir").read_bytes())
+    assert call("map", "general.nir", "-o", "mapped.h5", cwd=tmp_path).status == 0
+    note = "note: input 'input': 33.33% of the values (2) lie outside its levels [0, 255]"
+    for words in (("run", "general.nir"), ("emulate", "mapped.h5"), ("compare", "mapped.h5")):
+        done = call(*words, "--data", "x.npz", cwd=tmp_path)
+        assert done.status == 0, done.stderr
+        assert done.stderr.count(note) == 1, words
+    chips = ("--chip", "toy", "--chip", "loihi2")
+    done = call("compare", "mapped.h5", "general.nir", *chips, "--data", "x.npz", cwd=tmp_path)
+    assert [line for line in done.stderr.splitlines() if "lie outside" in line] == [
+        f"{model}: {note} of scale 1 and were clipped to them"
+        for model in ("mapped.h5", "general.nir")
+    ]
+
+
+def test_lava_says_what_was_clipped(files, tmp_path):
+    np.savez(tmp_path / "x.npz", x=np.array([[1.0, 2.0, 300.0]] * 2))
+    done = call("lava", files / "general.nir", "--data", "x.npz", cwd=tmp_path)
+    assert done.status == 0, done.stderr
+    assert "(2) lie outside its levels [0, 255]" in done.stderr
+
+
+def test_compare_reads_the_samples_once_for_each_number_of_steps(files, tmp_path, monkeypatch):
+    io.save(tmp_path / "own.h5", small_network())
+    np.savez(tmp_path / "x.npz", x=np.ones((2, 1, 8, 8), np.float32))
+    read, load = [], datasets.load_samples
+
+    def counted(*arguments, **options):
+        read.append(options["n_steps"])
+        return load(*arguments, **options)
+
+    monkeypatch.setattr(datasets, "load_samples", counted)
+    options = ("--chip", "loihi1", "--chip", "loihi2", "--objective", "cores", "--objective",
+               "energy", "--n-steps", 1, "--n-steps", 2, "--data", "x.npz")  # fmt: skip
+    done = call("compare", "own.h5", *options, "--mode", "counts", cwd=tmp_path)
+    assert done.status == 0, done.stderr
+    assert read == [1, 2]
+
+
 def test_other_kinds_of_file_are_named(files, tmp_path):
     for read in (io.load, io.load_nir):
         with pytest.raises(
@@ -129,11 +192,31 @@ def test_other_kinds_of_file_are_named(files, tmp_path):
             read(files / "dense.net")
     (tmp_path / "x.h5").write_bytes((files / "general.nir").read_bytes())
     (tmp_path / "x.nir").write_bytes((files / "own.h5").read_bytes())
-    with pytest.raises(FormatError, match=r"is a NIR file, its name should end in \.nir"):
-        io.load(tmp_path / "x.h5")
-    with pytest.raises(FormatError, match=r"is a network file of pmsm-hw, its name should end in"):
-        io.load_nir(tmp_path / "x.nir")
-    for command in (("inspect",), ("run",), ("map", "-o", "x.h5"), ("compare",)):
-        assert "is a netx network" in refused(command[0], "dense.net", *command[1:], cwd=files)
-    with pytest.raises(InputError, match="is a torch model, a network file"):
-        open_network(Path("m.pt"), ModelOptions())
+    for read, name, words in (
+        (io.load, "x.h5", "is a NIR file, its name should end in .nir; rename it, or read it with "
+         "pmsm_hw.io.load_nir"),
+        (io.load_nir, "x.nir", "is a network file of pmsm-hw, its name should end in .h5; rename "
+         "it, or read it with pmsm_hw.io.load"),
+    ):  # fmt: skip
+        with pytest.raises(FormatError) as caught:
+            read(tmp_path / name)
+        assert str(caught.value).endswith(words)
+    # well named: nothing to rename
+    with pytest.raises(FormatError) as caught:
+        io.load(files / "general.nir")
+    assert str(caught.value).endswith(": is a NIR file; read it with pmsm_hw.io.load_nir")
+    with pytest.raises(FormatError) as caught:
+        io.load_nir(files / "own.h5")
+    assert str(caught.value).endswith("is a network file of pmsm-hw; read it with pmsm_hw.io.load")
+    for command in (
+        ("inspect",), ("run",), ("map", "-o", "x.h5"), ("compare",), ("emulate",), ("lava",),
+        ("convert", "-o", "x.h5"), ("export", "-o", "x.nir"), ("demo", "--no-lava", "--network"),
+    ):  # fmt: skip
+        words = (*command, "dense.net") if command[0] == "demo" else (
+            command[0], "dense.net", *command[1:]
+        )  # fmt: skip
+        assert "is a netx network" in in_process.refused(*words, cwd=files)
+    for command in ("inspect", "emulate", "lava"):
+        line = in_process.refused(command, "m.pt", cwd=files)
+        assert "is a torch model" in line
+        assert line.endswith("convert it first: pmsm-hw convert")

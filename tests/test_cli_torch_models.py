@@ -12,6 +12,8 @@ from in_process import call, refused
 torch = pytest.importorskip("torch", reason="needs torch")
 
 from pmsm_hw import io, nn  # noqa: E402
+from pmsm_hw.cli.models import Opened  # noqa: E402
+from pmsm_hw.cli.work import notes_of  # noqa: E402
 from pmsm_hw.convert import convert, integer_model, save_model  # noqa: E402
 from pmsm_hw.datasets import load_digits  # noqa: E402
 
@@ -40,6 +42,21 @@ def events():
 
 def large():
     return nn.Sequential(nn.Flatten(), nn.Linear(784, 12), nn.ReLU(), nn.Linear(12, 10))
+
+class Larger(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.left, self.right, self.out = (nn.Linear(3, 3) for _ in range(3))
+        self.act = nn.ReLU()
+        for layer in (self.left, self.right, self.out):
+            nn.init.eye_(layer.weight)
+            nn.init.constant_(layer.bias, float(layer is self.right))
+
+    def forward(self, first, second):
+        return self.out(self.act(self.right(second) - self.left(first)))
+
+def unsure():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 9), nn.ReLU(), nn.Linear(9, 10), nn.Softmax(1))
 
 def needs(size, classes=10):
     return Small()
@@ -231,3 +248,55 @@ def test_accuracy_of_what_came_in_and_of_what_it_became(mine):
     np.save(mine / "unlabelled.npy", x)
     shown = call("run", "mine:model", "--levels", "0,15", "--data", "unlabelled.npy", cwd=mine)
     assert "no labels" in shown.stdout
+
+
+def test_inputs_are_taken_by_name(tmp_path):
+    """In whatever order a file has them."""
+    rng = np.random.default_rng(0)
+    first, second = rng.random((2, 40, 3), np.float32)
+    expected = (second - first).argmax(1)
+    (tmp_path / "mine.py").write_text(MINE)
+    np.savez(tmp_path / "ab.npz", first=first, second=second, labels=expected)
+    np.savez(tmp_path / "ba.npz", second=second, first=first, labels=expected)
+    answers = []
+    for name in ("ab.npz", "ba.npz"):
+        given = ("mine:Larger", "--levels", "0,31", "--data", name)
+        done = call("run", *given, "--json", cwd=tmp_path)
+        assert done.status == 0, done.stderr
+        answers.append(json.loads(done.stdout))
+    assert answers[0] == answers[1]
+    assert answers[0]["stages"][0]["accuracy"] == 1
+    assert answers[0]["accuracy"] > 0.9
+    np.savez(tmp_path / "others.npz", a=first, b=second)
+    given = ("run", "mine:Larger", "--levels", "0,31", "--data")
+    line = refused(*given, "others.npz", cwd=tmp_path)
+    assert "data 'others.npz': has arrays 'a', 'b', the arguments of model" in line
+    assert "are 'first', 'second'; name each array" in line
+    np.savez(tmp_path / "one.npz", first=first)
+    line = refused(*given, "one.npz", cwd=tmp_path)
+    assert "missing 1 required positional argument: 'second'" in line
+
+
+def test_what_a_conversion_notes_is_said_wherever_its_network_goes(mine, tmp_path):
+    note = "note: "
+    given = ("mine:unsure", "--levels", "0,15")
+    done = call("convert", *given, "--name", "unsure", "-o", tmp_path / "net.h5", cwd=mine)
+    assert done.status == 0, done.stderr
+    notes = io.load_report(tmp_path / "net.h5")["notes"]
+    assert len(notes) == 1
+    assert "oftmax" in notes[0]
+    assert notes[0] in done.stdout
+    note += notes[0]
+    assert call("map", "net.h5", "-o", "mapped.h5", cwd=tmp_path).status == 0
+    for words, folder in (
+        (("run", *given), mine), (("run", "net.h5"), tmp_path),
+        (("emulate", "mapped.h5"), tmp_path),
+        (("compare", "net.h5", "--chip", "loihi1", "--chip", "loihi2"), tmp_path),
+        (("lava", "net.h5"), tmp_path),
+    ):  # fmt: skip
+        done = call(*words, "--limit", 4, cwd=folder)
+        assert done.status == 0, done.stderr
+        assert done.stderr.count(note) == 1, (words, done.stderr)
+    report = {"notes": 3, "warnings": ["warning: much is lost"]}  # of a file: anything
+    opened = Opened(network=io.load(tmp_path / "net.h5"), mapping=None, conversion=report)
+    assert notes_of(opened) == ["warning: much is lost"]

@@ -28,6 +28,7 @@ def test_accuracy_and_equal_spikes(demo):
     assert accuracy["integer"] >= accuracy["quantized"] - 0.003
     assert accuracy["integer"] == accuracy["emulator"] == accuracy["lava"]
     assert demo["differing_spikes"] == {"emulator": 0, "lava": 0}
+    assert demo["differing_readouts"] == {"emulator": 0, "lava": 0}
     assert demo["compared_images"] == {"emulator": 599, "lava": 599}
 
 

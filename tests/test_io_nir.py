@@ -271,7 +271,7 @@ def set_metadata(node, key, value):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (set_metadata("", "version", 3), "has metadata version 3, this release reads 2"),
+        (set_metadata("", "version", 3), "has metadata version 3, this release reads 1 and 2;"),
         (set_metadata("", "max_steps", 2), "the digest does not match"),
         (set_metadata("", "name", None), "metadata of the graph are damaged"),
         (set_metadata("a", "rule", "leaky"), "rule 'leaky' is not one of"),

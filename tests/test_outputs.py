@@ -227,7 +227,9 @@ def test_outputs_among_each_other(tmp_path):
     old.write_bytes(OLD)
     (tmp_path / "same.json").symlink_to(other.name)
     other.write_bytes(OLD)
-    check_outputs({"a": old, "b": tmp_path / "new", "c": None}, inputs=("digits", None, other))
+    check_outputs(
+        {"a": old, "b": tmp_path / "new", "c": None}, inputs=("digits", None, other, "zero\0byte")
+    )
     for outputs, options, words in (
         ({"a": other, "b": tmp_path / "same.json"}, {}, "it is the file of a too"),
         ({"a": tmp_path / "new", "b": f"{tmp_path}/./new"}, {}, "it is the file of a too"),
@@ -237,6 +239,8 @@ def test_outputs_among_each_other(tmp_path):
         ({"a": tmp_path / "x" / "y"}, {"made": tmp_path / "z"}, "does not exist"),
         ({"a": tmp_path / "new"}, {"made": old}, "is not a folder"),
         ({"a": tmp_path / "new"}, {"made": old / "in"}, "Not a directory"),
+        ({"a": "zero\0byte"}, {}, "null byte"),
+        ({"a": "zero\0byte/x"}, {"made": "zero\0byte"}, "null byte"),
     ):
         with pytest.raises(FormatError, match=words):
             check_outputs(outputs, **options)

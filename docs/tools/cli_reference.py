@@ -31,7 +31,7 @@ Answers go to stdout, as a table or with `--json` as JSON; progress goes to stde
 | 0 | done |
 | 1 | internal error: a traceback, which please report |
 | 2 | bad input or usage, or no room on the disk or in memory: one line on stderr says what |
-| 3 | spikes differ between backends |
+| 3 | spikes or readouts differ between backends |
 | 130 | interrupted by Ctrl-C; 143 terminated, 129 hung up: no file is half written |
 | 141 | the reader of stdout is gone, as after `head` |
 

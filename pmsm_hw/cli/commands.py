@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from itertools import product
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pmsm_hw import __version__
-from pmsm_hw.cli.models import ModelOptions, Opened, open_model, open_network
+from pmsm_hw.cli.models import NETWORK_SUFFIXES, ModelOptions, Opened, open_model, open_network
 from pmsm_hw.cli.options import (
     MOST_STEPS,
     OBJECTIVES,
@@ -45,6 +46,7 @@ from pmsm_hw.cli.options import (
     TraceFile,
     WeightBits,
     between,
+    one_of,
 )
 from pmsm_hw.cli.terminal import DIFFERENT, answer, bar, check_files, fit_to_terminal, say
 from pmsm_hw.cli.torch_models import by_stage, stage_table
@@ -56,9 +58,10 @@ from pmsm_hw.cli.work import (
     needs_figures,
     needs_random,
     nir_options,
+    notes_of,
     place,
+    require_inputs,
     samples_for,
-    say_clipping,
     say_notes,
     split,
     traced,
@@ -71,14 +74,12 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-NETWORK_SUFFIXES = (".h5", ".nir", ".net")
-
 app = typer.Typer(
     name="pmsm-hw",
     help="Polarity multi-spike networks on Loihi-style chips: convert, map, emulate, estimate "
     "energy.",
     epilog="Exit status: 0 done, 1 internal error, 2 bad input (one line says what), "
-    "3 spikes differ between backends, 130 interrupted.",
+    "3 spikes or readouts differ between backends, 130 interrupted.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -140,7 +141,6 @@ def demo(
     """
     from pmsm_hw.datasets import load_samples
     from pmsm_hw.demo import SAVED, run_demo
-    from pmsm_hw.io import load
 
     needs_cycle(trace, trace_all, "cycle")
     if report is not None:
@@ -154,9 +154,13 @@ def demo(
         inputs=(network, chip),
         made=save_dir,
     )
+    samples = load_samples("digits")
+    opened = None if network is None else open_network(network, ModelOptions())
+    if opened is not None:
+        require_inputs(opened, samples, 1)
     result = run_demo(
         seed=seed or 0,
-        network=None if network is None else load(network),
+        network=None if opened is None else opened.network,
         save_dir=save_dir,
         chip=chip,
         lava_images=0 if lava is False else None,
@@ -165,12 +169,15 @@ def demo(
         say=say,
         bar=bar,
     )
+    if opened is None:
+        opened = Opened(network=result.network, mapping=None, conversion=result.conversion)
     write_reports(
-        result.report, load_samples("digits"), html=report, trace=trace,
-        trace_all=trace_all, conversion=result.conversion,
+        result.report, samples, html=report, trace=trace, trace_all=trace_all,
+        conversion=opened.conversion_dict,
     )  # fmt: skip
+    say_notes(opened, samples)
     answer(as_json, result.to_dict(), result.table())
-    if any(result.differing_spikes.values()):
+    if result.differs:
         raise typer.Exit(DIFFERENT)
 
 
@@ -238,7 +245,10 @@ def run(
         per_channel=per_channel,
         max_pool=max_pool,
     )
-    opened = open_model(model, options, calibration=calibration_for(data), n_steps=n_steps)
+    opened = open_model(
+        model, options, calibration=calibration_for(data), n_steps=n_steps,
+        named_by=("--calibration", "--data"),
+    )  # fmt: skip
     opened = split(opened, chip, fan_in=split_in, fan_out=split_out)
     network = opened.network
     samples = samples_for(opened, data, n_steps, limit, seed)
@@ -254,7 +264,6 @@ def run(
 
         io.save(output, network, mapping=mapping, report=opened.conversion)
         say(f"wrote {output}")
-    say_clipping(network, samples)
     write_reports(
         found,
         samples,
@@ -267,7 +276,7 @@ def run(
     if stages := by_stage(opened.stages, samples, found):
         values["stages"] = stages
         text = f"{text}\n\n{stage_table(stages)}"
-    say_notes(opened)
+    say_notes(opened, samples)
     answer(as_json, values, text)
 
 
@@ -295,7 +304,11 @@ def compare(
     ] = None,
     objectives: Annotated[
         list[str] | None,
-        typer.Option("--objective", help="latency, energy or cores; may be repeated."),
+        typer.Option(
+            "--objective",
+            help="latency, energy or cores; may be repeated.",
+            **one_of(*OBJECTIVES),
+        ),
     ] = None,
     profiles: Annotated[
         list[str] | None,
@@ -332,25 +345,23 @@ def compare(
     if plot is not None:
         require_extra("matplotlib", "plot", "a figure")
     check_files({"--plot": plot}, inputs=(*models, *(chips or ()), data))
-    for value in objectives or ():
-        if value not in OBJECTIVES:
-            raise typer.BadParameter(f"{value!r} is not one of {', '.join(OBJECTIVES)}")
     sources = {
         model: open_model(
             model,
             ModelOptions(name=Path(model).stem if _is_torch(model) else None),
             calibration=calibration_for(data),
             n_steps=max(steps or [1]),
+            named_by=("--data",),
         )
         for model in models
     }
     if not (chips or objectives) and all(o.mapping is not None for o in sources.values()):
         needs_random(seed, data)
     reports: dict[str, Report] = {}
-    every: list[Opened] = []
+    notes: dict[str, None] = {}
     for model in models:
         opened = sources[model]
-        every.append(opened)
+        samples = {t: samples_for(opened, data, t, limit, seed) for t in steps or [1]}
         for chip, objective in product(_each(chips), _each(objectives)):
             mapping = mapping_of(opened, chip, objective, seed or 0)
             for profile, n_steps in product(_each(profiles), steps or [1]):
@@ -365,17 +376,18 @@ def compare(
                         actual=name,
                         limit="once",
                     )
-                samples = samples_for(opened, data, n_steps, limit, seed)
                 reports[name] = emulate_with_bar(
-                    opened.network, mapping, samples, n_steps, mode=mode, profile=profile
+                    opened.network, mapping, samples[n_steps], n_steps, mode=mode, profile=profile
                 )
+        of = f"{model}: " if len(models) > 1 else ""
+        notes |= {of + note: None for each in samples.values() for note in notes_of(opened, each)}
     if plot is not None:
         from pmsm_hw.emulator.plots import accuracy_against_energy, save_figure
 
         save_figure(accuracy_against_energy(reports), plot)
         say(f"wrote {plot}")
-    for opened in every:
-        say_notes(opened)
+    for note in notes:
+        say(note)
     values = {"runs": [{"run": name, **r.to_dict()} for name, r in reports.items()]}
     answer(as_json, values, compare_(reports))
 
@@ -418,6 +430,7 @@ def convert(
 
     check_files({"--output": output}, inputs=(model, state_dict, calibration))
     if Path(model).suffix in NETWORK_SUFFIXES:
+        open_network(Path(model), ModelOptions())  # what cannot be read cannot be mapped either
         raise InputError(
             f"model '{model}'",
             "is a network file already",
@@ -539,37 +552,35 @@ def emulate(
       pmsm-hw emulate mapped.h5 --data digits --profile sanafe
       pmsm-hw emulate mapped.h5 --limit 20 --report out.html --trace out.json
     """
-    from pmsm_hw import io
-
     needs_cycle(trace, trace_all, mode)
     if report is not None:
         needs_figures()
     check_files({"--report": report, "--trace": trace}, inputs=(file, data))
-    if file.suffix in (".nir", ".net"):
+    needs_random(seed, data)
+    opened = open_network(file, ModelOptions())
+    network, mapping = opened.network, opened.mapping
+    if mapping is None:
         raise InputError(
             f"file '{file}'",
             "holds no mapping",
-            remedy=f"map it first: pmsm-hw map {file} -o mapped.h5",
+            remedy=f"map it first: pmsm-hw map {quote(str(file))} -o mapped.h5",
             actual=file.suffix,
             limit=".h5",
         )
-    needs_random(seed, data)
-    network, mapping = io.load(file), io.load_mapping(file)
-    opened = Opened(network=network, mapping=mapping, conversion=None)
     samples = samples_for(opened, data, n_steps, limit, seed)
     found = emulate_with_bar(
         network, mapping, samples, n_steps, mode=mode, profile=profile,
         record_samples=1 if report is not None else 0, trace=traced(trace, report, mode),
     )  # fmt: skip
-    say_clipping(network, samples)
     write_reports(
         found,
         samples,
         html=report,
         trace=trace,
         trace_all=trace_all,
-        conversion=io.load_report(file),
+        conversion=opened.conversion_dict,
     )
+    say_notes(opened, samples)
     answer(as_json, found.to_dict(), found.table())
 
 
@@ -599,7 +610,7 @@ def lava(
     """
     from pmsm_hw import reference
     from pmsm_hw.lava import run as run_in_lava
-    from pmsm_hw.reference import differing_spikes
+    from pmsm_hw.reference import differing_readouts, differing_spikes
     from pmsm_hw.tables import table
 
     needs_random(seed, data)
@@ -615,16 +626,14 @@ def lava(
         "n_samples": samples.n_samples,
         "n_steps": n_steps,
         "differing_spikes": differing_spikes(result.spikes, expected.spikes),
-        "differing_readouts": sum(
-            int((result.readouts[name] != state).sum()) for name, state in expected.readouts.items()
-        ),
+        "differing_readouts": differing_readouts(result.readouts, expected.readouts),
         "spikes": {name: int(abs(k).sum()) for name, k in result.spikes.items()},
     }
     if samples.labels is not None and len(network.readouts) == 1:
         values["accuracy"] = float((result.predictions() == samples.labels).mean())
     rows = [(k, v) for k, v in values.items() if k != "spikes"]
     rows += [(f"spikes of {name}", n) for name, n in values["spikes"].items()]
-    say_notes(opened)
+    say_notes(opened, samples)
     answer(as_json, values, table(("", "value"), rows, title=f"Lava: {network.name}"))
     if values["differing_spikes"] or values["differing_readouts"]:
         raise typer.Exit(DIFFERENT)

@@ -78,11 +78,11 @@ def _run() -> int:
     except _UsageError as error:
         return _usage(error)
     except PmsmHwError as error:
-        return _refuse(in_cli_terms(str(error)))
+        return _refuse(in_cli_terms(str(error), sys.argv[1:]))
     except MemoryError as error:
         return _refuse(
             f"memory: is not enough ({error or 'none left'}); "
-            "give fewer samples (--limit), fewer time steps or a smaller network"
+            "give fewer samples, fewer time steps or a smaller network"
         )
     except _Signalled as error:
         say("pmsm-hw: terminated; no file is half written")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from pmsm_hw.cli.options import pair_or_none
+from pmsm_hw.cli.options import pair_or_none, refuse_given
 from pmsm_hw.cli.torch_models import Stage, convert_model
 from pmsm_hw.errors import InputError
 
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from pmsm_hw.mapping import Mapping
     from pmsm_hw.network import Network
 
-__all__ = ["ModelOptions", "Opened", "open_model", "open_network"]
+__all__ = ["NETWORK_SUFFIXES", "ModelOptions", "Opened", "open_model", "open_network"]
+
+NETWORK_SUFFIXES = (".h5", ".nir", ".net")
+"""Of files that hold networks of integers; a ``.net`` is refused by its content, with a remedy."""
 
 TORCH = "a torch model"
 NIR = "a .nir file"
@@ -72,8 +75,6 @@ class Opened:
         Where the network is not exactly what its file says.
     stages
         Torch models that it came from.
-    has_whole_inputs
-        Whether nothing says what real value one unit of its inputs has.
     """
 
     network: Network
@@ -81,7 +82,6 @@ class Opened:
     conversion: ConversionReport | dict[str, Any] | None
     notes: tuple[str, ...] = ()
     stages: tuple[Stage, ...] = ()
-    has_whole_inputs: bool = False
 
     @property
     def conversion_dict(self) -> dict[str, Any] | None:
@@ -91,7 +91,12 @@ class Opened:
 
 
 def open_model(
-    model: str, options: ModelOptions, *, calibration: str = "digits-train", n_steps: int = 1
+    model: str,
+    options: ModelOptions,
+    *,
+    calibration: str = "digits-train",
+    n_steps: int = 1,
+    named_by: tuple[str, ...] = ("--calibration",),
 ) -> Opened:
     """Read a network file, or convert a torch model.
 
@@ -105,6 +110,8 @@ def open_model(
         Samples for a torch model where the options name none.
     n_steps
         Frames that a recording among these is binned into.
+    named_by
+        The command's options that name these samples, for errors.
 
     Raises
     ------
@@ -113,7 +120,7 @@ def open_model(
         no effect on it.
     """
     suffix = Path(model).suffix
-    if suffix in (".h5", ".nir", ".net"):
+    if suffix in NETWORK_SUFFIXES:
         return open_network(Path(model), options)
     if suffix != ".pt" and ":" not in model:
         raise InputError(
@@ -124,12 +131,10 @@ def open_model(
             limit=(".h5", ".nir", ".pt", "package.module:function"),
         )
     _refuse_without_effect(model, TORCH, options)
-    if options.state_dict is not None and suffix == ".pt":
-        _refuse_option(
-            "state_dict", options.state_dict, f"has no effect, '{model}' has its own values",
-            "package.module:function",
-        )  # fmt: skip
-    found = convert_model(model, options, calibration, n_steps=n_steps)
+    if suffix == ".pt":
+        problem = f"has no effect, '{model}' has its own values"
+        refuse_given({"state_dict": options.state_dict}, problem)
+    found = convert_model(model, options, calibration, n_steps=n_steps, named_by=named_by)
     return Opened(network=found.network, mapping=None, conversion=found.report, stages=found.stages)
 
 
@@ -168,13 +173,7 @@ def open_network(file: Path, options: ModelOptions) -> Opened:
             "levels": pair_or_none("--levels", options.levels),
         }
         network, notes = io.import_nir(file, **given)
-        return Opened(
-            network=network,
-            mapping=None,
-            conversion=None,
-            notes=notes,
-            has_whole_inputs=bool(notes) and options.input_scale is None,
-        )
+        return Opened(network=network, mapping=None, conversion=None, notes=notes)
     _refuse_without_effect(str(file), OWN, options)
     return Opened(
         network=io.load(file),
@@ -185,18 +184,6 @@ def open_network(file: Path, options: ModelOptions) -> Opened:
 
 def _refuse_without_effect(model: str, kind: str, options: ModelOptions) -> None:
     for option, kinds in TAKEN_BY.items():
-        value = getattr(options, option)
-        if value is not None and kind not in kinds:
-            _refuse_option(
-                option, value, f"is for {' and '.join(kinds)}, '{model}' is {kind}", kinds
-            )
-
-
-def _refuse_option(option: str, value: object, problem: str, limit: object) -> NoReturn:
-    raise InputError(
-        f"option --{option.replace('_', '-')}",
-        problem,
-        remedy="leave it out",
-        actual=str(value),
-        limit=limit,
-    )
+        if kind not in kinds:
+            problem = f"is for {' and '.join(kinds)}, '{model}' is {kind}"
+            refuse_given({option: getattr(options, option)}, problem)

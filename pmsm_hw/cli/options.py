@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,8 @@ __all__ = [
     "InputLevels", "InputScale", "Levels", "Limit", "MappedFile", "MaxPool", "MaxSteps", "Mode",
     "ModelName", "Name", "NetworkFile", "NirLevels", "NirMaxSteps", "Objective", "PerChannel",
     "ProfileName", "RunObjective", "Seed", "SplitFanIn", "SplitFanOut", "StateDict", "Steps",
-    "TraceAll", "TraceFile", "WeightBits", "between", "pair", "pair_or_none",
+    "TraceAll", "TraceFile", "WeightBits", "between", "one_of", "pair", "pair_or_none",
+    "refuse_given",
 ]  # fmt: skip
 
 OBJECTIVES = ("latency", "energy", "cores")
@@ -26,7 +28,15 @@ MOST_STEPS = 4096
 MOST_SAMPLES = (1 << 31) - 1
 
 
-def _one_of(*values: str) -> dict[str, object]:
+def one_of(*values: str) -> dict[str, object]:
+    """Settings of an option that takes some words.
+
+    Parameters
+    ----------
+    values
+        The words.
+    """
+
     def check(given: str | list[str] | None) -> str | list[str] | None:
         for value in given if isinstance(given, list) else [given]:
             if value is not None and value not in values:
@@ -63,6 +73,36 @@ def between(least: int, most: int) -> dict[str, object]:
         return given
 
     return {"callback": check}
+
+
+def refuse_given(
+    given: Mapping[str, object], problem: str, *, remedy: str = "leave it out"
+) -> None:
+    """Refuse options that were given where they have no effect.
+
+    Parameters
+    ----------
+    given
+        Values by the option's name, as ``max_steps``; None: not given.
+    problem
+        Why.
+    remedy
+        What to do about it.
+
+    Raises
+    ------
+    InputError
+        If one was given.
+    """
+    for name, value in given.items():
+        if value is not None:
+            raise InputError(
+                f"option --{name.replace('_', '-')}",
+                problem,
+                remedy=remedy,
+                actual=str(value),
+                limit="not given",
+            )
 
 
 def _a_name(given: str | None) -> str | None:
@@ -176,7 +216,7 @@ MaxPool = Annotated[
     typer.Option(
         "--max-pool",
         help="With --levels: average takes average pooling in place of max pooling.",
-        **_one_of("average"),
+        **one_of("average"),
     ),
 ]
 InputScale = Annotated[
@@ -231,7 +271,7 @@ Objective = Annotated[
     typer.Option(
         "--objective",
         help="Mapping objective: latency, energy or cores.",
-        **_one_of(*OBJECTIVES),
+        **one_of(*OBJECTIVES),
     ),
 ]
 SplitFanIn = Annotated[
@@ -252,7 +292,7 @@ RunObjective = Annotated[
         "--objective",
         help="Mapping objective: latency, energy or cores; by default the file's own mapping, or "
         "latency.",
-        **_one_of(*OBJECTIVES),
+        **one_of(*OBJECTIVES),
     ),
 ]
 Mode = Annotated[
@@ -261,7 +301,7 @@ Mode = Annotated[
         "--mode",
         help="counts (exact counts, latency without contention) or cycle (simulates each message: "
         "contention and blocking).",
-        **_one_of(*MODES),
+        **one_of(*MODES),
     ),
 ]
 ProfileName = Annotated[

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pmsm_hw.cli.options import pair, pair_or_none
+from pmsm_hw.cli.options import pair, pair_or_none, refuse_given
 from pmsm_hw.errors import InputError, require_extra
 
 if TYPE_CHECKING:
@@ -51,18 +52,22 @@ class Stage:
     name: str
     model: nn.Module
 
-    def predictions(self, samples: Samples) -> NDArray[np.int64]:
-        """Class of each sample, the integers' opponents."""
+    def predictions(self, parts: Sequence[NDArray[Any]]) -> NDArray[np.int64]:
+        """Class of each sample, the integers' opponents.
+
+        Parameters
+        ----------
+        parts
+            Samples of each input, in the model's order.
+        """
         import torch
 
-        x = samples.x
-        parts = list(x.values()) if isinstance(x, dict) else [x]
         with torch.no_grad(), redirect_stdout(sys.stderr):
             answers = [
                 self.model(*(torch.from_numpy(p[i : i + AT_ONCE]) for p in parts))
                 .flatten(1)
                 .argmax(1)
-                for i in range(0, samples.n_samples, AT_ONCE)
+                for i in range(0, len(parts[0]), AT_ONCE)
             ]
         return np.asarray(torch.cat(answers).numpy(), np.int64)
 
@@ -108,7 +113,12 @@ def real_values(samples: Samples) -> Samples:
 
 
 def convert_model(
-    model: str, options: ModelOptions, calibration: str, *, n_steps: int = 1
+    model: str,
+    options: ModelOptions,
+    calibration: str,
+    *,
+    n_steps: int = 1,
+    named_by: tuple[str, ...] = ("--calibration",),
 ) -> Converted:
     """Load or build a torch model, quantize it where --levels says so, and convert it.
 
@@ -122,6 +132,8 @@ def convert_model(
         Samples to calibrate on where the options name none.
     n_steps
         Frames that an event recording is binned into; each is a calibration sample.
+    named_by
+        Options that name ``calibration``, for errors.
 
     Raises
     ------
@@ -130,7 +142,8 @@ def convert_model(
     """
     subject = f"model '{model}'"
     if options.levels is None:
-        _refuse(options, WITH_LEVELS, "has an effect only with --levels", "add --levels")
+        problem = "has an effect only with --levels"
+        refuse_given(_values(options, WITH_LEVELS), problem, remedy="add --levels")
     require_extra("torch", "torch", "conversion")
     from pmsm_hw import nn
     from pmsm_hw.convert import IntegerModel, build_model, convert, load_model
@@ -139,12 +152,14 @@ def convert_model(
     stages = [Stage(name="torch model as given", model=module)]
     with redirect_stdout(sys.stderr):  # what the model's own code prints is no answer of ours
         if isinstance(module, IntegerModel):
-            _refuse(options, BY_MODEL, f"has no effect: {subject} is an integer model and keeps "
-                    "its own settings", "leave it out")  # fmt: skip
+            problem = f"has no effect: {subject} is an integer model and keeps its own settings"
+            refuse_given(_values(options, BY_MODEL), problem)
             network, report = convert(module, **_given(name=options.name))
             return Converted(network=network, report=report, stages=tuple(stages))
-        source = calibration if options.calibration is None else options.calibration
-        example = _examples(module, subject, source, n_steps)
+        source = calibration
+        if options.calibration is not None:
+            source, named_by = options.calibration, ("--calibration",)
+        example = _examples(module, subject, source, n_steps, " or ".join(named_by))
         inputs = _given(
             input_scale=options.input_scale,
             input_levels=pair_or_none("--input-levels", options.input_levels),
@@ -193,14 +208,15 @@ def by_stage(
         with the first model's prediction; None where a model is not given the same: frames over
         time, several outputs, or none.
     """
-    network = report.network
-    parts = list(samples.x.values()) if isinstance(samples.x, dict) else [samples.x]
+    network, x = report.network, samples.x
+    # the network's inputs are in the order of the model's arguments, a file's arrays in any
+    parts = [x[p.name] for p in network.inputs] if isinstance(x, dict) else [x]
     static = all(
-        part.ndim == 1 + len(p.shape) for part, p in zip(parts, network.inputs, strict=False)
+        part.ndim == 1 + len(p.shape) for part, p in zip(parts, network.inputs, strict=True)
     )
     if not stages or not static or len(network.readouts) != 1:
         return None
-    found = {stage.name: stage.predictions(samples) for stage in stages}
+    found = {stage.name: stage.predictions(parts) for stage in stages}
     found[f"integer network, T = {report.n_steps}"] = report.predictions()
     first = next(iter(found.values()))
     return [
@@ -234,25 +250,16 @@ def stage_table(stages: list[dict[str, Any]]) -> str:
     return table(("", "accuracy", "same predictions as the first"), rows)
 
 
+def _values(options: ModelOptions, names: Sequence[str]) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in names}
+
+
 def _given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _refuse(options: ModelOptions, names: Sequence[str], problem: str, remedy: str) -> None:
-    for name in names:
-        value = getattr(options, name)
-        if value is not None:
-            raise InputError(
-                f"option --{name.replace('_', '-')}",
-                problem,
-                remedy=remedy,
-                actual=str(value),
-                limit="not given",
-            )
-
-
 def _examples(
-    module: nn.Module, subject: str, source: str, n_steps: int
+    module: nn.Module, subject: str, source: str, n_steps: int, named_by: str
 ) -> NDArray[Any] | list[NDArray[Any]]:
     """Calibration samples that the model takes; frames of event recordings one by one."""
     import torch
@@ -263,12 +270,12 @@ def _examples(
         raise InputError(
             "data 'random'",
             f"says nothing of what {subject} is used on, calibration needs real samples",
-            remedy="name them with --calibration",
+            remedy=f"name them with {named_by}",
             actual=source,
             limit="samples",
         )
     samples = real_values(load_samples(source, n_steps=n_steps, limit=CALIBRATION_SAMPLES)).x
-    parts = list(samples.values()) if isinstance(samples, dict) else [samples]
+    parts = _in_order(samples, module, subject, source) if isinstance(samples, dict) else [samples]
     if source.endswith(".bin"):
         parts = [part.reshape(-1, *part.shape[2:]) for part in parts]
     try:
@@ -280,8 +287,28 @@ def _examples(
             subject,
             f"does not take samples of '{source}', of shape {shapes}: {type(error).__name__}: "
             f"{' '.join(str(error).split())[:300]}",
-            remedy="give samples of the model's own shape with --calibration or --data",
+            remedy=f"give samples of the model's own shape with {named_by}",
             actual=shapes,
             limit="the model's input shape",
         ) from error
     return parts if isinstance(samples, dict) else parts[0]
+
+
+def _in_order(
+    arrays: Mapping[str, NDArray[Any]], module: nn.Module, subject: str, source: str
+) -> list[NDArray[Any]]:
+    """Arrays in the order of the model's arguments, whose names are theirs."""
+    if len(arrays) == 1:
+        return list(arrays.values())
+    parameters = inspect.signature(module.forward).parameters.values()
+    names = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    if set(names[: len(arrays)]) != set(arrays):
+        held, wanted = (", ".join(map(ascii, each)) or "none" for each in (arrays, names))
+        raise InputError(
+            f"data '{source}'",
+            f"has arrays {held}, the arguments of {subject} are {wanted}",
+            remedy="name each array as the argument of the model's forward that it is for",
+            actual=tuple(arrays),
+            limit=tuple(names),
+        )
+    return [arrays[name] for name in names[: len(arrays)]]

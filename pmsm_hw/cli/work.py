@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from pmsm_hw.cli.models import ModelOptions, Opened
+from pmsm_hw.cli.options import refuse_given
 from pmsm_hw.cli.terminal import bar, command_line, say
 from pmsm_hw.cli.torch_models import real_values
 from pmsm_hw.errors import InputError, require_extra
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
     from pmsm_hw.network import Network
 
 __all__ = [
-    "calibration_for", "emulate_with_bar", "mapping_of", "needs_cycle", "needs_figures",
-    "needs_random", "nir_options", "place", "samples_for", "say_clipping", "say_notes",
-    "split", "traced", "write_reports",
+    "calibration_for", "emulate_with_bar", "mapping_of", "needs_cycle",
+    "needs_figures", "needs_random", "nir_options", "notes_of", "place", "require_inputs",
+    "samples_for", "say_notes", "split", "traced", "write_reports",
 ]  # fmt: skip
 
 MAPPING_STAGES = 8
@@ -35,8 +36,6 @@ def samples_for(
 ) -> Samples:
     """Read or draw what a network is run on."""
     from pmsm_hw.datasets import load_samples, random_samples
-    from pmsm_hw.datasets.samples import check_labels
-    from pmsm_hw.reference import inputs_of
 
     network = opened.network
     if n_steps > network.max_steps:
@@ -44,7 +43,8 @@ def samples_for(
             f"network '{network.name}'",
             f"{n_steps} steps exceed max_steps {network.max_steps}, up to which overflow is "
             "excluded",
-            remedy="use a smaller --n-steps, or convert with a larger --max-steps",
+            remedy="use a smaller --n-steps, or make the network again with a larger --max-steps "
+            "(of pmsm-hw convert, of pmsm-hw map for a .nir file)",
             actual=n_steps,
             limit=network.max_steps,
         )
@@ -53,48 +53,48 @@ def samples_for(
         return random_samples(network, n_samples=n, n_steps=n_steps, seed=seed or 0)
     samples = load_samples(data, n_steps=n_steps, limit=limit)
     samples = real_values(samples) if opened.stages else samples
-    inputs_of(network, samples.x, n_steps)  # what is no input of it at all is said first
-    check_labels(network, samples)
-    if opened.has_whole_inputs:
-        _require_whole(samples)
+    require_inputs(opened, samples, n_steps)
     return samples
 
 
-def _require_whole(samples: Samples) -> None:
-    """Refuse fractions where nothing says what one unit is: they would be rounded to 0 or 1."""
+def require_inputs(opened: Opened, samples: Samples, n_steps: int) -> None:
+    """Refuse samples that are no inputs of the network, and fractions where one unit is 1.
+
+    They would be rounded to whole numbers, as 0 and 1. One unit is 1 where nobody says otherwise;
+    a conversion, which has a report, chose its scales for the samples that it saw.
+    """
     import numpy as np
 
-    for x in samples.x.values() if isinstance(samples.x, dict) else [samples.x]:
-        if x.dtype.kind == "f" and (x != np.rint(x)).any():
-            fraction = float(x[x != np.rint(x)][0])
-            raise InputError(
-                f"data '{samples.source}'",
-                f"holds fractions ({fraction:.4g}), the inputs of this NIR graph are taken for "
-                "whole numbers",
-                remedy="say what real value one unit has: --input-scale, with --input-levels",
-                actual=fraction,
-                limit="whole numbers",
-            )
+    from pmsm_hw.datasets.samples import check_labels
+    from pmsm_hw.reference import inputs_of
 
-
-def _refuse_without_effect(option: str, value: object, why: str, remedy: str) -> None:
-    """Refuse an option that was given and changes nothing."""
-    if value is not None:
-        raise InputError(
-            f"option {option}",
-            f"has no effect: {why}",
-            remedy=remedy,
-            actual=str(value),
-            limit="not given",
-        )
+    arrays = inputs_of(opened.network, samples.x, n_steps)
+    check_labels(opened.network, samples)
+    if opened.conversion is not None:
+        return
+    for p in opened.network.inputs:
+        if arrays[p.name].dtype.kind != "f" or p.scale != 1:
+            continue
+        for part in arrays[p.name]:  # sample by sample: no copy of everything
+            fractions = part[np.isfinite(part) & (part != np.rint(part))]
+            if fractions.size:
+                fraction = float(fractions[0])
+                raise InputError(
+                    f"data '{samples.source}'",
+                    f"holds fractions ({fraction:.4g}), input '{p.name}' of network "
+                    f"'{opened.network.name}' takes whole numbers: its scale is 1",
+                    remedy="give whole numbers, or make the network again with the real value of "
+                    "one unit (--input-scale of pmsm-hw map for a .nir file, Input(scale=...) in "
+                    "Python)",
+                    actual=fraction,
+                    limit="whole numbers",
+                )
 
 
 def needs_random(seed: int | None, data: str) -> None:
     """Refuse a seed where nothing is random."""
     if data != "random":
-        _refuse_without_effect(
-            "--seed", seed, f"nothing is drawn for --data {data}", "leave it out"
-        )
+        refuse_given({"seed": seed}, f"has no effect: nothing is drawn for --data {data}")
 
 
 def calibration_for(data: str) -> str:
@@ -159,14 +159,6 @@ def emulate_with_bar(
             record_samples=record_samples,
             progress=progress.steps,
         )
-
-
-def say_clipping(network: Network, samples: Samples) -> None:
-    """Say what share of real values an input's levels could not hold."""
-    from pmsm_hw.datasets.samples import clipping_notes
-
-    for note in clipping_notes(network, samples):
-        say(note)
 
 
 def traced(trace: Path | None, html: Path | None, mode: str) -> bool | int:
@@ -248,10 +240,30 @@ def needs_figures() -> None:
     require_extra("matplotlib", "plot", "an HTML report")
 
 
-def say_notes(opened: Opened) -> None:
-    """Say where a network is not exactly what its file says, once nothing can fail any more."""
-    for note in opened.notes:
-        say(f"note: {note}")
+def notes_of(opened: Opened, samples: Samples | None = None) -> list[str]:
+    """What a network's figures do not say by themselves.
+
+    Where it is not exactly what its file says, what its conversion warned of, and what share of the
+    samples' real values an input's levels could not hold.
+    """
+    from pmsm_hw.datasets.samples import clipping_notes
+
+    report = opened.conversion_dict or {}
+    notes, warnings = (
+        found if isinstance(found := report.get(key), list | tuple) else ()  # of a file: anything
+        for key in ("notes", "warnings")
+    )
+    return [
+        *(f"note: {note}" for note in (*opened.notes, *notes)),
+        *map(str, warnings),
+        *(() if samples is None else clipping_notes(opened.network, samples)),
+    ]
+
+
+def say_notes(opened: Opened, samples: Samples | None = None) -> None:
+    """Say what `notes_of` finds, once nothing can fail any more."""
+    for note in notes_of(opened, samples):
+        say(note)
 
 
 def _target(opened: Opened, chip: str | None) -> str | Chip:

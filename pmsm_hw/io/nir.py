@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = ["import_nir", "load_nir", "save_nir"]
 
 METADATA_VERSION = 2
+READ_VERSIONS = (1, METADATA_VERSION)
 """Of the metadata that carry a network exactly; 1 had other forms of convolutions and pools."""
 
 NIR_MAJOR = 1
@@ -328,13 +329,14 @@ def _exact(subject: str, graph: dict[str, Any], metadata: dict[str, Any]) -> Net
 
     own = _unprefixed(metadata)
     version = _field("int", own.get("version"))
-    if version not in (1, METADATA_VERSION):
+    if version not in READ_VERSIONS:
         refuse(
             subject,
-            f"has metadata version {version}, this release reads {METADATA_VERSION}",
+            f"has metadata version {version}, this release reads "
+            f"{' and '.join(map(str, READ_VERSIONS))}",
             "use the release that wrote it, or a newer one",
             version,
-            METADATA_VERSION,
+            READ_VERSIONS,
         )
     name, max_steps = _field("text", own.get("name")), _field("int", own.get("max_steps"))
     if name is None or max_steps is None:

@@ -331,11 +331,12 @@ def refuse_other_kinds(reader: Reader, expected: Literal["h5", "nir"]) -> None:
         return
     if found != expected:
         kind = "NIR file" if found == "nir" else "network file of pmsm-hw"
-        reads = "pmsm_hw.io.load_nir" if found == "nir" else "pmsm_hw.io.load"
+        reads = f"read it with pmsm_hw.io.{'load_nir' if found == 'nir' else 'load'}"
+        named = str(reader.file.filename).endswith(f".{found}")
         refuse(
             reader.subject,
-            f"is a {kind}, its name should end in .{found}",
-            f"rename it, or read it with {reads}",
+            f"is a {kind}" if named else f"is a {kind}, its name should end in .{found}",
+            reads if named else f"rename it, or {reads}",
             found,
             expected,
         )
