@@ -8,19 +8,14 @@ mapped onto it and emulated, or refused in one line. Every case is seeded by its
 
 from __future__ import annotations
 
-import argparse
-import faulthandler
-import json
 import re
-import sys
 import tempfile
-import time
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from fuzz_files import flip, move, overwrite, peak_mb, remove, truncate
+import seeded_cases
+from fuzz_files import flip, move, overwrite, remove, truncate
 
 from pmsm_hw import Conv2d, Dense, Input, Network, PolarityMultiSpike, Readout
 from pmsm_hw.emulator import emulate
@@ -98,20 +93,18 @@ def _replaced(rng: Rng, data: bytes, pattern: str, by: tuple[str, ...]) -> bytes
     return (whole[: at.start()] + new + whole[at.end() :]).encode("utf-8", "surrogatepass")
 
 
-def case(first: int) -> tuple[str, bytes]:
-    """Name of the mutation, and damaged bytes, of one case."""
+def case(first: int) -> bytes:
+    """Damaged bytes of one case."""
     rng = np.random.default_rng(first)
     names = ("toy", *chip_names())  # the small one often: it can be used whatever it becomes
     name = "toy" if rng.random() < 0.5 else names[int(rng.integers(len(names)))]
     data = (FOLDER / f"{name}.toml").read_bytes()
     if rng.random() < 0.1:
         data = f'extends = "{name}"\n'.encode()
-    done = []
     for _ in range(1 if rng.random() < 0.7 else 2):
         mutation = MUTATIONS[int(rng.integers(len(MUTATIONS)))]
         data = mutation(rng, data) if data else data
-        done.append(mutation.__name__)
-    return "+".join(done), data
+    return data
 
 
 def network() -> Network:
@@ -169,30 +162,13 @@ def run(path: Path, data: bytes, small: Network) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run cases; print a JSON line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cases", type=int, default=2_000)
-    parser.add_argument("--first", type=int, default=0)
-    given = parser.parse_args(arguments)
-    outcomes: Counter[str] = Counter()
-    start = time.perf_counter()
     small = network()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "case.toml"
-        for at in range(given.first, given.first + given.cases):
-            faulthandler.dump_traceback_later(300, exit=True)
-            mutation, data = case(at)
-            try:
-                outcomes[run(path, data, small)] += 1
-            except Exception as error:
-                raise RuntimeError(f"case {at} ({mutation}) is neither") from error
-        faulthandler.cancel_dump_traceback_later()
-    result = {
-        "cases": given.cases,
-        **dict(sorted(outcomes.items())),
-        "peak_mb": peak_mb(),
-        "seconds": round(time.perf_counter() - start, 1),
-    }
-    sys.stdout.write(json.dumps(result) + "\n")
+        seeded_cases.main(
+            __doc__, lambda number: run(path, case(number), small), cases=2_000,
+            arguments=arguments,
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

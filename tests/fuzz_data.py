@@ -8,26 +8,22 @@ a case that takes longer than 300 s ends the run with a traceback, a crash with 
 
 from __future__ import annotations
 
-import argparse
 import copy
-import faulthandler
 import gzip
 import io
-import json
 import resource
 import struct
 import sys
 import tempfile
-import time
 import warnings
 import zipfile
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fuzz_files import INTEGERS, flip, move, overwrite, peak_mb, remove, truncate
+import seeded_cases
+from fuzz_files import INTEGERS, flip, move, overwrite, remove, truncate
 from random_networks import small_network
 
 from pmsm_hw.datasets import load, load_samples
@@ -494,41 +490,20 @@ def run(number: int, folder: Path, known: list[Kind]) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run cases; print a JSON line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cases", type=int, default=5_000)
-    parser.add_argument("--first", type=int, default=0)
-    given = parser.parse_args(arguments)
     warnings.simplefilter("error")
     sys.path.insert(0, str(Path(__file__).parent))
-    outcomes: Counter[str] = Counter()
-    start = time.perf_counter()
     known = kinds()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for number in range(min(len(known), given.cases)):  # imports, before memory is limited
+        for number in range(len(known)):  # imports, before memory is limited
             run(number, folder, known)
         status = Path("/proc/self/statm")
         if status.exists():
             size = int(status.read_text().split()[0]) * resource.getpagesize()
             resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY_BYTES, resource.RLIM_INFINITY))
-        slowest = (0.0, 0)
-        for number in range(given.first, given.first + given.cases):
-            faulthandler.dump_traceback_later(300, exit=True)
-            begin = time.perf_counter()
-            try:
-                outcomes[run(number, folder, known)] += 1
-            except Exception as error:
-                raise RuntimeError(f"case {number} is neither read nor refused") from error
-            slowest = max(slowest, (round(time.perf_counter() - begin, 2), number))
-        faulthandler.cancel_dump_traceback_later()
-    result = {
-        "cases": given.cases,
-        **dict(sorted(outcomes.items())),
-        "peak_mb": peak_mb(),
-        "slowest_s, case": slowest,
-        "seconds": round(time.perf_counter() - start, 1),
-    }
-    sys.stdout.write(json.dumps(result) + "\n")
+        seeded_cases.main(
+            __doc__, lambda number: run(number, folder, known), cases=5_000, arguments=arguments
+        )
 
 
 if __name__ == "__main__":

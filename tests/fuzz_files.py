@@ -7,22 +7,17 @@ that takes longer than 300 s ends the run with a traceback, a crash with a signa
 
 from __future__ import annotations
 
-import argparse
-import faulthandler
 import io
-import json
 import re
-import resource
 import sys
 import tempfile
-import time
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+import seeded_cases
 from random_networks import random_network
 
 from pmsm_hw import io as files
@@ -321,21 +316,19 @@ def nir_seeds(folder: Path) -> list[bytes]:
     return [*found, *[path.read_bytes()] * 3]
 
 
-def case(number: int, sources: list[bytes]) -> tuple[str, bytes]:
-    """Name of the mutation and damaged bytes of one case."""
+def case(number: int, sources: list[bytes]) -> bytes:
+    """Damaged bytes of one case."""
     rng = np.random.default_rng(number)
     data = _pick(rng, sources)
-    names = []
     for _ in range(1 if rng.random() < 0.7 else 2):
         mutation = _pick(rng, MUTATIONS)
         try:
             data = mutation(rng, data)
         except (OSError, KeyError, RuntimeError, ValueError, TypeError, OverflowError):
             data = flip(rng, data)  # h5py refused the edit: any other damage will do
-        names.append(mutation.__name__)
         if not data:
             break
-    return "+".join(names), data
+    return data
 
 
 def read(path: Path) -> str:
@@ -363,44 +356,21 @@ def read(path: Path) -> str:
     return outcome
 
 
-def peak_mb() -> int:
-    """Peak resident memory of this process (getrusage would count that of its parent)."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        return int(status.read_text().split("VmHWM:")[1].split()[0]) // 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Run cases; print a JSON line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cases", type=int, default=20_000)
-    parser.add_argument("--first", type=int, default=0)
-    given = parser.parse_args(arguments)
-    outcomes: Counter[str] = Counter()
-    start = time.perf_counter()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        sources = seeds(folder)
-        path = folder / "case.h5"
-        for number in range(given.first, given.first + given.cases):
-            faulthandler.dump_traceback_later(300, exit=True)
-            mutation, data = case(number, sources)
-            path.write_bytes(data)
-            try:
-                outcomes[read(path)] += 1
-            except Exception as error:
-                raise RuntimeError(f"case {number} ({mutation}) is neither") from error
-        faulthandler.cancel_dump_traceback_later()
-        left = sorted(p.name for p in folder.iterdir() if p.suffix not in (".h5", ".nir"))
-    result = {
-        "cases": given.cases,
-        **dict(sorted(outcomes.items())),
-        "peak_mb": peak_mb(),
-        "seconds": round(time.perf_counter() - start, 1),
-        "files_left": left,
-    }
-    sys.stdout.write(json.dumps(result) + "\n")
+        sources, path = seeds(folder), folder / "case.h5"
+
+        def run(number: int) -> str:
+            path.write_bytes(case(number, sources))
+            return read(path)
+
+        def left() -> dict[str, list[str]]:
+            others = {p.name for p in folder.iterdir() if p.suffix not in (".h5", ".nir")}
+            return {"files_left": sorted(others)}
+
+        seeded_cases.main(__doc__, run, cases=20_000, arguments=arguments, more=left)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,8 @@ its number alone.
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
-import time
-from collections import Counter
-
 import numpy as np
+import seeded_cases
 
 from pmsm_hw import Dense, Input, Network, PolarityMultiSpike, Readout
 from pmsm_hw.errors import CapacityError
@@ -104,26 +99,7 @@ def compare(network: Network, chip: Chip) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run cases; print a JSON line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cases", type=int, default=200)
-    parser.add_argument("--first", type=int, default=0)
-    given = parser.parse_args(arguments)
-    outcomes: Counter[str] = Counter()
-    start = time.perf_counter()
-    for number in range(given.first, given.first + given.cases):
-        try:
-            outcomes[run(number)] += 1
-        except Exception as error:
-            outcomes["beaten"] += 1
-            sys.stderr.write(f"case {number}: {error}\n")
-    result = {
-        "cases": given.cases,
-        **dict(sorted(outcomes.items())),
-        "seconds": round(time.perf_counter() - start, 1),
-    }
-    sys.stdout.write(json.dumps(result) + "\n")
-    if outcomes["beaten"]:
-        raise SystemExit(1)
+    seeded_cases.main(__doc__, run, cases=200, arguments=arguments)
 
 
 if __name__ == "__main__":

@@ -8,15 +8,12 @@ of its own. Stored weights must need no more bits than the source's.
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
-import time
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import seeded_cases
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -244,24 +241,9 @@ def check(number: int) -> dict[str, int]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run cases; print a JSON line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cases", type=int, default=150)
-    parser.add_argument("--first", type=int, default=0)
-    given = parser.parse_args(arguments)
-    start, total = time.perf_counter(), {"spikes": 0, "stored_bits": 0, "source_bits": 0}
-    for number in range(given.first, given.first + given.cases):
-        try:
-            found = check(number)
-        except Exception as error:
-            raise RuntimeError(f"case {number}") from error
-        total = {key: total[key] + found[key] for key in total}
-    result = {
-        "cases": given.cases,
-        "differing_spikes": 0,
-        **total,
-        "seconds": round(time.perf_counter() - start, 1),
-    }
-    sys.stdout.write(json.dumps(result) + "\n")
+    seeded_cases.main(
+        __doc__, check, cases=150, arguments=arguments, more=lambda: {"differing_spikes": 0}
+    )
 
 
 if __name__ == "__main__":

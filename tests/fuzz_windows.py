@@ -8,14 +8,10 @@ is seeded by its number alone: ``--first N --cases 1`` repeats case N.
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
-import time
-from collections import Counter
 from typing import Any
 
 import numpy as np
+import seeded_cases
 from brute_counts import check
 
 from pmsm_hw import (
@@ -175,23 +171,7 @@ def run(number: int) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run cases; print a JSON line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cases", type=int, default=2_900)
-    parser.add_argument("--first", type=int, default=0)
-    given = parser.parse_args(arguments)
-    outcomes: Counter[str] = Counter()
-    start = time.perf_counter()
-    for number in range(given.first, given.first + given.cases):
-        try:
-            outcomes[run(number)] += 1
-        except Exception as error:
-            raise RuntimeError(f"case {number} differs") from error
-    result = {
-        "cases": given.cases,
-        **dict(sorted(outcomes.items())),
-        "seconds": round(time.perf_counter() - start, 1),
-    }
-    sys.stdout.write(json.dumps(result) + "\n")
+    seeded_cases.main(__doc__, run, cases=2_900, arguments=arguments)
 
 
 if __name__ == "__main__":

@@ -322,7 +322,7 @@ import sys
 sys.path.insert(0, sys.argv[1])
 import numpy as np
 from test_reference_speed import wide
-from fuzz_files import peak_mb
+from seeded_cases import peak_mb
 from pmsm_hw import reference
 network = wide()
 x = np.random.default_rng(0).integers(0, 256, (600, 3, 32, 32), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""What the entry points of mapping are not: each is one error of the package, at once."""
+"""What entry points refuse: each wrong argument is one error of the package, at once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from random_networks import small_network
 
 from pmsm_hw import PmsmHwError, io
 from pmsm_hw.datasets import random_samples
-from pmsm_hw.emulator import write_trace
+from pmsm_hw.emulator import emulate, write_trace
 from pmsm_hw.files import check_output
 from pmsm_hw.lava import find_python
 from pmsm_hw.mapping import (
@@ -19,9 +19,12 @@ from pmsm_hw.mapping import (
     split_fan_out,
     xy_route,
 )
+from pmsm_hw.report import write_html
 
 NETWORK, CHIP = small_network(), load_chip("toy")
 X = np.zeros((1, 1, 8, 8))
+MAPPING = map_network(NETWORK, CHIP, objective="cores")
+PAGE = {"report": emulate(NETWORK, MAPPING, X), "network": NETWORK, "mapping": MAPPING}
 CALLS = [
     *(
         call
@@ -42,6 +45,27 @@ CALLS = [
     (xy_route, ((0, 0), (1.5, 1)), {}),
     *((io.save, ("x.h5", wrong), {}) for wrong in (None, 5)),
     *((random_samples, (wrong,), {"n_samples": 1}) for wrong in (None, 5)),
+    *(
+        (write_html, ("x.html",), PAGE | {name: wrong})
+        for name, values in {
+            "report": (None, 5, "text", MAPPING),
+            "network": (None, 5, "text", CHIP),
+            "mapping": (None, 5, "text", NETWORK),
+            "conversion": (5, "text", [1], {}, {"populations": 5}, {"populations": [1]}),
+            "entropy": (5, "text"),
+            "accuracy_by_steps": (
+                5,
+                "text",
+                [1],
+                {1: 5},
+                {"x": PAGE["report"]},
+                {2: PAGE["report"]},
+            ),
+            "command": (5, ["a"], b"a"),
+            "title": (5, ["a"], b"a"),
+        }.items()
+        for wrong in values
+    ),
     *((plot, (5,), {}) for plot in (check_output, find_python)),
 ]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pmsm_hw.arguments import instance
+from pmsm_hw.arguments import instance, shown
 from pmsm_hw.errors import InputError, MappingError, require_extra
 from pmsm_hw.files import check_output, replacing
 from pmsm_hw.tables import energy_text, html_table, time_text
@@ -80,6 +80,41 @@ def _check_arguments(
             instance(InputError, subject, what, value, str, remedy="give a text")
 
 
+def _check_extras(
+    network: Network, conversion: object, entropy: object, accuracy_by_steps: object
+) -> None:
+    from pmsm_hw.emulator import Report
+
+    def require(ok: bool, what: str, value: object, problem: str, remedy: str) -> None:
+        if not ok:
+            raise InputError(
+                "HTML report", f"{what} {shown(value)} {problem}", remedy=remedy,
+                actual=type(value).__name__, limit=remedy,
+            )  # fmt: skip
+
+    if conversion is not None:
+        parts = conversion.get("populations") if isinstance(conversion, MappingType) else None
+        known = isinstance(parts, list | tuple) and all(isinstance(p, MappingType) for p in parts)
+        problem, remedy = "is of no conversion", "give ConversionReport.to_dict()"
+        require(known, "conversion", conversion, problem, remedy)
+    if entropy is not None:
+        known = callable(getattr(entropy, "plot", None))
+        remedy = "give what pmsm_hw.nn.entropy_report returned"
+        require(known, "entropy", entropy, "is no entropy report", remedy)
+    if accuracy_by_steps is not None:
+        remedy = "give reports of this network by their numbers of steps, {report.n_steps: report}"
+        known = isinstance(accuracy_by_steps, MappingType)
+        require(known, "accuracy_by_steps", accuracy_by_steps, "has no numbers of steps", remedy)
+        assert isinstance(accuracy_by_steps, MappingType)
+        for steps, report in accuracy_by_steps.items():
+            known = isinstance(report, Report) and report.network.fingerprint == network.fingerprint
+            what = f"accuracy_by_steps[{shown(steps)}]"
+            require(known, what, report, "is no report of this network", remedy)
+            assert isinstance(report, Report)
+            problem = f"is of {report.n_steps} steps"
+            require(steps == report.n_steps, what, report, problem, remedy)
+
+
 def write_html(
     path: str | os.PathLike[str],
     report: Report,
@@ -118,7 +153,7 @@ def write_html(
     Raises
     ------
     InputError
-        If matplotlib is not installed.
+        If matplotlib is not installed, or an argument is something else.
     MappingError
         If report, network and mapping do not belong together.
     FormatError
@@ -126,6 +161,7 @@ def write_html(
     """
     require_extra("matplotlib", "plot", "an HTML report")
     _check_arguments(report, network, mapping, command, title)
+    _check_extras(network, conversion, entropy, accuracy_by_steps)
     mapping.require(network)
     if report.network.fingerprint != network.fingerprint or report.mapping != mapping:
         raise MappingError(
