@@ -1,14 +1,71 @@
-"""Frozen dataclasses that hold arrays: when two are equal, how one shows, and how it is pickled."""
+"""Frozen dataclasses that hold arrays: what they are made from, equality, repr, pickling."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import fields
-from typing import Any, ClassVar
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 
-__all__ = ["Comparable", "Record", "same"]
+if sys.version_info >= (3, 11):
+    from typing import dataclass_transform
+else:
+    from typing_extensions import dataclass_transform
+
+__all__ = ["Comparable", "Given", "Record", "default", "record", "same"]
+
+_Given = TypeVar("_Given", contravariant=True)
+_Kept = TypeVar("_Kept", covariant=True)
+_Record = TypeVar("_Record")
+
+
+class Given(Generic[_Given, _Kept]):
+    """Type of a record's field that takes one type and keeps another, for type checkers only.
+
+    ``weight: Given[ArrayLike, NDArray[np.int8]]`` may be given anything that numpy takes for an
+    array, and is an int8 array once the record is made. Its ``__post_init__`` converts.
+    """
+
+    if TYPE_CHECKING:
+
+        def __get__(self, instance: object, owner: type | None = None) -> _Kept: ...
+        def __set__(self, instance: object, value: _Given) -> None: ...
+
+
+def default(make: Callable[[], object]) -> Any:
+    """What a `Given` field is given where nothing is.
+
+    Parameters
+    ----------
+    make
+        Makes the value, for each record anew.
+
+    Returns
+    -------
+    dataclasses.Field
+        In the type that type checkers take for any field.
+    """
+    return field(default_factory=make)
+
+
+# not frozen_default: mypy then takes an inherited `Given` field for what it is given
+@dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(field,))
+def record(cls: type[_Record]) -> type[_Record]:
+    """Make a class a frozen dataclass with keyword arguments, as every `Record` is.
+
+    Parameters
+    ----------
+    cls
+        With annotated fields.
+
+    Returns
+    -------
+    type
+        The same class.
+    """
+    return dataclass(frozen=True, kw_only=True, eq=False, repr=False)(cls)
 
 
 def same(a: object, b: object) -> bool:

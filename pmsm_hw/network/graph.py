@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from pmsm_hw.network.projections import PROJECTION_KINDS, Projection
 from pmsm_hw.network.summary import describe, graph_of, one_line, summary
 from pmsm_hw.network.topology import check_delays, depths_of, topological_order
 from pmsm_hw.network.validation import listed, require
-from pmsm_hw.records import Record
+from pmsm_hw.records import Given, Record, record
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -52,7 +52,7 @@ class StateBound:
         return self.u_min >= STATE_MIN and self.u_max <= STATE_MAX
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@record
 class Network(Record):
     """An integer network; see `pmsm_hw.network` for what it computes.
 
@@ -74,8 +74,8 @@ class Network(Record):
     """
 
     name: str = "network"
-    populations: tuple[Population, ...]
-    projections: tuple[Projection, ...]
+    populations: Given[Iterable[Population], tuple[Population, ...]]
+    projections: Given[Iterable[Projection], tuple[Projection, ...]]
     max_steps: int = 1
 
     def __post_init__(self) -> None:

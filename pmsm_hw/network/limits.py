@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -19,9 +20,11 @@ __all__ = [
     "STATE_MIN",
     "IntArray",
     "Overflow",
+    "Padding",
     "Pads",
     "Rule",
     "Shape",
+    "Sizes",
     "SpikeMode",
 ]
 
@@ -45,6 +48,9 @@ SpikeMode: TypeAlias = Literal["auto", "graded", "unit"]
 Overflow: TypeAlias = Literal["error", "saturate"]
 Shape: TypeAlias = tuple[int, ...]
 Pads: TypeAlias = tuple[tuple[int, int], ...]
+# what the two are made from: one integer for all axes, or one for each (or a pair, for padding)
+Sizes: TypeAlias = int | Sequence[int]
+Padding: TypeAlias = int | Sequence[int] | Sequence[Sequence[int]]
 IntArray: TypeAlias = NDArray[np.int64]
 
 RULES: tuple[Rule, ...] = ("carry", "reset", "bounded")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, cast
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -32,12 +32,12 @@ from pmsm_hw.network.validation import (
     two_integers,
     value_range,
 )
-from pmsm_hw.records import Record
+from pmsm_hw.records import Given, Record, default, record
 
 __all__ = ["POPULATION_KINDS", "Input", "PolarityMultiSpike", "Population", "Readout"]
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@record
 class Population(Record):
     """A named group of neurons of one kind.
 
@@ -50,7 +50,7 @@ class Population(Record):
     """
 
     name: str
-    shape: Shape
+    shape: Given[Sequence[int], Shape]
 
     kind: ClassVar[str] = ""
 
@@ -107,7 +107,7 @@ class Population(Record):
         return 0
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@record
 class Input(Population):
     """A source of integer values.
 
@@ -124,7 +124,7 @@ class Input(Population):
     """
 
     scale: float = 1.0
-    levels: tuple[int, int] = (0, 255)
+    levels: Given[Sequence[int], tuple[int, int]] = default(lambda: (0, 255))
     spike_mode: SpikeMode = "auto"
 
     kind: ClassVar[str] = "input"
@@ -184,7 +184,7 @@ class Input(Population):
             return np.clip(np.rint(values / self.scale), lo, hi).astype(np.int32)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@record
 class PolarityMultiSpike(Population):
     """Neurons that send several positive or negative spikes a step (`pmsm_hw.network`).
 
@@ -210,11 +210,11 @@ class PolarityMultiSpike(Population):
         ``"error"``: the bound proof must succeed; ``"saturate"``: clip ``u`` and count.
     """
 
-    theta: IntArray
-    levels: tuple[int, int]
-    bias: IntArray = field(default_factory=lambda: np.zeros((), np.int64))
-    v_init: IntArray | None = None
-    gains: tuple[int, int] = (1, 1)
+    theta: Given[ArrayLike, IntArray]
+    levels: Given[Sequence[int], tuple[int, int]]
+    bias: Given[ArrayLike, IntArray] = default(lambda: np.zeros((), np.int64))
+    v_init: Given[ArrayLike | None, IntArray] = default(lambda: None)
+    gains: Given[Sequence[int], tuple[int, int]] = default(lambda: (1, 1))
     rule: Rule = "carry"
     spike_mode: SpikeMode = "auto"
     overflow: Overflow = "error"
@@ -269,7 +269,7 @@ class PolarityMultiSpike(Population):
     @property
     def start(self) -> IntArray:
         """``v_init``, resolved: state at the start of a sample."""
-        return cast(IntArray, self.v_init)
+        return self.v_init
 
     @property
     def n_parameters(self) -> int:
@@ -294,7 +294,7 @@ class PolarityMultiSpike(Population):
         return k * np.where(k > 0, gain_pos, gain_neg)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@record
 class Readout(Population):
     """Neurons that add up their input and never fire.
 
@@ -308,8 +308,8 @@ class Readout(Population):
         As for `PolarityMultiSpike`.
     """
 
-    scale: NDArray[np.float64] = field(default_factory=lambda: np.ones(()))
-    bias: IntArray = field(default_factory=lambda: np.zeros((), np.int64))
+    scale: Given[ArrayLike, NDArray[np.float64]] = default(lambda: np.ones(()))
+    bias: Given[ArrayLike, IntArray] = default(lambda: np.zeros((), np.int64))
     overflow: Overflow = "error"
 
     kind: ClassVar[str] = "readout"

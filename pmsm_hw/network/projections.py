@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,9 +10,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from pmsm_hw.arguments import as_integer, instance, integer, shown
 from pmsm_hw.errors import NetworkError
-from pmsm_hw.network.limits import MAX_NEURONS, MAX_STEPS, MAX_WEIGHT_EXPONENT, Pads, Shape
+from pmsm_hw.network.limits import (
+    MAX_NEURONS,
+    MAX_STEPS,
+    MAX_WEIGHT_EXPONENT,
+    Padding,
+    Pads,
+    Shape,
+    Sizes,
+)
 from pmsm_hw.network.validation import frozen, integers, require, value_range
-from pmsm_hw.records import Record
+from pmsm_hw.records import Given, Record, default, record
 
 __all__ = [
     "PROJECTION_KINDS",
@@ -26,7 +33,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@record
 class Projection(Record):
     """Synapses from one population to another.
 
@@ -49,7 +56,7 @@ class Projection(Record):
     weight_exponent: int = 0
     delay: int = 0
     name: str = ""
-    weight: NDArray[np.int8]
+    weight: Given[ArrayLike, NDArray[np.int8]]
 
     kind: ClassVar[str] = ""
 
@@ -201,7 +208,7 @@ def _as_sequence(value: object) -> tuple[Any, ...]:
     return (value,)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@record
 class Dense(Projection):
     """All to all. The source is flattened in C order, the target filled in C order.
 
@@ -245,11 +252,11 @@ class Dense(Projection):
         )
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@record
 class _Conv(Projection):
-    stride: Shape = (1,)
-    padding: Pads = (0,)  # type: ignore[assignment]
-    dilation: Shape = (1,)
+    stride: Given[Sizes, Shape] = default(lambda: (1,))
+    padding: Given[Padding, Pads] = default(lambda: (0,))
+    dilation: Given[Sizes, Shape] = default(lambda: (1,))
     groups: int = 1
 
     ndim: ClassVar[int] = 0
@@ -321,7 +328,7 @@ def _windows(
     return out
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@record
 class Conv2d(_Conv):
     """Two-dimensional convolution (cross-correlation, as torch has it).
 
@@ -341,7 +348,7 @@ class Conv2d(_Conv):
     kind: ClassVar[str] = "conv2d"
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@record
 class Conv1d(_Conv):
     """One-dimensional convolution (cross-correlation, as torch has it).
 
@@ -357,7 +364,7 @@ class Conv1d(_Conv):
     kind: ClassVar[str] = "conv1d"
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@record
 class SumPool(Projection):
     """Sum over windows, channel by channel.
 
@@ -371,10 +378,10 @@ class SumPool(Projection):
         One int8 for all, or one per channel; every synapse of the channel has it.
     """
 
-    kernel: Shape
-    stride: Shape
-    padding: Pads = (0,)  # type: ignore[assignment]
-    weight: NDArray[np.int8] = field(default_factory=lambda: np.ones((), np.int8))
+    kernel: Given[Sizes, Shape]
+    stride: Given[Sizes, Shape]
+    padding: Given[Padding, Pads] = default(lambda: (0,))
+    weight: Given[ArrayLike, NDArray[np.int8]] = default(lambda: np.ones((), np.int8))
 
     kind: ClassVar[str] = "sum_pool"
 
@@ -415,7 +422,7 @@ class SumPool(Projection):
         return (source_shape[0], *spatial)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@record
 class Identity(Projection):
     """One to one, between populations of one shape: the residual connection.
 
@@ -425,7 +432,7 @@ class Identity(Projection):
         One int8 for all, or one per channel.
     """
 
-    weight: NDArray[np.int8] = field(default_factory=lambda: np.ones((), np.int8))
+    weight: Given[ArrayLike, NDArray[np.int8]] = default(lambda: np.ones((), np.int8))
 
     kind: ClassVar[str] = "identity"
 
