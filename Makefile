@@ -15,7 +15,7 @@ export PMSM_HW_LAVA_PYTHON ?= $(CURDIR)/.venv-lava/bin/python
 # pyenv's shim for python3.10 only works when it is told which 3.10; elsewhere uv downloads one
 PYENV_310 := $(shell ls "$${PYENV_ROOT:-$$HOME/.pyenv}/versions" 2>/dev/null | grep -E '^3\.10\.' | sort -V | tail -1)
 
-.PHONY: demo test test-long lint docs bench fuzz setup clean
+.PHONY: demo test test-venv test-lava test-long lint docs bench fuzz setup clean
 
 setup: .setup/venv .setup/venv-lava
 
@@ -38,14 +38,23 @@ $(UV):
 demo: setup
 	.venv/bin/pmsm-hw demo
 
-# Both environments at once, one core each; a failure in one does not hide the other's.
+# Both environments at once, one core each; a failure in one does not hide the other's. What is slow
+# and the same everywhere runs in one of them (tests/shares.py), in `make test-long` in both.
 test: setup
-	@rm -f .setup/tests.xml .setup/tests-lava.xml
-	@.venv-lava/bin/pytest -q --junitxml=.setup/tests-lava.xml > .setup/tests-lava.log 2>&1 & \
-	.venv/bin/pytest -q --junitxml=.setup/tests.xml; main=$$?; wait $$!; lava=$$?; \
+	@$(MAKE) --no-print-directory test-lava > .setup/tests-lava.log 2>&1 & \
+	$(MAKE) --no-print-directory test-venv; main=$$?; wait $$!; lava=$$?; \
 	echo "== the same tests on Python 3.10 with lava-nc"; cat .setup/tests-lava.log; \
 	python3 .ci/count_tests.py .setup/tests.xml .setup/tests-lava.xml && \
 	test $$main -eq 0 -a $$lava -eq 0
+
+SHARED := $(if $(filter long,$(PMSM_HW_HYPOTHESIS)),,yes)
+test-venv: setup
+	@rm -f .setup/tests.xml
+	@.venv/bin/pytest -q $(if $(SHARED),--share .venv) --junitxml=.setup/tests.xml
+
+test-lava: setup
+	@rm -f .setup/tests-lava.xml
+	@.venv-lava/bin/pytest -q $(if $(SHARED),--share .venv-lava) --junitxml=.setup/tests-lava.xml
 
 test-long: export PMSM_HW_HYPOTHESIS = long
 test-long: test

@@ -1,7 +1,8 @@
 """Sum the test reports of both environments; the last line counts them.
 
-Ends non-zero if a report is missing, a test failed, nothing passed, or Lava went untested: a test
-skipped for lack of lava-nc, or a file of Lava tests of which none passed in either environment.
+Ends non-zero if a report is missing, a test failed, nothing passed, a test that one environment
+left to the other (tests/shares.py) did not pass there, or Lava went untested: a test skipped for
+lack of lava-nc, or a file of Lava tests of which none passed in either environment.
 """
 
 from __future__ import annotations
@@ -15,16 +16,30 @@ LACK_OF_LAVA = "to a Python 3.10 with lava-nc"
 """In the reason of a test that was skipped because no Lava was found."""
 
 
+def in_report(nodeid: str) -> str:
+    """Name of a test as reports have it."""
+    test, bracket, parameters = nodeid.partition("[")
+    *places, name = test.replace(".py::", "::").replace("/", ".").split("::")
+    return f"{'.'.join(places)}::{name}{bracket}{parameters}"
+
+
 def main(paths: list[str]) -> int:
     """Print problems and the count; return the exit status."""
     passed = failed = skipped = 0
     problems = []
+    left_out, all_passed = set(), set()
     lava_files = {path.stem for path in TESTS.glob("test_lava_*.py")}
     for path in paths:
         if not Path(path).is_file():
             problems.append(f"{path}: no test report was written")
             continue
-        cases = list(ET.parse(path).getroot().iter("testcase"))
+        report = ET.parse(path).getroot()
+        cases = list(report.iter("testcase"))
+        left_out |= {
+            in_report(p.get("value", ""))
+            for p in report.iter("property")
+            if p.get("name") == "left out"
+        }
         n_passed = 0
         for case in cases:
             name = f"{case.get('classname')}::{case.get('name')}"
@@ -38,13 +53,20 @@ def main(paths: list[str]) -> int:
                     problems.append(f"{name}: Lava tests must not be skipped for lack of Lava")
             else:
                 n_passed += 1
+                all_passed.add(name)
                 lava_files -= set(name.split("::")[0].split("."))
         if n_passed == 0:
             problems.append(f"{path}: no test passed")
         passed += n_passed
+    problems += [
+        f"{name}: left to the other environment, where it did not pass"
+        for name in sorted(left_out - all_passed)
+    ]
     problems += [f"tests/{name}.py: no test passed in any environment" for name in lava_files]
     for problem in problems:
         print(problem)
+    if left_out:
+        print(f"{len(left_out)} tests ran in one environment: tests/shares.py says why")
     print(f"{passed} passed, {failed + len(problems)} failed, {skipped} skipped")
     return 1 if failed or problems else 0
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from shares import SHARES, elsewhere, entry_of
 
 # deadline off: compilation and process starts make single examples slow, and no test is timed
 _common = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
@@ -40,6 +41,13 @@ for _path in sorted(Path(__file__).parent.glob("test_*.py")):
         _not_collected[_found[1]] += 1
 
 
+def pytest_addoption(parser) -> None:
+    parser.addoption(
+        "--share", choices=sorted(SHARES),
+        help="leave out what tests/shares.py gives to the other environment of `make test`",
+    )  # fmt: skip
+
+
 def pytest_report_header() -> list[str]:
     return [
         f"not collected, no {name} in this Python: {n} files (make test runs them where it is)"
@@ -47,12 +55,39 @@ def pytest_report_header() -> list[str]:
     ]
 
 
+_left_out: dict[str, list[str]] = {}
+
+
 def pytest_collection_modifyitems(config, items) -> None:
-    """Leave out tests marked with a package that is not here."""
-    away = [i for i in items if any(i.get_closest_marker(m) for m in _MARKS if m in _absent)]
+    """Leave out tests marked with a package that is not here, and what the other half runs."""
+    away = {i for i in items if any(i.get_closest_marker(m) for m in _MARKS if m in _absent)}
+    if share := config.getoption("share"):
+        names = elsewhere(share)
+        for item in items:
+            if item not in away and (name := entry_of(item.nodeid, names)):
+                _left_out.setdefault(name, []).append(item.nodeid)
+                away.add(item)
     if away:
-        items[:] = [i for i in items if i not in set(away)]
+        items[:] = [i for i in items if i not in away]
         config.hook.pytest_deselected(items=away)
+
+
+def pytest_terminal_summary(terminalreporter, config) -> None:
+    """Say by name what the other environment runs, and why once is enough."""
+    if not _left_out:
+        return
+    terminalreporter.section("run in the other environment of make test")
+    names = elsewhere(config.getoption("share"))
+    for name, left in sorted(_left_out.items()):
+        environment, reason = names[name]
+        terminalreporter.write_line(f"{environment}: {name} ({len(left)}): {reason}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _left_out_in_the_report(record_testsuite_property) -> None:
+    """For ``.ci/count_tests.py``, which looks whether they passed in the other environment."""
+    for nodeid in (n for left in _left_out.values() for n in left):
+        record_testsuite_property("left out", nodeid)
 
 
 @pytest.fixture(scope="session")
