@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import json
 import os
 import sys
 from dataclasses import dataclass
@@ -47,6 +48,13 @@ def call(*arguments, cwd):
             if (getattr(sys.modules[name], "__file__", None) or "").startswith(here):
                 del sys.modules[name]
     return Done(status, out.getvalue(), err.getvalue())
+
+
+def answer(*arguments, cwd):
+    """What the command prints with ``--json``."""
+    done = call(*arguments, cwd=cwd)
+    assert done.status == 0, done.stderr
+    return json.loads(done.stdout)
 
 
 def snapshot(folder):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import command_line
 import pytest
-from command_line import answer, cli, refused
+from in_process import answer, call, refused
+from random_networks import small_network
 
 pytest.importorskip("torch", reason="torch is not installed in this Python")
+
+from pmsm_hw import io
 
 STAGES = {"ann", "quantized", "snn_t1", "integer", "emulator", "lava"}
 
@@ -17,7 +21,8 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def demo(folder):
-    return answer("demo", "--save-dir", folder, "--json")
+    """In a process of its own, as users run it; the commands below are called in this one."""
+    return command_line.answer("demo", "--save-dir", folder, "--json")
 
 
 def test_accuracy_and_equal_spikes(demo):
@@ -64,15 +69,18 @@ def test_the_same_figures_through_files(demo, folder):
     assert in_lava["n_samples"] == 599
 
 
-def test_demo_says_at_once_that_lava_is_missing(tmp_path):
-    line = refused("demo", "--lava", cwd=tmp_path, PMSM_HW_LAVA_PYTHON="/nowhere/python")
+def test_demo_says_at_once_that_lava_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setenv("PMSM_HW_LAVA_PYTHON", "/nowhere/python")
+    line = refused("demo", "--lava", cwd=tmp_path)
     assert "/nowhere/python" in line
 
 
 @pytest.mark.parametrize("python", ["/nowhere/python", "/bin/false"])
-def test_demo_without_lava_shows_the_rest_and_why(demo, folder, python):
-    done = cli("demo", "--network", folder / "network.h5", PMSM_HW_LAVA_PYTHON=python)
-    assert done.returncode == 0, done.stderr
+def test_demo_without_lava_shows_the_rest_and_why(tmp_path, python, monkeypatch):
+    monkeypatch.setenv("PMSM_HW_LAVA_PYTHON", python)
+    io.save(tmp_path / "network.h5", small_network())
+    done = call("demo", "--network", "network.h5", cwd=tmp_path)
+    assert done.status == 0, done.stderr
     assert "accuracy: emulator, cycle mode" in done.stdout
     assert "accuracy: Lava process graph" not in done.stdout
     (why,) = [line for line in done.stdout.splitlines() if line.startswith("Lava was left out: ")]

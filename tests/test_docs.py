@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from in_process import call
 from random_networks import small_network
 
 if sys.version_info >= (3, 11):
@@ -76,6 +77,12 @@ def needs_torch(text):
     return TORCH.search(code) or any(b.kind == "bash" for b in PAGES_TOOL.blocks(text))
 
 
+def in_this_process(words, folder):
+    """As `PAGES_TOOL.in_a_process`, without loading everything anew."""
+    done = call(*words, cwd=folder)
+    return done.status, done.stdout, done.stderr
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -97,7 +104,7 @@ def test_page_runs_and_prints_what_it_shows(name, pages, tmp_path):
         pytest.importorskip("matplotlib", reason="install the extra plot")
     for file, source in FILES.get(name, {}).items():
         (tmp_path / file).write_bytes(source.read_bytes())
-    found = pages.run(text, tmp_path)
+    found = pages.run(text, tmp_path, in_this_process)
     problems = pages.differences(found, numbers_vary=name in NUMBERS_VARY)
     assert not problems, "\n".join(problems)
 
@@ -264,9 +271,12 @@ def test_outputs_are_compared(pages, tmp_path):
     assert not pages.matches("a\n...\nz\n", "a\nb\nc\n")
 
 
-def test_a_failing_command_fails_the_page(pages, tmp_path):
-    with pytest.raises(RuntimeError, match="exit status 2"):
-        pages.run("```bash\npmsm-hw inspect nothing.h5\n```\n", tmp_path)
+@pytest.mark.parametrize("how", [PAGES_TOOL.in_a_process, in_this_process])
+def test_a_failing_command_fails_the_page(pages, tmp_path, how):
+    with pytest.raises(RuntimeError, match=r"exit status 2\n.*nothing\.h5"):
+        pages.run("```bash\npmsm-hw inspect nothing.h5\n```\n", tmp_path, how)
+    (block,) = pages.run("```bash\npmsm-hw --version\n```\n", tmp_path, how)
+    assert block.printed["pmsm-hw --version"].startswith("pmsm-hw ")
 
 
 @pytest.mark.skipif(

@@ -30,13 +30,14 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 CLI = Path(sys.executable).parent / "pmsm-hw"
+Command = Callable[[list[str], Path], tuple[object, str, str]]
 COMMAND = re.compile(r"^(pmsm-hw|make|pip|python3?|git|cd|source)\b")
 AFTER = re.compile(r"\s*prints `([^`]+)`")
 FENCE = re.compile(
@@ -142,7 +143,33 @@ def command_lines(block: Block) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip() and line.lstrip()[0] != "#"]
 
 
-def run(page: str, folder: Path) -> list[Block]:
+def in_a_process(words: list[str], folder: Path) -> tuple[object, str, str]:
+    """Run ``pmsm-hw`` with these words in a process of its own.
+
+    Parameters
+    ----------
+    words
+        Subcommand and arguments.
+    folder
+        Where it runs.
+
+    Returns
+    -------
+    tuple
+        Exit status, and what it printed on both streams.
+    """
+    done = subprocess.run(
+        [str(CLI), *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def run(page: str, folder: Path, pmsm_hw: Command = in_a_process) -> list[Block]:
     """Run a page in a folder; its blocks then know what they printed.
 
     Parameters
@@ -151,6 +178,8 @@ def run(page: str, folder: Path) -> list[Block]:
         Text of the page.
     folder
         Where files are written and commands run.
+    pmsm_hw
+        Runs the command ``pmsm-hw``, as `in_a_process` does.
 
     Raises
     ------
@@ -172,7 +201,7 @@ def run(page: str, folder: Path) -> list[Block]:
                 block.printed["python"] = out.getvalue()
             elif block.kind == "bash":
                 for line in command_lines(block):
-                    block.printed[line] = _command(line, folder)
+                    block.printed[line] = _command(line, folder, pmsm_hw)
     return found
 
 
@@ -192,22 +221,15 @@ def _inside(folder: Path) -> Iterator[None]:
                 del sys.modules[name]
 
 
-def _command(line: str, folder: Path) -> str:
+def _command(line: str, folder: Path, pmsm_hw: Command) -> str:
     words = shlex.split(line)
     if words[0] != "pmsm-hw":
         check_other(line)
         return ""
-    done = subprocess.run(
-        [str(CLI), *words[1:]],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    if done.returncode:
-        raise RuntimeError(f"{line}\nexit status {done.returncode}\n{done.stderr}")
-    return done.stdout
+    status, out, err = pmsm_hw(words[1:], folder)
+    if status:
+        raise RuntimeError(f"{line}\nexit status {status}\n{err}")
+    return out
 
 
 def check_other(line: str) -> None:
