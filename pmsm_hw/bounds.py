@@ -3,8 +3,8 @@
 For each neuron (or channel, where all neurons of a channel are alike) the summed input lies in an
 interval that follows from the weights and from the payload intervals of the sources. Stepping the
 neuron equation on intervals for ``max_steps`` steps bounds ``u``; clipping and division bound the
-spikes, which are the payload intervals of the next population. Recurrent networks iterate to the
-widest spike range that the levels allow.
+spikes, which are the payload intervals of the next population. Delayed projections deliver, from
+the start, all that the spike range of their source's model allows.
 """
 
 from __future__ import annotations
@@ -15,17 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pmsm_hw.errors import NetworkError
-from pmsm_hw.network import (
-    STATE_MAX,
-    STATE_MIN,
-    Input,
-    Network,
-    PolarityMultiSpike,
-    Population,
-    Projection,
-    Readout,
-    StateBound,
-)
+from pmsm_hw.network import Input, Network, Neurons, Population, Projection, StateBound
+from pmsm_hw.neurons import Interval, arranged
 from pmsm_hw.operators import DenseForm, chw, lowered
 
 __all__ = ["prove_bounds"]
@@ -33,7 +24,7 @@ __all__ = ["prove_bounds"]
 _LARGEST_SUM = 1 << 44
 """Times 4,096 steps and 64 projections, this is still far from 2**63."""
 
-Interval = tuple[NDArray[np.int64], NDArray[np.int64]]
+Array = NDArray[np.int64]
 
 
 def prove_bounds(network: Network) -> dict[str, StateBound]:
@@ -69,21 +60,11 @@ def prove_bounds(network: Network) -> dict[str, StateBound]:
         for projection in network.into(population.name):
             lo_in, hi_in = _drive(network, projection, payloads[projection.source])
             low, high = low + lo_in, high + hi_in
-        bias = _chw_parameter(population.bias, population)  # type: ignore[attr-defined]
-        low, high = low + bias, high + bias
+        assert isinstance(population, Neurons)
         _check_sum(population.subject, max(-int(low.min()), int(high.max())) >> 6)
-        if isinstance(population, Readout):
-            steps = network.max_steps
-            u_min, u_max = int((low * steps).min()), int((high * steps).max())
-            u_min, u_max = min(u_min, int(low.min())), max(u_max, int(high.max()))
-            bounds[population.name] = StateBound(
-                u_min=u_min, u_max=u_max, k_min=0, k_max=0, payload_min=0, payload_max=0
-            )
-        else:
-            assert isinstance(population, PolarityMultiSpike)
-            bound, payload = _neuron(population, low, high, network.max_steps)
-            bounds[population.name] = bound
-            payloads[population.name] = payload
+        bounds[population.name], payloads[population.name] = _stepped(
+            population, (low, high), network.max_steps
+        )
     return bounds
 
 
@@ -93,9 +74,7 @@ def _chw_parameter(array: NDArray[Any], population: Population) -> NDArray[Any]:
     return array.reshape(chw(array.shape))
 
 
-def _payload_interval(
-    population: PolarityMultiSpike, k_min: NDArray[np.int64], k_max: NDArray[np.int64]
-) -> Interval:
+def _payload_interval(population: Neurons, k_min: Array, k_max: Array) -> Interval:
     """Payload range over ``[k_min, k_max]``, zero (no spike, padding) included."""
     first, last = population.payload(k_min), population.payload(k_max)
     low, high = np.minimum(first, last), np.maximum(first, last)
@@ -107,18 +86,9 @@ def _widest_payload(population: Population, max_steps: int) -> Interval:
     if isinstance(population, Input):
         lo, hi = population.levels
         return one * min(lo, 0), one * max(hi, 0)
-    if isinstance(population, PolarityMultiSpike):
-        k_min, k_max = _spike_limits(population, max_steps)
-        return _payload_interval(population, one * k_min, one * k_max)
-    return one * 0, one * 0
-
-
-def _spike_limits(population: PolarityMultiSpike, t: int) -> tuple[int, int]:
-    """Least and greatest spike at step ``t = 1, 2, ...`` that the rule allows."""
-    n, p = population.levels
-    if population.rule == "bounded":
-        return -n * t - p * (t - 1), p * t + n * (t - 1)
-    return -n, p
+    assert isinstance(population, Neurons)
+    k_min, k_max = population.model.spike_range(population, max_steps)
+    return _payload_interval(population, one * k_min, one * k_max)
 
 
 def _drive(network: Network, projection: Projection, payload: Interval) -> Interval:
@@ -177,64 +147,40 @@ def _row_blocks(n_rows: int, n_columns: int) -> list[slice]:
     return [slice(i, min(i + step, n_rows)) for i in range(0, n_rows, step)]
 
 
-def _clip(values: NDArray[np.int64], low: int, high: int) -> Any:
-    """`numpy.clip` of small arrays, at a third of its price."""
-    return np.minimum(np.maximum(values, low), high)
-
-
-def _neuron(
-    population: PolarityMultiSpike, low: NDArray[np.int64], high: NDArray[np.int64], steps: int
-) -> tuple[StateBound, Interval]:
-    """Step the neuron on intervals; ``low`` and ``high`` include the bias."""
-    k_lo: Any
-    k_hi: Any
-    theta = _chw_parameter(population.theta, population)
-    start = _chw_parameter(population.start, population)
-    n, p = population.levels
-    v_min = v_max = start
-    u_lo, u_hi = v_min + low, v_max + high
-    k_lo, k_hi = _LARGEST_SUM, -_LARGEST_SUM  # no spike is
-    saturate = population.overflow == "saturate"
-    for t in range(1, steps + 1):
-        u_min, u_max = v_min + low, v_max + high
-        u_lo, u_hi = np.minimum(u_lo, u_min), np.maximum(u_hi, u_max)
-        if saturate:
-            u_min, u_max = (_clip(u, STATE_MIN, STATE_MAX) for u in (u_min, u_max))
-        at_least, at_most = _spike_limits(population, t)
-        k_lo = np.minimum(k_lo, _clip(u_min // theta, at_least, at_most))
-        k_hi = np.maximum(k_hi, _clip(u_max // theta, at_least, at_most))
-        if population.rule == "bounded":
-            # the running sum may forbid what floor(u / theta) asks for, and then allows 0
-            k_lo, k_hi = np.minimum(k_lo, 0), np.maximum(k_hi, 0)
-        if population.rule == "reset":
-            break  # every step is like the first
-        if population.rule == "carry":
-            rest_min, rest_max = u_min + n * theta, u_max - p * theta
-        elif saturate:
-            # S is unknown once u was clipped: the rest lies between u and [0, theta)
-            rest_min, rest_max = u_min, u_max
-        else:
-            # v = v_init + all input so far - S * theta, and S is within [-n t, p t]
-            rest_min = start + low * t + n * t * theta
-            rest_max = start + high * t - p * t * theta
-        v_before = v_min, v_max
-        v_min = np.minimum(rest_min, 0)
-        v_max = np.maximum(rest_max, theta - 1)
-        if saturate:
-            v_min, v_max = (_clip(v, STATE_MIN, STATE_MAX) for v in (v_min, v_max))
-        if population.rule == "bounded":
-            # and never outside the interval of u itself, nor of the unclipped residue
-            v_min = np.maximum(v_min, np.minimum(u_min, 0))
-            v_max = np.minimum(v_max, np.maximum(u_max, theta - 1))
-        elif all(map(np.array_equal, v_before, (v_min, v_max))):
-            break  # and so is every further step like this one
-    pay_lo, pay_hi = _payload_interval(population, k_lo, k_hi)
+def _stepped(population: Neurons, drive: Interval, n_steps: int) -> tuple[StateBound, Interval]:
+    """Bound what a population reaches within so many steps, and its payload."""
+    u, k = _reached(population, drive, n_steps)
+    payload = _payload_interval(population, *k)
     bound = StateBound(
-        u_min=int(u_lo.min()),
-        u_max=int(u_hi.max()),
-        k_min=int(k_lo.min()),
-        k_max=int(k_hi.max()),
-        payload_min=int(pay_lo.min()),
-        payload_max=int(pay_hi.max()),
+        u_min=int(u[0].min()),
+        u_max=int(u[1].max()),
+        k_min=int(k[0].min()),
+        k_max=int(k[1].max()),
+        payload_min=int(payload[0].min()),
+        payload_max=int(payload[1].max()),
     )
-    return bound, (pay_lo, pay_hi)
+    return bound, payload
+
+
+def _reached(population: Neurons, drive: Interval, n_steps: int) -> tuple[Interval, Interval]:
+    """``u`` and spikes over all steps, on intervals."""
+    model = population.model
+    p = arranged(population, lambda array: _chw_parameter(array, population))
+    if model.interval_steps is not None:
+        step = model.interval_steps(p, drive, n_steps)
+        return step.u, step.spikes
+    state = {name: (start, start) for name, start in model.start(p).items()}
+    u = k = None
+    for t in range(n_steps):
+        step = model.interval_step(p, state, drive, t)
+        u, k = _hull(u, step.u), _hull(k, step.spikes)
+        if all(all(map(np.array_equal, state[name], step.state[name])) for name in state):
+            break  # every further step is like this one
+        state = step.state
+    assert u is not None
+    assert k is not None
+    return u, k
+
+
+def _hull(a: Interval | None, b: Interval) -> Interval:
+    return b if a is None else (np.minimum(a[0], b[0]), np.maximum(a[1], b[1]))

@@ -22,6 +22,7 @@ __all__ = [
     "LavaError",
     "MappingError",
     "NetworkError",
+    "NeuronModelError",
     "PmsmHwError",
     "QuantizationError",
     "RoutingError",
@@ -79,6 +80,10 @@ def _printable(text: str, keep: str) -> str:
 
 class NetworkError(PmsmHwError):
     """A network, population or projection that breaks the contract."""
+
+
+class NeuronModelError(NetworkError):
+    """A neuron model that is declared wrongly, or that a backend has nothing for."""
 
 
 class InputError(PmsmHwError):

@@ -66,13 +66,7 @@ from pmsm_hw.network.limits import (
     Rule,
     Shape,
 )
-from pmsm_hw.network.populations import (
-    POPULATION_KINDS,
-    Input,
-    PolarityMultiSpike,
-    Population,
-    Readout,
-)
+from pmsm_hw.network.populations import POPULATION_KINDS, Input, Population
 from pmsm_hw.network.projections import (
     PROJECTION_KINDS,
     Conv1d,
@@ -82,6 +76,7 @@ from pmsm_hw.network.projections import (
     Projection,
     SumPool,
 )
+from pmsm_hw.neurons import Neurons, PolarityMultiSpike, Readout
 
 __all__ = [
     "MAX_STEPS",
@@ -98,6 +93,7 @@ __all__ = [
     "Identity",
     "Input",
     "Network",
+    "Neurons",
     "Pads",
     "PolarityMultiSpike",
     "Population",

@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import MISSING, Field, fields
-from functools import cache
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from pmsm_hw.network.populations import POPULATION_KINDS, Population
+from pmsm_hw.network.populations import POPULATION_KINDS, Input, Population
 from pmsm_hw.network.projections import PROJECTION_KINDS, Projection
+
+if TYPE_CHECKING:
+    from pmsm_hw.neurons.model import Parameter
 
 __all__ = ["Spec", "arrays_of", "attributes_of", "defaults_of", "fields_of"]
 
 Spec: TypeAlias = Literal["int", "ints", "pairs", "float", "text"]
 
-_POPULATION_ATTRIBUTES: dict[str, dict[str, Spec]] = {
-    "input": {"scale": "float", "levels": "ints", "spike_mode": "text"},
-    "polarity_multi_spike": {
-        "levels": "ints",
-        "gains": "ints",
-        "rule": "text",
-        "spike_mode": "text",
-        "overflow": "text",
-    },
-    "readout": {"overflow": "text"},
-}
-_POPULATION_ARRAYS: dict[str, dict[str, str]] = {
-    "input": {},
-    "polarity_multi_spike": {"theta": "<i4", "bias": "<i4", "v_init": "<i4"},
-    "readout": {"scale": "<f8", "bias": "<i4"},
+_INPUT: dict[str, Spec] = {"scale": "float", "levels": "ints", "spike_mode": "text"}
+_SPEC_OF: dict[str, Spec] = {
+    "integer": "int",
+    "integers": "ints",
+    "real": "float",
+    "choice": "text",
 }
 _WINDOW: dict[str, Spec] = {
     "stride": "ints",
@@ -54,7 +47,12 @@ def attributes_of(kind: str) -> dict[str, Spec]:
     """
     common: dict[str, Spec] = {"name": "text", "kind": "text"}
     if kind in POPULATION_KINDS:
-        return {**common, "shape": "ints", **_POPULATION_ATTRIBUTES[kind]}
+        own = (
+            _INPUT
+            if kind == Input.kind
+            else {p.name: _SPEC_OF[p.type] for p in _parameters(kind) if not p.is_array}
+        )
+        return {**common, "shape": "ints", **own}
     return {
         **common,
         "source": "text",
@@ -73,7 +71,22 @@ def arrays_of(kind: str) -> dict[str, str]:
     kind
         Of a population or projection.
     """
-    return _POPULATION_ARRAYS[kind] if kind in POPULATION_KINDS else {"weight": "|i1"}
+    if kind not in POPULATION_KINDS:
+        return {"weight": "|i1"}
+    return {p.name: _dtype(p) for p in _parameters(kind) if p.is_array}
+
+
+def _parameters(kind: str) -> tuple[Parameter, ...]:
+    model = getattr(POPULATION_KINDS[kind], "model", None)
+    return () if model is None else model.parameters
+
+
+def _dtype(parameter: Parameter) -> str:
+    """Type of an array in files."""
+    if parameter.type == "real":
+        return "<f8"
+    ((low, high),) = parameter.limits
+    return "<i4" if low >= -(1 << 31) and high < 1 << 31 else "<i8"
 
 
 def fields_of(item: Population | Projection) -> dict[str, Any]:
@@ -88,7 +101,6 @@ def fields_of(item: Population | Projection) -> dict[str, Any]:
     return {name: getattr(item, name) for name in names}
 
 
-@cache
 def defaults_of(kind: str) -> dict[str, Any]:
     """Values that fields of a kind have if nothing is said; those that must be said are left out.
 

@@ -12,11 +12,12 @@ from pmsm_hw.arguments import instance, integer, items, shown
 from pmsm_hw.errors import NetworkError
 from pmsm_hw.network.digest import network_digest
 from pmsm_hw.network.limits import MAX_STEPS, STATE_BITS, STATE_MAX, STATE_MIN
-from pmsm_hw.network.populations import POPULATION_KINDS, Input, Population, Readout
+from pmsm_hw.network.populations import POPULATION_KINDS, Input, Population
 from pmsm_hw.network.projections import PROJECTION_KINDS, Projection
 from pmsm_hw.network.summary import describe, graph_of, one_line, summary
 from pmsm_hw.network.topology import check_delays, depths_of, topological_order
 from pmsm_hw.network.validation import listed, require
+from pmsm_hw.neurons.readout import Readout
 from pmsm_hw.records import Given, Record, record
 
 if TYPE_CHECKING:

@@ -9,19 +9,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pmsm_hw import arguments
-from pmsm_hw.arguments import array_of, pair
+from pmsm_hw.arguments import array_of, as_integer, items, pair, shown
 from pmsm_hw.errors import NetworkError
-from pmsm_hw.network.limits import STATE_MAX, STATE_MIN, IntArray, Shape
+from pmsm_hw.network.limits import IntArray, Shape
 
 __all__ = [
-    "check_state_width",
     "choice",
     "frozen",
+    "integer_tuple",
     "integers",
     "listed",
     "per_channel",
     "require",
-    "two_integers",
     "value_range",
 ]
 
@@ -47,19 +46,23 @@ def integers(subject: str, what: str, value: ArrayLike) -> IntArray:
     return array.astype(np.int64)
 
 
-def per_channel(subject: str, what: str, array: NDArray[Any], shape: Shape) -> NDArray[Any]:
+def per_channel(
+    subject: str, what: str, array: NDArray[Any], shape: Shape, *, by_neuron: bool = True
+) -> NDArray[Any]:
     """Bring a scalar, per-channel or per-neuron parameter into a form that broadcasts."""
     if array.size == 1:
         return frozen(array.reshape(()))
-    if array.shape == shape:
+    if array.shape == shape and (by_neuron or len(shape) == 1):
         return frozen(array)
     channels = (shape[0],) + (1,) * (len(shape) - 1)
     if array.shape in ((shape[0],), channels):
         return frozen(array.reshape(channels))
     raise NetworkError(
         subject,
-        f"{what} has shape {array.shape}, the population takes (), ({shape[0]},) or {shape}",
-        remedy="give one value per population, channel or neuron",
+        f"{what} has shape {array.shape}, the population takes (), ({shape[0]},)"
+        + (f" or {shape}" if by_neuron else ""),
+        remedy="give one value per population"
+        + (", channel or neuron" if by_neuron else " or channel"),
         actual=array.shape,
         limit=shape,
     )
@@ -92,19 +95,18 @@ def listed(names: Sequence[str]) -> str:
 _MOST_LISTED = 20
 
 
-def two_integers(subject: str, value: object, what: str = "levels") -> tuple[int, int]:
-    """A pair of Python integers, or `NetworkError`."""
-    return pair(NetworkError, subject, what, value, remedy="give two integers")
-
-
-def check_state_width(subject: str, what: str, array: IntArray) -> None:
-    """Raise `NetworkError` unless all values fit the state."""
-    lo, hi = value_range(array)
+def integer_tuple(subject: str, what: str, value: object, n: int) -> tuple[int, ...]:
+    """So many Python integers, or `NetworkError`."""
+    if n == 2:
+        return pair(NetworkError, subject, what, value, remedy="give two integers")
+    given = items(NetworkError, subject, what, value, remedy=f"give {n} integers")
+    found = tuple(i for i in map(as_integer, given) if i is not None)
     require(
-        lo >= STATE_MIN and hi <= STATE_MAX,
+        len(given) == len(found) == n,
         subject,
-        f"{what} lies in [{lo:,}, {hi:,}], the state holds [{STATE_MIN:,}, {STATE_MAX:,}]",
-        "use a smaller weight_exponent",
-        (lo, hi),
-        (STATE_MIN, STATE_MAX),
+        f"{what} {shown(value)} are not {n} integers",
+        f"give {n} integers",
+        value,
+        n,
     )
+    return found
