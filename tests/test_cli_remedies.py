@@ -34,8 +34,8 @@ ROOT = Path(__file__).resolve().parents[1]
             "quantize it: --input-scale 0.0039, --input-levels 0,255",
         ),
         (
-            "use fewer weight_bits or max_steps, or overflow='saturate'",
-            "use fewer --weight-bits or --max-steps",
+            "use fewer weight_bits, max_steps or input levels, or overflow='saturate'",
+            "use fewer --weight-bits, --max-steps or input levels",
         ),
         (
             "use a larger chip; in Python, pmsm_hw.mapping.split_fan_in(network, chip) splits its "

@@ -14,6 +14,7 @@ import pmsm_hw.nn as pnn  # noqa: E402
 from pmsm_hw import io  # noqa: E402
 from pmsm_hw.convert import build_model, convert, integer_model  # noqa: E402
 from pmsm_hw.errors import ConversionError  # noqa: E402
+from pmsm_hw.nn import InputQuant, PolarityQuant  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -45,6 +46,85 @@ def test_high_loss_is_warned_of_in_print_dict_and_file(tmp_path: Path) -> None:
     assert own.differing_predictions == report.differing_predictions
     assert own.warnings == ()
     json.dumps(own.to_dict())
+
+
+# -- inputs of many levels, weights and thresholds that rounding would lose -----------------------
+
+
+def wide(levels: tuple[int, int], **options: Any) -> Any:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(
+        torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 4)
+    ).eval()  # fmt: skip
+    x = torch.rand(64, 8)
+    return convert(pnn.quantize(model, calibration=x, input_levels=levels), x, **options)
+
+
+def test_inputs_of_many_levels_keep_their_weights_or_are_refused() -> None:
+    """A threshold of 2**16 units is too small beside payloads of 2**16."""
+    for bits in (8, 12, 14):
+        report = wide((0, 2**bits - 1)).report
+        assert all(p.drive_error < 0.3 and p.weight_error < 0.05 for p in report.populations)
+        assert report.warnings == ()
+    for bits in (16, 18, 20, 22, 23):
+        with pytest.raises(ConversionError, match=r"24 bits hold .* input levels"):
+            wide((0, 2**bits - 1))
+    for bits in (20, 23):  # neither can a threshold saturate
+        with pytest.raises(ConversionError, match="24 bits hold"):
+            wide((0, 2**bits - 1), overflow="saturate")
+    saturating = wide((0, 2**16 - 1), overflow="saturate").report
+    assert saturating.populations[0].saturates
+    assert saturating.populations[0].weight_error < 0.05
+
+
+@pytest.mark.parametrize("factor", [1e-5, 1e-7])
+def test_weights_that_decide_nothing_may_round_to_zero(factor: float) -> None:
+    model = torch.nn.Sequential(
+        InputQuant(1 / 16, (0, 15)), torch.nn.Linear(4, 4, bias=False),
+        PolarityQuant((0, 4), theta=1.0), torch.nn.Linear(4, 2),
+    )  # fmt: skip
+    model[1].weight.data.mul_(factor)
+    report = convert(model, torch.rand(8, 4)).report
+    assert report.populations[0].weight_error > 0.2
+    assert report.warnings == ()
+
+
+class Beside(torch.nn.Module):
+    """An input of many levels beside spikes, onto neurons or a readout."""
+
+    def __init__(self, last: Any, levels: tuple[int, int]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.q, self.act = InputQuant(1 / levels[1], levels), PolarityQuant((0, 4), theta=0.3)
+        self.l0, self.l1, self.l2 = (torch.nn.Linear(4, 4) for _ in range(3))
+        self.few, self.last = InputQuant(1 / 15, (0, 15)), last
+
+    def forward(self, x: Any, y: Any) -> Any:
+        return self.last(self.l1(self.act(self.l0(self.few(y)))) + self.l2(self.q(x)))
+
+
+@pytest.mark.parametrize("last", [torch.nn.Identity(), PolarityQuant((0, 4), theta=0.3)])
+def test_a_projection_whose_weights_all_round_to_zero_is_refused(last: Any) -> None:
+    x = torch.rand(16, 4), torch.rand(16, 4)
+    convert(Beside(last, (0, 255)), x)
+    with pytest.raises(ConversionError, match=r"all 16 weights from 'x' round to 0, .* of (a|its)"):
+        convert(Beside(last, (0, 2**20 - 1)), x, overflow="saturate")
+
+
+def test_thresholds_that_rounding_changes_are_warned_of_or_refused() -> None:
+    def report(theta: float) -> Any:
+        model = torch.nn.Sequential(
+            InputQuant(1 / 16, (0, 255)), torch.nn.Linear(4, 2),
+            PolarityQuant((0, 4), theta=torch.tensor([1.0, theta]), channels=2),
+        )  # fmt: skip
+        torch.nn.init.constant_(model[1].weight, 1.0)
+        return convert(model, torch.rand(8, 4), per_channel=False).report
+
+    assert report(0.1).warnings == ()
+    (warning,) = report(9e-5).warnings
+    assert "rounding changes a threshold by" in warning
+    with pytest.raises(ConversionError, match="a threshold is .* steps away"):
+        report(1e-7)
 
 
 def make() -> Any:

@@ -16,9 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pmsm_hw.convert.weights import rows
 from pmsm_hw.exact_step import common_step, multiples
 from pmsm_hw.network import MAX_WEIGHT_EXPONENT, STATE_MAX
-from pmsm_hw.nn.expressions import Channelwise, Expression, Flat, Map, Pool
+from pmsm_hw.nn.expressions import Expression
 
 __all__ = ["ExactChannels", "exact_channels"]
 
@@ -82,7 +83,7 @@ def exact_channels(
         if not bool(may_be.any()):
             return None
         index = may_be.nonzero()[:, 0]
-        weights = [_of(_rows(t.map, channels), channels, index) for t in drive.terms]
+        weights = [_of(rows(t.map, channels), channels, index) for t in drive.terms]
         others = [_of(v, channels, index) for v in (theta, bias) if v is not None]
     step = _steps([*weights, *others], shared)
     found = np.isfinite(step)
@@ -119,18 +120,8 @@ def exact_channels(
 
 def _of(values: Tensor, channels: int, index: Tensor) -> NDArray[np.float64]:
     """Rows of some channels, of one value for all or ``(channels, ...)``."""
-    rows = values.detach().to(torch.float64).reshape(values.shape[0] if values.ndim else 1, -1)
-    return rows.expand(channels, -1).index_select(0, index).cpu().numpy()
-
-
-def _rows(map_: Map, channels: int) -> Tensor:
-    """Weights onto each channel of the target, ``(channels, n)``."""
-    if isinstance(map_, Channelwise | Pool):
-        rows = torch.zeros(channels, 1, dtype=torch.float64, device=map_.scale.device)
-        rows[map_.offset : map_.offset + len(map_.scale), 0] = map_.scale.detach()
-        return rows
-    assert not isinstance(map_, Flat), "flattened terms are written out before"
-    return map_.weight.detach().reshape(channels, -1)
+    every = values.detach().to(torch.float64).reshape(values.shape[0] if values.ndim else 1, -1)
+    return every.expand(channels, -1).index_select(0, index).cpu().numpy()
 
 
 def _may_be_small(drive: Expression, bits: int, shared: bool) -> Tensor:
@@ -142,7 +133,7 @@ def _may_be_small(drive: Expression, bits: int, shared: bool) -> Tensor:
     keep = torch.ones(channels, dtype=torch.bool, device=drive._device)
     numerators = torch.arange(1, (1 << (bits - 1)) + 1, device=drive._device, dtype=torch.float64)
     for term in drive.terms:
-        weights = _rows(term.map, channels).abs()
+        weights = rows(term.map, channels).abs()
         largest = weights.amax(1)
         smallest = torch.where(weights > 0, weights, torch.inf).amin(1)
         if shared:
@@ -156,8 +147,8 @@ def _may_be_small(drive: Expression, bits: int, shared: bool) -> Tensor:
 
 def _steps(parts: Sequence[NDArray[np.float64]], shared: bool) -> NDArray[np.float64]:
     """Step of each channel, nan where there is none."""
-    rows = [parts] if shared else list(zip(*parts, strict=True))
-    found = [common_step(*row, relative_error=RELATIVE_ERROR) for row in rows]
+    groups = [parts] if shared else list(zip(*parts, strict=True))
+    found = [common_step(*group, relative_error=RELATIVE_ERROR) for group in groups]
     steps = np.array([np.nan if step is None else step for step in found])
     return np.broadcast_to(steps, len(parts[0])).copy()
 

@@ -25,6 +25,7 @@ from pmsm_hw.convert.rounding import (
     round_plan,
 )
 from pmsm_hw.convert.summing import summed
+from pmsm_hw.convert.weights import driven
 from pmsm_hw.errors import ConversionError, PmsmHwError
 from pmsm_hw.network import (
     MAX_STEPS,
@@ -56,6 +57,7 @@ from pmsm_hw.nn.lowering import (
     NeuronPlan,
     Plan,
     Pooling,
+    ReadoutPlan,
     RelayPlan,
 )
 from pmsm_hw.nn.neuron import Rule, State, check_rule
@@ -375,9 +377,9 @@ class IntegerModel(nn.Module):
         if misfits and not self.settings.saturate:
             name = min(misfits)
             raise self._misfit(name, bounds[name])
-        for name in sorted(misfits):  # saturated, which a bias cannot be
-            bias = self._neurons_and_readouts()[name].bias
-            if int(bias.min()) < STATE_MIN or int(bias.max()) > STATE_MAX:
+        for name in sorted(misfits):  # saturated, which biases and thresholds cannot be
+            least_given, most_given = _given(self._neurons_and_readouts()[name])
+            if least_given < STATE_MIN or most_given > STATE_MAX:
                 raise self._misfit(name, bounds[name])
         self.saturated = frozenset(misfits)
         for name, bits in room.items():
@@ -407,8 +409,8 @@ class IntegerModel(nn.Module):
         """Bounds of the integers of the moment, which need not fit."""
         bounds = dict(self._build("probe", is_probe=True).bounds)
         for name, population in self._neurons_and_readouts().items():
-            least, most = int(population.bias.min()), int(population.bias.max())
-            if least < STATE_MIN or most > STATE_MAX:  # the probe's network has it clipped
+            least, most = _given(population)
+            if least < STATE_MIN or most > STATE_MAX:  # the probe's network has them clipped
                 bound = bounds[name]
                 bounds[name] = replace(
                     bound, u_min=min(bound.u_min, least), u_max=max(bound.u_max, most)
@@ -425,9 +427,9 @@ class IntegerModel(nn.Module):
         bias = population.bias.detach().reshape(-1)
         row = int(bias.abs().argmax())
         most = float(bias[row])
-        if abs(most) * self.settings.max_steps > STATE_MAX:
-            unit = population.unit.reshape(-1)
-            value = most * float(unit[0 if len(unit) == 1 else row % len(unit)])
+        unit = population.unit.reshape(-1)
+        value = most * float(unit[0 if len(unit) == 1 else row % len(unit)])
+        if abs(most) * self.settings.max_steps > STATE_MAX and abs(value) > self._weighted(name):
             return ConversionError(
                 f"population '{name}', bias {row}",
                 f"{value:.6g} is so much larger than the weights that their {reach}",
@@ -439,10 +441,20 @@ class IntegerModel(nn.Module):
         return ConversionError(
             f"population '{name}'",
             reach,
-            remedy="use fewer weight_bits or max_steps, or overflow='saturate'",
+            remedy="use fewer weight_bits, max_steps or input levels, or overflow='saturate'",
             actual=(bound.u_min, bound.u_max),
             limit=limit,
         )
+
+    def _weighted(self, name: str) -> float:
+        """Largest absolute weighted sum that can reach a population, in real values."""
+        plan = self._plan()
+        population = plan.populations[name]
+        if not isinstance(population, NeuronPlan | ReadoutPlan):
+            return 0.0
+        sources = [plan.populations[term.source] for term in population.drive.terms]
+        low, high = driven(population.drive, [self._reach(plan, source) for source in sources])
+        return float(torch.maximum(high, -low).max())
 
     def prove(self, watch: Watch | None = None) -> Proof:
         """Compare the integers of the moment with the quantized model, on the example batch.
@@ -629,13 +641,16 @@ class IntegerModel(nn.Module):
                     )
                 )
             else:
+                theta, start = (_int(v, shape) for v in (population.theta, population.start))
+                if is_probe:
+                    theta, start = theta.clip(max=STATE_MAX), start.clip(max=STATE_MAX)
                 populations.append(
                     PolarityMultiSpike(
                         name=key,
                         shape=shape,
-                        theta=_int(population.theta, shape),
+                        theta=theta,
                         bias=bias,
-                        v_init=_int(population.start, shape),
+                        v_init=start,
                         levels=population.levels,
                         gains=population.gains,
                         rule="carry"
@@ -658,6 +673,14 @@ class IntegerModel(nn.Module):
             projections=tuple(projections),
             max_steps=self.settings.max_steps,
         )
+
+
+def _given(population: RoundedNeurons | RoundedReadout) -> tuple[int, int]:
+    """Smallest and largest of a population's own numbers, biases and thresholds."""
+    least, most = int(population.bias.min()), int(population.bias.max())
+    if isinstance(population, RoundedNeurons):
+        most = max(most, int(population.theta.max()))
+    return least, most
 
 
 def _int(tensor: Tensor, shape: tuple[int, ...]) -> NDArray[np.int64]:

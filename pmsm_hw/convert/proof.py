@@ -12,19 +12,25 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from pmsm_hw.convert.rounding import Rounded, RoundedNeurons, RoundedReadout
+from pmsm_hw.convert.rounding import (
+    NOISE,
+    Rounded,
+    RoundedNeurons,
+    RoundedReadout,
+)
 from pmsm_hw.convert.summing import summed
+from pmsm_hw.convert.weights import driven, numbers
 from pmsm_hw.errors import ConversionError
 from pmsm_hw.nn.batches import parts
 from pmsm_hw.nn.drives import applied
 from pmsm_hw.nn.evaluation import answers, evaluating
-from pmsm_hw.nn.expressions import Channelwise, Expression, Map, Pool
+from pmsm_hw.nn.expressions import Channelwise, Expression, Pool
 from pmsm_hw.nn.lowering import InputPlan, Lowering, NeuronPlan, Plan, ReadoutPlan
 from pmsm_hw.nn.mutations import run_nodes
 from pmsm_hw.nn.quantizer import InputQuant, PolarityQuant, payload
@@ -114,6 +120,7 @@ def prove(
     for name, population in rounded.items():
         if isinstance(population, RoundedNeurons | RoundedReadout):
             _check_rounding(name, population, limited)
+            _check_lost(name, population, rounded)
     proof = Proof()
     n_bytes = 32 * sum(math.prod(_shape(p)) for p in rounded.values())
     n_chunk = max(2, _CHUNK_BYTES // n_bytes)
@@ -335,7 +342,7 @@ def _check_rounding(
     unit = population.unit.expand(channels)
     for projection, term in zip(population.projections, plan.drive.terms, strict=True):
         step = unit * (1 << projection.exponent)
-        real, integers = _numbers(term.map), _numbers(projection.map)
+        real, integers = numbers(term.map), numbers(projection.map)
         if isinstance(term.map, Channelwise | Pool):
             step = step[term.map.offset : term.map.offset + len(real)]
         else:
@@ -353,19 +360,54 @@ def _check_rounding(
         _check(name, "bias", real, bias, unit)
     if isinstance(population, RoundedNeurons) and isinstance(plan, NeuronPlan):
         theta = population.theta.reshape(-1).expand(channels)
-        _check(name, "threshold", plan.theta.expand(channels), theta, unit, least=1)
+        _check(name, "threshold", plan.theta.expand(channels), theta, unit)
 
 
-def _numbers(map_: Map) -> Tensor:
-    return map_.scale if isinstance(map_, Channelwise | Pool) else map_.weight  # type: ignore[union-attr]
-
-
-def _check(
-    name: str, what: str, real: Tensor, integers: Tensor, step: Tensor, least: int | None = None
+def _check_lost(
+    name: str, population: RoundedNeurons | RoundedReadout, rounded: Mapping[str, Rounded]
 ) -> None:
+    """Raise where all weights of a projection became 0 that could decide something.
+
+    That is: reach a sixteenth of a threshold or, for a readout, of what all its inputs can reach.
+    """
+    plan = population.plan
+    if not isinstance(plan, NeuronPlan | ReadoutPlan):
+        return
+    terms = plan.drive.terms
+    reaches = [_reach(rounded[term.source]) for term in terms]
+    ends = [
+        driven(replace(plan.drive, terms=(term,)), (reach,))
+        for term, reach in zip(terms, reaches, strict=True)
+    ]
+    sizes = [torch.maximum(high, -low) for low, high in ends]
+    whole = plan.theta if isinstance(plan, NeuronPlan) else sum(float(s.max()) for s in sizes)
+    for projection, term, size in zip(population.projections, terms, sizes, strict=True):
+        share = float((size / whole).max()) if bool((size > 0).any()) else 0.0
+        if share > NOISE and not bool(numbers(projection.map).any()):
+            n = numbers(term.map).numel()
+            raise ConversionError(
+                f"population '{name}'",
+                f"all {n:,} weights from '{term.source}' round to 0, though they can reach "
+                f"{share:.3g} of {'a threshold' if isinstance(plan, NeuronPlan) else 'its range'}"
+                f", limit: {NOISE}",
+                remedy="use fewer input levels, or scale the layer's outlying weights down",
+                actual=share,
+                limit=NOISE,
+            )
+
+
+def _reach(source: Rounded) -> tuple[int, int]:
+    """Smallest and largest payload of a population's first step."""
+    if isinstance(source, InputPlan):
+        return min(source.levels[0], 0), max(source.levels[1], 0)
+    assert isinstance(source, RoundedNeurons)
+    (n, p), (gain_pos, gain_neg) = source.levels, source.gains
+    ends = (0, -n * gain_neg, p * gain_pos)
+    return min(ends), max(ends)
+
+
+def _check(name: str, what: str, real: Tensor, integers: Tensor, step: Tensor) -> None:
     wanted = real.detach() / step.reshape((-1,) + (1,) * (real.ndim - 1))
-    if least is not None:
-        wanted = wanted.clamp(min=least)
     off = float((integers.detach() - wanted).abs().max()) if real.numel() else 0.0
     if not off <= 0.5 + 1e-6:
         raise ConversionError(

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from pmsm_hw.convert.integer import IntegerModel
 from pmsm_hw.convert.proof import Proof
-from pmsm_hw.convert.rounding import RoundedNeurons, RoundedReadout
+from pmsm_hw.convert.rounding import NOISE, RoundedNeurons, RoundedReadout
+from pmsm_hw.convert.weights import numbers
 from pmsm_hw.errors import ConversionError
 from pmsm_hw.network import Input, Network, PolarityMultiSpike, Readout
 from pmsm_hw.nn.evaluation import answers, evaluating
-from pmsm_hw.nn.expressions import Channelwise, Map, Pool
+from pmsm_hw.nn.expressions import Channelwise, Pool
 from pmsm_hw.nn.lowering import NeuronPlan, ReadoutPlan
 from pmsm_hw.nn.quantization import recorded
 from pmsm_hw.reference import Activity, simulate, units_of
@@ -29,6 +30,12 @@ __all__ = ["ConversionReport", "PopulationReport", "report_on"]
 
 HIGH_LOSS = 0.05
 """Share of differing predictions above which a report warns."""
+
+HIGH_WEIGHT_ERROR = 0.1
+"""The same for a population's weight error, where it can be felt."""
+
+HIGH_THETA_ERROR = 0.05
+"""The same for its theta error."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,10 +133,29 @@ class ConversionReport:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What is likely to cost accuracy, with what to do about it."""
-        share = self.differing_predictions
-        if share is None or share <= HIGH_LOSS or self.from_integer_model:
+        if self.from_integer_model:
             return ()
+        found = []
+        usual = 1.5 / ((1 << (self.weight_bits - 1)) - 1)  # of weights that use all their bits
+        limit = max(HIGH_WEIGHT_ERROR, usual)
+        for p in self.populations:
+            if (p.weight_error or 0.0) > limit and (p.drive_error or 0.0) > NOISE:
+                found.append(
+                    f"warning: population '{p.name}': rounding changes weights by "
+                    f"{p.weight_error:.1%} (root mean square), above {limit:.0%}; use fewer input "
+                    "levels, or scale the layer's outlying weights and biases down"
+                )
+            if (p.theta_error or 0.0) > HIGH_THETA_ERROR:
+                found.append(
+                    f"warning: population '{p.name}': rounding changes a threshold by "
+                    f"{p.theta_error:.1%}, above {HIGH_THETA_ERROR:.0%}; scale the weights of "
+                    "that channel down"
+                )
+        share = self.differing_predictions
+        if share is None or share <= HIGH_LOSS:
+            return tuple(found)
         return (
+            *found,
             f"warning: {share:.1%} of predictions on the calibration batch differ from the model "
             f"before rounding, above {HIGH_LOSS:.0%}; fine-tune with the integers, in Python: "
             "integer = pmsm_hw.convert.integer_model(quantized, x); "
@@ -358,10 +384,6 @@ def _entry(
     )
 
 
-def _numbers(map_: Map) -> Tensor:
-    return map_.scale if isinstance(map_, Channelwise | Pool) else map_.weight  # type: ignore[union-attr]
-
-
 def _weight_error(plan: Any) -> float | None:
     """Over all projections, weights in the unit of each output channel."""
     if not isinstance(plan, RoundedNeurons | RoundedReadout):
@@ -371,7 +393,7 @@ def _weight_error(plan: Any) -> float | None:
     error, size = 0.0, 0.0
     channels = plan.plan.drive.shape[0]
     for projection, term in zip(plan.projections, plan.plan.drive.terms, strict=True):
-        real, integers = _numbers(term.map).detach(), _numbers(projection.map).detach()
+        real, integers = numbers(term.map).detach(), numbers(projection.map).detach()
         unit = plan.unit.expand(channels) * (1 << projection.exponent)
         if isinstance(term.map, Channelwise | Pool):
             unit = unit[term.map.offset : term.map.offset + len(real)]

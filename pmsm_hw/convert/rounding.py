@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 
 from pmsm_hw.convert.exact_scale import exact_channels
+from pmsm_hw.convert.weights import driven, fan_in, row_maxima
 from pmsm_hw.network import Shape
 from pmsm_hw.nn.expressions import (
     Channelwise,
     Expression,
-    Flat,
     Map,
     Matrix,
     Pool,
@@ -41,7 +41,11 @@ from pmsm_hw.nn.lowering import (
 __all__ = ["RoundedNeurons", "RoundedProjection", "RoundedReadout", "round_plan"]
 
 FINEST_BITS = 16
-"""A channel's weights are never rounded finer than its threshold divided by 2**16."""
+"""A channel's weights are never rounded finer than its threshold divided by 2**16, unless their
+rounding errors could then add up to more than `NOISE` of it."""
+
+NOISE = 1 / 16
+"""Of a threshold: what cannot reach that decides little."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,7 +229,8 @@ def _round_population(
         bias = _felt_bias(plan, population, reach)
     maxima = [row_maxima(t.map, drive.shape) for t in drive.terms]
     exact = exact_channels(drive, theta, bias, bits=bits, shared=shared) if is_exact else None
-    scale = _scale(drive, theta, maxima, largest)
+    reaches = [reach(plan.populations[term.source]) for term in drive.terms]
+    scale = _scale(drive, theta, maxima, largest, reaches)
     if shared:
         scale = scale.max().expand(drive.shape[0])
     scale = torch.where(scale > 0, scale, 1.0)
@@ -292,7 +297,11 @@ def _round_population(
 
 
 def _scale(
-    drive: Expression, theta: Tensor | None, maxima: Sequence[Tensor], largest: int
+    drive: Expression,
+    theta: Tensor | None,
+    maxima: Sequence[Tensor],
+    largest: int,
+    reaches: Sequence[tuple[int, int]],
 ) -> Tensor:
     """Real value of weight 1 of each channel: its largest weight becomes ``largest``.
 
@@ -304,7 +313,20 @@ def _scale(
     for rows in maxima:
         scale = torch.maximum(scale, rows / largest)
     if theta is not None:
-        return torch.maximum(scale, theta.detach().expand(channels) / (1 << FINEST_BITS))
+        theta = theta.detach().expand(channels)
+        floor = theta / (1 << FINEST_BITS)
+        # standard deviation of what reaches a neuron when all weights are off by one, at most
+        spread = math.sqrt(
+            sum(
+                fan_in(t.map) * max(map(abs, reach)) ** 2
+                for t, reach in zip(drive.terms, reaches, strict=True)
+            )
+        )
+        if spread / 2 > NOISE * (1 << FINEST_BITS):
+            low, high = driven(drive, reaches)
+            matters = torch.maximum(high, -low) > NOISE * theta
+            floor = torch.where(matters, theta * (2 * NOISE / spread), floor)
+        return torch.maximum(scale, floor)
     if drive.bias is not None and not bool((scale > 0).any()):
         scale = drive.bias.detach().abs().reshape(channels, -1).amax(1) / (1 << FINEST_BITS)
     return scale
@@ -343,42 +365,10 @@ def _felt_bias(
         theta = population.theta.reshape((-1,) + (1,) * drive.n_axes)
         if bool((bias.abs() <= theta * min(n + 1, p + 1)).all()):
             return bias
-        low = torch.zeros(drive.shape[0], dtype=torch.float64, device=drive._device)
-        high = low
-        for term in drive.terms:
-            lo, hi = reach(plan.populations[term.source])
-            positive, negative = row_sums(term.map, drive.shape)
-            low = low + lo * positive + hi * negative
-            high = high + hi * positive + lo * negative
-        low, high = (v.reshape((-1,) + (1,) * drive.n_axes) for v in (low, high))
+        reaches = [reach(plan.populations[term.source]) for term in drive.terms]
+        low, high = (v.reshape((-1,) + (1,) * drive.n_axes) for v in driven(drive, reaches))
         least, most = -(n + 1) * theta - high, (p + 1) * theta - low
     return torch.minimum(torch.maximum(bias, least), most)
-
-
-def row_maxima(map_: Map, shape: Shape) -> Tensor:
-    """Largest absolute weight onto each channel of the target, ``(channels,)``, no gradient."""
-    channels = shape[0]
-    if isinstance(map_, Channelwise | Pool):
-        maxima = torch.zeros(channels, dtype=torch.float64, device=map_.scale.device)
-        maxima[map_.offset : map_.offset + len(map_.scale)] = map_.scale.detach().abs()
-        return maxima
-    assert not isinstance(map_, Flat), "flattened terms are written out before"
-    return map_.weight.detach().abs().reshape(channels, -1).amax(1)
-
-
-def row_sums(map_: Map, shape: Shape) -> tuple[Tensor, Tensor]:
-    """Largest sum of the positive and least of the negative weights onto a neuron, by channel."""
-    channels = shape[0]
-    if isinstance(map_, Channelwise | Pool):
-        sums = torch.zeros(channels, dtype=torch.float64, device=map_.scale.device)
-        n = math.prod(map_.kernel) if isinstance(map_, Pool) else 1
-        sums[map_.offset : map_.offset + len(map_.scale)] = map_.scale.detach() * n
-        return sums.clamp(min=0), sums.clamp(max=0)
-    assert not isinstance(map_, Flat), "flattened terms are written out before"
-    weight = map_.weight.detach()
-    neurons = len(weight) // channels if isinstance(map_, Matrix) else 1
-    rows = weight.reshape(channels, neurons, -1)
-    return rows.clamp(min=0).sum(2).amax(1), rows.clamp(max=0).sum(2).amin(1)
 
 
 def _round_map(map_: Map, step: Tensor, shape: Shape, lowest: int, largest: int) -> Map:
