@@ -123,7 +123,7 @@ def test_thresholds_that_rounding_changes_are_warned_of_or_refused() -> None:
     assert report(0.1).warnings == ()
     (warning,) = report(9e-5).warnings
     assert "rounding changes a threshold by" in warning
-    with pytest.raises(ConversionError, match="a threshold is .* steps away"):
+    with pytest.raises(ConversionError, match=r"a threshold is .* steps away"):
         report(1e-7)
 
 
