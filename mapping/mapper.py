@@ -17,9 +17,10 @@ from pmsm_hw.errors import CapacityError, MappingError
 from pmsm_hw.mapping.arguments import check_network_and_chip, check_seed
 from pmsm_hw.mapping.assignment import RESOURCES, Block, Mapping
 from pmsm_hw.mapping.objectives import expect, expected_rates, spread
+from pmsm_hw.mapping.partition.excess import check_formats
 from pmsm_hw.mapping.partition.grids import sums_in
 from pmsm_hw.mapping.partition.packing import pack
-from pmsm_hw.mapping.partition.tiling import check_formats, cut_network
+from pmsm_hw.mapping.partition.tiling import cut_network
 from pmsm_hw.mapping.placement.bundles import bundles_of
 from pmsm_hw.mapping.placement.places import (
     least_hops,

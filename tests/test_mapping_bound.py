@@ -25,8 +25,9 @@ from pmsm_hw.mapping import Block, load_chip, map_network
 from pmsm_hw.mapping.chip import parse_chip
 from pmsm_hw.mapping.partition import bounding, tiling
 from pmsm_hw.mapping.partition.bounding import Backwards
+from pmsm_hw.mapping.partition.candidates import candidates
 from pmsm_hw.mapping.partition.grids import cut_choices, parts_of
-from pmsm_hw.mapping.partition.tiling import candidates, cut_network
+from pmsm_hw.mapping.partition.tiling import cut_network
 from pmsm_hw.mapping.resources import Resources
 from pmsm_hw.operators import chw
 

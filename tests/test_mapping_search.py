@@ -13,17 +13,13 @@ from pmsm_hw.mapping import load_chip, map_network, mapper, measured_traffic, xy
 from pmsm_hw.mapping.assignment import Block
 from pmsm_hw.mapping.mapper import measure
 from pmsm_hw.mapping.partition import cut_kernels
+from pmsm_hw.mapping.partition.candidates import candidates
+from pmsm_hw.mapping.partition.costs import Steps
 from pmsm_hw.mapping.partition.cut_search import Search
+from pmsm_hw.mapping.partition.entries import Entries, grid_entries
+from pmsm_hw.mapping.partition.grids import Target, grid_blocks
 from pmsm_hw.mapping.partition.packing import block_needs, pack
-from pmsm_hw.mapping.partition.tiling import (
-    _cut_once,
-    _Entries,
-    _Steps,
-    candidates,
-    cut_network,
-    grid_blocks,
-    grid_entries,
-)
+from pmsm_hw.mapping.partition.tiling import cut_network, cut_once
 from pmsm_hw.mapping.placement.bundles import Bundles
 from pmsm_hw.mapping.placement.places import (
     _Search,
@@ -437,11 +433,11 @@ def test_search_counts_blocks_as_they_are_made(network):
         counts = {p.name: candidates(resources, p) for p in resources.placed}
         search = Search(resources, counts)
         targets = {
-            "c1": (2, 3, 5, False), "c2": (3, 2, 7, True), "f": (1, 1, 9, True),
-            "out": (1, 1, 4, False),
+            "c1": Target(2, 3, 5, False), "c2": Target(3, 2, 7, True),
+            "f": Target(1, 1, 9, True), "out": Target(1, 1, 4, False),
         }  # fmt: skip
-        steps = _Steps(resources, counts)
-        grids = _cut_once(resources, steps, _Entries(resources), (1.0, 0, 0, 0), targets)
+        steps = Steps(resources, counts)
+        grids = cut_once(resources, steps, Entries(resources), (1.0, 0, 0, 0), targets)
         table = search._table
         cut = cut_kernels._empty_cut(table)
         sums, known, _, _ = cut_kernels._room(table)

@@ -35,7 +35,7 @@ from pmsm_hw.network import Input
 from pmsm_hw.operators import WindowForm, chw
 
 if TYPE_CHECKING:
-    from pmsm_hw.mapping.partition.tiling import Candidates
+    from pmsm_hw.mapping.partition.candidates import Candidates
     from pmsm_hw.mapping.resources import Resources, Wire
 
 __all__ = ["Backwards"]

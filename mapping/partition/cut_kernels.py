@@ -59,7 +59,7 @@ class Table(NamedTuple):
         Wires into each population; their sources or -1; targets; `cut_search.shape_of` and
         `each_of`; where the pixels of their sources start.
     wire_kind, hit, single, taps
-        Where each wire's kinds start; `tiling.AxisTaps` of those.
+        Where each wire's kinds start; `candidates.AxisTaps` of those.
     wire_part, low, high, how_start, how
         Where each wire's parts start, less where the target's do; `part_ranges` of those.
     capacity

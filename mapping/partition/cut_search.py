@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pmsm_hw.mapping.partition.cut_kernels import Table
-from pmsm_hw.mapping.partition.grids import edges_of
+from pmsm_hw.mapping.partition.grids import Target, edges_of
 from pmsm_hw.operators import WindowForm, chw
 
 if TYPE_CHECKING:
-    from pmsm_hw.mapping.partition.tiling import Candidates
+    from pmsm_hw.mapping.partition.candidates import Candidates
     from pmsm_hw.mapping.resources import Resources, Wire
 
 __all__ = ["FEW", "MANY", "MIXED", "NEAR", "Plan", "Search", "each_of", "plan_for", "shape_of"]
@@ -197,8 +197,8 @@ class Search:
             index_bits=int(limits.index_bits.value),
         )
 
-    def state(self, cut: MappingType[str, tuple[int, int, int, bool]]) -> NDArray[np.int64]:
-        """State of a cut: by population, what is wanted (`tiling.Target`)."""
+    def state(self, cut: MappingType[str, Target]) -> NDArray[np.int64]:
+        """State of a cut: by population, what is wanted (`grids.Target`)."""
         return np.array(
             [
                 (
@@ -214,10 +214,10 @@ class Search:
             np.int64,
         ).reshape(-1, 4)
 
-    def cut(self, state: NDArray[np.int64]) -> dict[str, tuple[int, int, int, bool]]:
-        """What is wanted of each population (`tiling.Target`)."""
+    def cut(self, state: NDArray[np.int64]) -> dict[str, Target]:
+        """What is wanted of each population (`grids.Target`)."""
         return {
-            name: (
+            name: Target(
                 int(self.counts[name].choices[1][j]),
                 int(self.counts[name].choices[2][k]),
                 w,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "UNPLACED",
     "Grid",
+    "Target",
     "cut_choices",
     "edges_of",
     "entries_before",
@@ -31,6 +32,25 @@ __all__ = [
 Range = tuple[int, int]
 UNPLACED = -1
 """Core of a block that has none yet."""
+
+
+class Target(NamedTuple):
+    """What is wanted of a population's grid.
+
+    Attributes
+    ----------
+    rows, columns
+        Parts along these axes.
+    width
+        Channels that a block may have.
+    equal
+        Whether blocks of a cell are to be equal.
+    """
+
+    rows: int
+    columns: int
+    width: int
+    equal: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +126,7 @@ def entries_before(
     Parameters
     ----------
     entries
-        ``(channels, rows, columns)``, of each neuron (`tiling.grid_entries`).
+        ``(channels, rows, columns)``, of each neuron (`entries.grid_entries`).
     rows, columns
         Edges of the grid.
 

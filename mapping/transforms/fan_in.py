@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from pmsm_hw.errors import CapacityError
 from pmsm_hw.mapping.arguments import check_network_and_chip
-from pmsm_hw.mapping.partition.tiling import single_neuron_excess
+from pmsm_hw.mapping.partition.excess import single_neuron_excess
 from pmsm_hw.mapping.resources import Resources, list_bits
 from pmsm_hw.network import (
     Conv1d,

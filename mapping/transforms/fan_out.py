@@ -30,7 +30,9 @@ from numpy.typing import NDArray
 
 from pmsm_hw.errors import CapacityError, NetworkError
 from pmsm_hw.mapping.arguments import check_network_and_chip
-from pmsm_hw.mapping.partition.tiling import FanOutError, check_formats, cut_network, grid_entries
+from pmsm_hw.mapping.partition.entries import grid_entries
+from pmsm_hw.mapping.partition.excess import FanOutError, check_formats
+from pmsm_hw.mapping.partition.tiling import cut_network
 from pmsm_hw.mapping.resources import Resources
 from pmsm_hw.mapping.transforms.fan_in import LARGEST_SPIKE
 from pmsm_hw.network import (
