@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from pmsm_hw.arguments import choice, flag, integer
 from pmsm_hw.convert.proof import Proof, Watch, prove
 from pmsm_hw.convert.rounding import (
+    Rounded,
     RoundedNeurons,
     RoundedProjection,
     RoundedReadout,
@@ -82,8 +83,6 @@ DEFAULTS: dict[str, Any] = {
     "input_levels": None,
 }
 """Options of `integer_model` and `convert`."""
-
-Rounded: TypeAlias = "InputPlan | RoundedNeurons | RoundedReadout"
 
 
 @dataclass(frozen=True, kw_only=True)

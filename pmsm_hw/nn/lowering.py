@@ -183,14 +183,6 @@ class Lowering:
         self.relay_reach = relay_reach
         self.pooling = pooling
         self.unit_spikes = unit_spikes
-        if pooling not in ("auto", "fold", "relay"):
-            raise ConversionError(
-                "pooling",
-                f"{pooling!r} is not one of auto, fold, relay",
-                remedy="choose one of them",
-                actual=pooling,
-                limit=("auto", "fold", "relay"),
-            )
         if isinstance(model, fx.GraphModule):
             self.graph = copy.deepcopy(model.graph)
         else:
