@@ -42,6 +42,7 @@ from pmsm_hw.network import (
     Projection,
     Readout,
 )
+from pmsm_hw.reference import engine as run_engine
 
 Rng = np.random.Generator
 
@@ -273,8 +274,8 @@ def engine(*, compiled: bool = False, least: type[Any] = np.float32) -> Iterator
             for module in (operators, reference):
                 stack.enter_context(patch.object(module, "exact_dtype", wider))
         if compiled:
-            stack.enter_context(patch.object(reference, "_LARGE_UPDATES", 0))
-            stack.enter_context(patch.object(reference, "_BLOCK_UPDATES", 7))
+            stack.enter_context(patch.object(run_engine, "LARGE_UPDATES", 0))
+            stack.enter_context(patch.object(run_engine, "BLOCK_UPDATES", 7))
             stack.enter_context(patch.object(workers, "_n_threads", lambda: 3))
         yield
 
@@ -378,7 +379,7 @@ def features(case: Case, expected: Expected) -> set[str]:
               for q in case.network.projections if q.delay}  # fmt: skip
     found |= {"saturation"} if saturations else set()
     found |= {"4,096 steps"} if case.n_steps == 4096 else set()
-    layers = reference._layers(case.network, False, workers.Workers(1)).values()
+    layers = run_engine.prepared(case.network, False, workers.Workers(1)).values()
     found |= {f"computed in {np.dtype(layer.dtype).name}" for layer in layers}
     case.network.__dict__.pop("_prepared_layers", None)
     return found

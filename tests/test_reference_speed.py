@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from random_networks import random_network, random_units
 
-from pmsm_hw import kernels, operators, reference, workers
+from pmsm_hw import operators, reference, workers
 from pmsm_hw.datasets import load_digits
 from pmsm_hw.errors import InputError
 from pmsm_hw.network import (
@@ -28,7 +28,9 @@ from pmsm_hw.network import (
     Readout,
     SumPool,
 )
+from pmsm_hw.neurons.codes import RULE_CODES
 from pmsm_hw.operators import DenseForm, Operator, WindowForm
+from pmsm_hw.reference import engine, kernels
 
 
 def assert_same(a, b):
@@ -50,8 +52,8 @@ def fast():
 
     def call(function, *arguments, **named):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(reference, "_LARGE_UPDATES", 0)
-            patch.setattr(reference, "_BLOCK_UPDATES", 7)
+            patch.setattr(engine, "LARGE_UPDATES", 0)
+            patch.setattr(engine, "BLOCK_UPDATES", 7)
             patch.setattr(operators, "_BLOCK_VALUES", 50)
             patch.setattr(workers, "_n_threads", lambda: 3)
             return function(*arguments, **named)
@@ -160,7 +162,7 @@ def updated(u, theta, dtype, rule, levels=(1 << 23, 1 << 23), k_type=np.int32):
     low, high = (dtype(level) for level in levels)
     saturated = kernels.advance(
         drive, v, np.zeros((0, 0, 0), dtype), theta, zeros, zeros, low, high,
-        reference._RULES[rule], False, 0, k, active,
+        RULE_CODES[rule], False, 0, k, active,
     )  # fmt: skip
     assert saturated == 0
     return k.reshape(n), v.reshape(n), active.reshape(n)
@@ -290,7 +292,7 @@ def test_the_memory_limit_decides_how_many_samples_run_at_a_time(monkeypatch):
     network, seen = wide(), []
     x = np.random.default_rng(2).integers(0, 256, (12, 3, 32, 32))
     whole = reference.run(network, x, 2)
-    original = reference._activities
+    original = engine.activities
     now, together, lock = [0], [], threading.Lock()
 
     def spy(network, layers, units, n_steps, workers, *, reuse):
@@ -303,11 +305,11 @@ def test_the_memory_limit_decides_how_many_samples_run_at_a_time(monkeypatch):
         with lock:
             now[0] -= n
 
-    monkeypatch.setattr(reference, "_activities", spy)
+    monkeypatch.setattr(engine, "activities", spy)
     limit = 3
     for large in (1 << 40, 0):  # one thread for all, samples of their own for each thread
         seen.clear()
-        monkeypatch.setattr(reference, "_LARGE_UPDATES", large)
+        monkeypatch.setattr(engine, "LARGE_UPDATES", large)
         assert_same(reference.run(network, x, 2, memory_mb=limit), whole)
         assert sum(seen) == 12
         assert len(seen) > 2
@@ -324,9 +326,10 @@ import numpy as np
 from test_reference_speed import wide
 from seeded_cases import peak_mb
 from pmsm_hw import reference
+from pmsm_hw.reference import engine
 network = wide()
 x = np.random.default_rng(0).integers(0, 256, (600, 3, 32, 32), dtype=np.uint8)
-reference._LARGE_UPDATES = 0  # compile before measuring
+engine.LARGE_UPDATES = 0  # compile before measuring
 reference.run(network, x[:2], 4, record=())
 before = peak_mb()
 reference.run(network, x, 4, record=(), memory_mb=60)

@@ -1,7 +1,7 @@
 """The neuron update, compiled: array operations lose there.
 
-The same arithmetic as in `pmsm_hw.reference` and `pmsm_hw.operators`, fused into one pass over
-memory. Imports numba, so import it late, and only for work that outweighs that.
+The same arithmetic as the steps of `pmsm_hw.neurons.PolarityMultiSpike` and `Readout`, fused into
+one pass over memory. Imports numba, so import it late, and only for work that outweighs that.
 """
 
 from __future__ import annotations
@@ -14,14 +14,12 @@ from llvmlite import ir
 from numpy.typing import NDArray
 
 from pmsm_hw.compiled import cgutils, intrinsic, njit, types
+from pmsm_hw.network.limits import STATE_MAX, STATE_MIN
+from pmsm_hw.neurons.codes import BOUNDED, CARRY, READOUT, RESET
 
 __all__ = ["advance"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
-
-CARRY, RESET, BOUNDED, READOUT = 0, 1, 2, 3
-STATE_MIN = -(1 << 23)
-STATE_MAX = (1 << 23) - 1
 
 
 def _jit(function: _F) -> _F:
@@ -239,7 +237,28 @@ def advance(
     k: NDArray[Any],
     active: NDArray[np.bool_],
 ) -> int:
-    """`pmsm_hw.reference._advance`, compiled; float states only."""
+    """Step some samples of neurons or readouts; return how many states were clipped.
+
+    Parameters
+    ----------
+    drive
+        ``(batch, 1 or n_steps, rows, row length)``, see `pmsm_hw.reference.neurons.NeuronKernel`.
+    v, sent
+        ``(batch, rows, row length)``, float, changed in place; ``v`` is set to ``start`` at the
+        first step, ``sent`` is used by rule "bounded" only.
+    theta, bias, start
+        ``(1 or rows, row length)``.
+    n, p
+        Levels.
+    rule
+        Of `pmsm_hw.neurons.codes`.
+    saturate
+        Whether to clip ``u`` to the state's width.
+    t0
+        Steps taken before.
+    k, active
+        ``(batch, n_steps, rows, row length)``, written (``k`` not by readouts).
+    """
     if rule in (CARRY, RESET) and not saturate:
         _advance_plainly(drive, v, theta, bias, start, n, p, rule == RESET, t0, k, active)
         return 0
