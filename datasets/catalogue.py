@@ -118,7 +118,7 @@ def load(
         ("n_steps", n_steps), ("window_us", window_us), ("image_size", image_size),
         ("bin_pixels", bin_pixels),
     ):  # fmt: skip
-        if value is not None:
+        if value is not None or what not in ("n_steps", "window_us"):
             whole(f"data set '{name}'", what, value)
     if not isinstance(root, str | os.PathLike) or "\0" in os.fspath(root):
         raise InputError(

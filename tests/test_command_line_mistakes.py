@@ -5,7 +5,18 @@ from __future__ import annotations
 import os
 
 import pytest
-from fuzz_command_line import FLAGS, RIGHT, TOP, WRONG, chosen, commands, named, prepare, problem
+from fuzz_command_line import (
+    FLAGS,
+    RIGHT,
+    TOP,
+    WRONG,
+    chosen,
+    commands,
+    failing,
+    named,
+    prepare,
+    problem,
+)
 
 N_CASES = 400 if os.environ.get("PMSM_HW_HYPOTHESIS") == "long" else 60
 
@@ -23,6 +34,11 @@ def test_every_command_and_option_has_wrong_values():
         for parameter in command.params:
             what = named(parameter)
             assert what in WRONG or what in FLAGS or what in TOP, f"{name} {what}"
+
+
+def test_without_the_mistake_each_succeeds(folder, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    assert failing(folder) == {}
 
 
 def test_one_mistake_is_one_line(folder, monkeypatch):

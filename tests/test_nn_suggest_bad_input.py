@@ -71,6 +71,12 @@ def test_a_constant_layer_is_named(init: str, per_channel: bool) -> None:
         pnn.quantize(constant(), init=init, calibration=x, per_channel=per_channel)
 
 
+@pytest.mark.parametrize("candidates", [4, None, (), "ab", [(0, 4, 5)]])
+def test_candidates_that_are_no_pairs(candidates: object) -> None:
+    with pytest.raises(QuantizationError, match=r"candidates|levels"):
+        pnn.choose_levels(torch.rand(9), target_bits=1, candidates=candidates)
+
+
 @pytest.mark.parametrize("value", [0.0, 2.0])
 def test_a_constant_channel_gets_the_step_of_its_layer(value: float) -> None:
     x = torch.rand(64, 2, generator=torch.Generator().manual_seed(0)) * 3

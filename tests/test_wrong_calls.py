@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+
+import fuzz_calls
 import numpy as np
 import pytest
 from random_networks import small_network
@@ -20,6 +23,8 @@ from pmsm_hw.mapping import (
     xy_route,
 )
 from pmsm_hw.report import write_html
+
+N_CASES = 2000 if os.environ.get("PMSM_HW_HYPOTHESIS") == "long" else 80
 
 NETWORK, CHIP = small_network(), load_chip("toy")
 X = np.zeros((1, 1, 8, 8))
@@ -77,3 +82,17 @@ def test_wrong_arguments_are_one_line(function, arguments, options, tmp_path, mo
         function(*arguments, **options)
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_calls_that_are_right_but_for_one_argument(tmp_path, monkeypatch):
+    """And without the wrong argument each succeeds: it is what the error is about."""
+    monkeypatch.chdir(tmp_path)
+    fuzz_calls.prepare(tmp_path)
+    fuzz_calls.things()
+    wanted = fuzz_calls.chosen(N_CASES, seed=0)
+    problems = {
+        f"{call.name}({call.parameter}={call.value!r})": fuzz_calls.problem(call, tmp_path)
+        for call in wanted
+    }
+    assert {call: text for call, text in problems.items() if text is not None} == {}
+    assert fuzz_calls.failing(wanted) == {}

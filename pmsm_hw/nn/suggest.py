@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pmsm_hw.arguments import number
+from pmsm_hw.arguments import items, number
 from pmsm_hw.errors import QuantizationError
 from pmsm_hw.nn.activations import max_pool_of, reached, replaceable
 from pmsm_hw.nn.batches import as_tensor
@@ -106,9 +106,19 @@ def choose_levels(
             limit=1,
         )
     _check_goals("choose_levels", target_bits=target_bits, max_spikes=max_spikes)
+    remedy = "give pairs of levels (n, p)"
+    pairs = items(QuantizationError, "choose_levels", "candidates", candidates, remedy=remedy)
+    if not pairs:
+        raise QuantizationError(
+            "choose_levels",
+            "candidates hold 0 pairs, 1 is needed",
+            remedy=remedy,
+            actual=0,
+            limit=1,
+        )
     flat = as_tensor(values, "values").detach().reshape(-1, 1)
     tried: list[LevelChoice] = []
-    for levels in candidates:
+    for levels in pairs:
         choice = _measure(flat, levels, init, limits)
         tried.append(choice)
         if max_spikes is not None and choice.spikes_per_neuron > max_spikes:
