@@ -22,7 +22,7 @@ WHEEL = "a wheel is built and installed, and its loops are compiled anew"
 SHARES: dict[str, dict[str, tuple[str, ...]]] = {
     ".venv": {
         DAMAGE: (
-            "test_chips.py::test_1700_damaged_chip_files_by_hand_and_some_here",
+            "test_chips.py::test_60_damaged_chip_files",
             "test_io_h5.py::test_500_damaged_files_give_a_network_or_a_refusal",
             "test_nir_graphs.py::test_small_integers_stay_exact_and_small",
             "test_io_nir.py::test_round_trip_gives_the_same_network_and_spikes",

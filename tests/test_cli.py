@@ -1,4 +1,7 @@
-"""The command line: chained through files, and one line with exit status 2 for bad input."""
+"""The command line: chained through files, and one line with exit status 2 for bad input.
+
+What is called `cli` here is a process of its own; the rest runs in this one.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,8 @@ from importlib.util import find_spec
 import h5py
 import numpy as np
 import pytest
-from command_line import CLI, answer, cli, refused
+from command_line import CLI, cli
+from in_process import answer, call, refused
 from random_networks import random_network, small_network
 
 import pmsm_hw
@@ -40,7 +44,8 @@ def test_version():
 
 
 def test_inspect(files, network):
-    assert answer("inspect", files / "net.h5", "--json")["fingerprint"] == network.fingerprint
+    described = answer("inspect", "net.h5", "--json", cwd=files)
+    assert described["fingerprint"] == network.fingerprint
     assert network.summary() in cli("inspect", files / "net.h5").stdout
 
 
@@ -53,7 +58,7 @@ def test_emulate_after_map_gives_the_reference_accuracy(files, network):
     assert figures["accuracy"] == (expected.predictions() == digits.labels[:50]).mean()
     assert figures["energy_pj"]["total"] > 0
     table = cli("emulate", files / "mapped.h5", "--limit", 2)
-    assert table.returncode == 0
+    assert table.returncode == 0, table.stderr
     assert "energy" in table.stdout
 
 
@@ -76,15 +81,15 @@ def test_own_data_file(files, network):
 
 def test_export(files, network):
     for suffix in ("nir", "h5"):
-        done = cli("export", "mapped.h5", "-o", f"exported.{suffix}", cwd=files)
-        assert done.returncode == 0, done.stderr
+        done = call("export", "mapped.h5", "-o", f"exported.{suffix}", cwd=files)
+        assert done.status == 0, done.stderr
     assert io.load(files / "exported.h5") == network
     assert io.load_nir(files / "exported.nir") == network
     assert ".png" in refused("export", "net.h5", "-o", "x.png", cwd=files)
 
 
-def test_chips():
-    names = [chip["name"] for chip in answer("chips", "list", "--json")["chips"]]
+def test_chips(files):
+    names = [chip["name"] for chip in answer("chips", "list", "--json", cwd=files)["chips"]]
     assert {"loihi1", "toy"} <= set(names)
     shown = cli("chips", "show", "loihi1").stdout
     assert "Davies" in shown
@@ -172,10 +177,9 @@ def test_network_that_does_not_fit(files):
 @pytest.mark.skipif(
     find_spec("lava") is not None, reason="this Python has Lava: run it in one without, as in .venv"
 )
-def test_lava_python_missing(files):
-    line = refused(
-        "lava", "net.h5", "--limit", 1, cwd=files, PMSM_HW_LAVA_PYTHON="/nowhere/bin/python"
-    )
+def test_lava_python_missing(files, monkeypatch):
+    monkeypatch.setenv("PMSM_HW_LAVA_PYTHON", "/nowhere/bin/python")
+    line = refused("lava", "net.h5", "--limit", 1, cwd=files)
     assert "/nowhere/bin/python" in line
 
 
@@ -293,11 +297,11 @@ def test_compare(files):
     ]  # fmt: skip
     assert [r["n_steps"] for r in runs] == [1, 2, 1, 2]
     assert runs[1]["energy_pj"]["total"] > runs[0]["energy_pj"]["total"]
-    done = cli(
+    done = call(
         "compare", "net.h5", "--chip", "loihi1", "--chip", "loihi2", "--objective", "cores",
         "--limit", 2, cwd=files,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert done.status == 0, done.stderr
     assert "net.h5, loihi2, cores" in done.stdout
     assert "twice" in refused("compare", "net.h5", "net.h5", "--limit", 1, cwd=files)
     assert "guess" in refused("compare", "net.h5", "--objective", "guess", cwd=files)
