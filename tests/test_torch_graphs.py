@@ -18,7 +18,7 @@ from pmsm_hw import nn as pnn  # noqa: E402
 from pmsm_hw import reference  # noqa: E402
 from pmsm_hw.convert import convert  # noqa: E402
 from pmsm_hw.errors import ConversionError, QuantizationError  # noqa: E402
-from pmsm_hw.nn import InputQuant, PolarityQuant  # noqa: E402
+from pmsm_hw.nn import InputQuant, PolarityMultiSpike, PolarityQuant  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -384,3 +384,30 @@ def test_copies_of_a_quantized_model_know_where_they_come_from() -> None:
         assert twin.recipe == quantized.recipe
         assert torch.equal(twin.examples[0], quantized.examples[0])
         convert(twin)  # on the batch of quantize
+
+
+@pytest.mark.parametrize("hook", [None, doubled])
+def test_modules_of_two_names_and_hooks_are_kept_by_those_that_take_their_place(hook: Any) -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.fc, self.first = nn.Linear(4, 4), PolarityQuant((2, 4), theta=0.2)
+            self.second = self.first
+
+        def forward(self, x: Any) -> Any:
+            return self.fc(self.second(self.fc(self.first(self.fc(x)))))
+
+    model, x = Twice().eval(), batch(4)
+    if hook is not None:
+        model.first.register_forward_hook(hook)
+    with torch.no_grad():
+        wanted = model(x)
+    snn = pnn.to_snn(model)
+    assert torch.equal(snn(x, 1), wanted)
+    assert snn.run(x, n_steps=1).spikes.keys() == {"first", "first_1"}
+    assert isinstance(snn.model.second, PolarityMultiSpike)
+    learning = pnn.learn_gains(model)
+    assert learning.first is learning.second is not model.first
+    with torch.no_grad():
+        assert torch.equal(pnn.snap_gains(learning)(x), wanted)

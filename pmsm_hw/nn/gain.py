@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pmsm_hw.errors import QuantizationError
 from pmsm_hw.nn.quantizer import PolarityQuant, check_levels
+from pmsm_hw.nn.swapping import swap
 
 __all__ = ["ALLOWED_GAINS", "LearnedGainQuant", "learn_gains", "snap_gains"]
 
@@ -93,12 +94,10 @@ def learn_gains(model: nn.Module) -> nn.Module:
         If no quantizer has negative levels.
     """
     learning = copy.deepcopy(model)
-    n_swapped = 0
-    for name, module in list(learning.named_modules()):
-        if isinstance(module, PolarityQuant) and module.levels[0] > 0:
-            learning.set_submodule(name, LearnedGainQuant(module))
-            n_swapped += 1
-    if n_swapped == 0:
+    learned = swap(
+        learning, PolarityQuant, lambda m: LearnedGainQuant(m) if m.levels[0] > 0 else None
+    )
+    if not learned:
         raise QuantizationError(
             f"model '{type(model).__name__}'",
             "has 0 quantizers with negative levels, alpha means nothing without",
@@ -132,11 +131,7 @@ def snap_gains(model: nn.Module, allowed: Sequence[tuple[int, int]] = ALLOWED_GA
     """
     pairs = [check_levels("snap_gains", (0, 1), pair)[1] for pair in allowed]
     snapped = copy.deepcopy(model)
-    n_swapped = 0
-    for name, module in list(snapped.named_modules()):
-        if isinstance(module, LearnedGainQuant):
-            snapped.set_submodule(name, _nearest(module, pairs))
-            n_swapped += 1
+    n_swapped = len(swap(snapped, LearnedGainQuant, lambda m: _nearest(m, pairs)))
     if n_swapped == 0 or not pairs:
         raise QuantizationError(
             f"model '{type(model).__name__}'",

@@ -18,6 +18,7 @@ from pmsm_hw.nn.evaluation import check_module
 from pmsm_hw.nn.gain import LearnedGainQuant
 from pmsm_hw.nn.neuron import PolarityMultiSpike, check_rule
 from pmsm_hw.nn.quantizer import InputQuant, PolarityQuant
+from pmsm_hw.nn.swapping import swap
 from pmsm_hw.records import Comparable
 
 __all__ = ["Snn", "SnnResult", "check_steps", "split_frames", "to_snn"]
@@ -124,8 +125,7 @@ class Snn(nn.Module):
         super().__init__()
         self.rule = check_rule(rule)
         self.model = copy.deepcopy(model).eval()
-        quantizers = {n: m for n, m in self.model.named_modules() if isinstance(m, PolarityQuant)}
-        if not quantizers:
+        if not any(isinstance(m, PolarityQuant) for m in self.model.modules()):
             raise QuantizationError(
                 f"model '{type(model).__name__}'",
                 "has 0 PolarityQuant modules, at least 1 is needed",
@@ -133,14 +133,13 @@ class Snn(nn.Module):
                 actual=0,
                 limit=1,
             )
-        self._neurons: dict[str, PolarityMultiSpike] = {}
-        for name, quantizer in quantizers.items():
-            neuron = PolarityMultiSpike(quantizer, rule)
-            self._neurons[name] = neuron
-            if name:
-                self.model.set_submodule(name, neuron)
-            else:
-                self.model = neuron
+        if isinstance(self.model, PolarityQuant):
+            self.model = PolarityMultiSpike(self.model, rule)
+            self._neurons = {"": self.model}
+        else:
+            self._neurons = swap(
+                self.model, PolarityQuant, lambda quantizer: PolarityMultiSpike(quantizer, rule)
+            )
 
     def forward(self, *x: Tensor, n_steps: int | None = None, frames: bool = False) -> Any:
         """Mean over the steps of what the model returns.
