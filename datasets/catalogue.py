@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, cast
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pmsm_hw.arguments import choice
 from pmsm_hw.datasets import cifar, event_sets, image_folder, mnist
 from pmsm_hw.datasets.arguments import fits, whole
@@ -111,72 +114,17 @@ def load(
     DatasetError
         If files are absent or damaged, or cannot be downloaded.
     """
-    remedy = "choose one of them"
-    choice(InputError, "data set", "name", name, NAMES, remedy=remedy)
-    choice(InputError, f"data set '{name}'", "split", split, ("train", "test"), remedy=remedy)
-    for what, value in (
-        ("n_steps", n_steps), ("window_us", window_us), ("image_size", image_size),
-        ("bin_pixels", bin_pixels),
-    ):  # fmt: skip
-        if value is not None or what not in ("n_steps", "window_us"):
-            whole(f"data set '{name}'", what, value)
-    if not isinstance(root, str | os.PathLike) or "\0" in os.fspath(root):
-        raise InputError(
-            "root",
-            f"{root!r} is no folder's name",
-            remedy="give the folder that holds the data set",
-            actual=root,
-        )
-    folder = Path(root)
-    if name == "imagenet":
-        fits("image_size", (3, image_size, image_size), 4, "give a smaller one")
-    steps: list[Transform] = [_AUGMENTATIONS[name]] if augment else []
-    if transform is not None:
-        steps += transform if isinstance(transform, list | tuple) else (cast(Transform, transform),)
-    for step in steps:
-        if not callable(step):
-            raise InputError(
-                "transform",
-                f"{step!r} cannot be called",
-                remedy="give functions of an input and a random generator",
-                actual=step,
-                limit="transform(x, rng)",
-            )
+    folder = _checked(name, root, n_steps, split, image_size, window_us, bin_pixels)
+    steps = _steps(name, augment, transform)
     source: Source
-    if name in EVENT_SETS:
-        if n_steps is None:
-            raise InputError(
-                f"data set '{name}'",
-                "holds events and n_steps is None, a number of frames is needed",
-                remedy="give n_steps, for example 10",
-                actual=None,
-                limit=1,
-            )
-    elif window_us is not None or bin_pixels != 1:
-        raise InputError(
-            f"data set '{name}'",
-            f"holds images; window_us {window_us}, bin_pixels {bin_pixels} are for events",
-            remedy="leave them out",
-            actual=(window_us, bin_pixels),
-            limit=(None, 1),
-        )
     try:
         if name in EVENT_SETS:
+            assert n_steps is not None
             source, labels, classes = _EVENT_LOADERS[name](
                 folder, split, download, n_steps=n_steps, window_us=window_us, bin_pixels=bin_pixels
             )
-        elif name == "mnist":
-            source, labels = mnist.load_mnist(folder, split, download)
-            classes = tuple(str(d) for d in range(10))
-        elif name == "cifar10":
-            source, labels = cifar.load_cifar10(folder, split, download)
-            classes = cifar.CIFAR10_CLASSES
-        elif name == "cifar100":
-            source, labels, classes = cifar.load_cifar100(folder, split, download)
         else:
-            source, labels, classes = image_folder.load_image_folder(
-                folder, split, image_size, random_crop=augment
-            )
+            source, labels, classes = _images(name, folder, split, download, image_size, augment)
     except OSError as error:  # a folder that cannot be listed
         raise DatasetError(
             f"data set '{name}' in '{folder}'",
@@ -194,3 +142,86 @@ def load(
         transform=Compose(tuple(steps)) if steps else None,
         seed=seed,
     )
+
+
+def _checked(
+    name: str,
+    root: str | os.PathLike[str],
+    n_steps: int | None,
+    split: str,
+    image_size: int,
+    window_us: int | None,
+    bin_pixels: int,
+) -> Path:
+    """The folder; `InputError` if it is none, or the rest does not suit the data set."""
+    remedy = "choose one of them"
+    choice(InputError, "data set", "name", name, NAMES, remedy=remedy)
+    choice(InputError, f"data set '{name}'", "split", split, ("train", "test"), remedy=remedy)
+    for what, value in (
+        ("n_steps", n_steps), ("window_us", window_us), ("image_size", image_size),
+        ("bin_pixels", bin_pixels),
+    ):  # fmt: skip
+        if value is not None or what not in ("n_steps", "window_us"):
+            whole(f"data set '{name}'", what, value)
+    if not isinstance(root, str | os.PathLike) or "\0" in os.fspath(root):
+        raise InputError(
+            "root",
+            f"{root!r} is no folder's name",
+            remedy="give the folder that holds the data set",
+            actual=root,
+        )
+    if name == "imagenet":
+        fits("image_size", (3, image_size, image_size), 4, "give a smaller one")
+    if name in EVENT_SETS:
+        if n_steps is None:
+            raise InputError(
+                f"data set '{name}'",
+                "holds events and n_steps is None, a number of frames is needed",
+                remedy="give n_steps, for example 10",
+                actual=None,
+                limit=1,
+            )
+    elif window_us is not None or bin_pixels != 1:
+        raise InputError(
+            f"data set '{name}'",
+            f"holds images; window_us {window_us}, bin_pixels {bin_pixels} are for events",
+            remedy="leave them out",
+            actual=(window_us, bin_pixels),
+            limit=(None, 1),
+        )
+    return Path(root)
+
+
+def _steps(
+    name: str, augment: bool, transform: Transform | Sequence[Transform] | None
+) -> list[Transform]:
+    steps: list[Transform] = [_AUGMENTATIONS[name]] if augment else []
+    if transform is not None:
+        steps += transform if isinstance(transform, list | tuple) else (cast(Transform, transform),)
+    for step in steps:
+        if not callable(step):
+            raise InputError(
+                "transform",
+                f"{step!r} cannot be called",
+                remedy="give functions of an input and a random generator",
+                actual=step,
+                limit="transform(x, rng)",
+            )
+    return steps
+
+
+def _images(
+    name: str,
+    folder: Path,
+    split: Literal["train", "test"],
+    download: bool,
+    image_size: int,
+    augment: bool,
+) -> tuple[Source, NDArray[np.int64], tuple[str, ...]]:
+    if name == "mnist":
+        return *mnist.load_mnist(folder, split, download), tuple(str(d) for d in range(10))
+    if name == "cifar10":
+        return *cifar.load_cifar10(folder, split, download), cifar.CIFAR10_CLASSES
+    if name == "cifar100":
+        return cifar.load_cifar100(folder, split, download)
+    return image_folder.load_image_folder(folder, split, image_size, random_crop=augment)

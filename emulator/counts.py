@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +19,27 @@ from pmsm_hw.records import Record
 if TYPE_CHECKING:
     from pmsm_hw.emulator.layout import Layout
 
-__all__ = ["Counts", "empty_tally"]
+__all__ = ["Counts", "Tally", "empty_tally"]
 
 IntArray = NDArray[np.int64]
+
+
+class Tally(NamedTuple):
+    """What the compiled loops count; the first axis of all but the last is the sample."""
+
+    updates_idle: Any  # (batch, n_blocks) int64
+    updates_active: Any  # (batch, n_blocks)
+    fired: Any  # (batch, n_blocks) neurons x steps that fired; inputs: values other than zero
+    spikes: Any  # (batch, n_blocks) sum of |k|
+    messages_out: Any  # (batch, n_blocks)
+    hops: Any  # (batch, n_blocks, 4) east, west, north, south
+    crossings: Any  # (batch, n_blocks) hops from chip to chip
+    messages_in: Any  # (batch, n_pairs)
+    synops: Any  # (batch, n_rows)
+    unit_synops: Any  # (batch, n_rows) the same if every spike were |k| unit spikes
+    saturations: Any  # (batch, n_blocks)
+    link_load: Any  # (n_links,) messages over each link
+
 
 _SHAPES = {
     "updates_idle": "block",
@@ -54,7 +72,7 @@ EVENTS = (
 
 
 def empty_tally(layout: Layout, n_samples: int) -> dict[str, IntArray]:
-    """Arrays of zeros for `kernels.Tally`."""
+    """Arrays of zeros for `Tally`."""
     sizes = {
         "block": (n_samples, len(layout.block_populations)),
         "direction": (n_samples, len(layout.block_populations), 4),

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pmsm_hw.network import Input, Network, PolarityMultiSpike, Readout
-from pmsm_hw.operators import DenseForm, lowered
+from pmsm_hw.network import Input, PolarityMultiSpike, Readout
 
 if TYPE_CHECKING:
     from pmsm_hw.emulator.counts import Counts
 
-__all__ = ["ARITHMETIC_PJ", "Operations", "dense_macs", "operations_of"]
+__all__ = ["ARITHMETIC_PJ", "Operations", "operations_of"]
 
 ARITHMETIC_PJ = {"fp32": (4.6, 0.9), "fp16": (1.5, 0.4), "int8": (0.23, 0.03)}
 """``(multiply-accumulate, accumulate)`` in pJ, 45 nm."""
@@ -70,27 +69,6 @@ class Operations:
     def to_dict(self) -> dict[str, Any]:
         """All fields, for JSON."""
         return asdict(self)
-
-
-def dense_macs(network: Network) -> int:
-    """Multiply-accumulates of one pass, zero weights included, padding excluded."""
-    total = 0
-    for projection in network.projections:
-        form = lowered(network, projection)
-        if isinstance(form, DenseForm):
-            total += form.weight.size
-            continue
-        c_out, c_in_group, kh, kw = form.weight.shape
-        inside = 1
-        for axis, k in ((0, kh), (1, kw)):
-            at = (
-                np.arange(form.target[1 + axis])[:, None] * form.stride[axis]
-                - form.padding[axis][0]
-                + np.arange(k) * form.dilation[axis]
-            )
-            inside *= int(np.count_nonzero((at >= 0) & (at < form.source[1 + axis])))
-        total += inside * c_out * c_in_group
-    return total
 
 
 def operations_of(counts: Counts, n_steps: int) -> Operations:

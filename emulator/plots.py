@@ -339,9 +339,9 @@ def latency_waterfall(report: Report) -> Figure:
     barrier = round(report.timing.cores.barrier_ns * 1000 / len(step_ps))
     start = begin[:n_shown] / 1e6
     work = (step_ps[:n_shown] - barrier) / 1e6
-    last = trace[:n_shown, :, 2].argmax(axis=1)
-    sent = np.minimum(trace[np.arange(n_shown), last, 2] / 1e6, work)
-    blocked = np.minimum(trace[np.arange(n_shown), last, 1] / 1e6, sent)
+    last = trace["update_end"][:n_shown].argmax(axis=1)
+    sent = np.minimum(trace["update_end"][np.arange(n_shown), last] / 1e6, work)
+    blocked = np.minimum(trace["blocked"][np.arange(n_shown), last] / 1e6, sent)
     figure, axes = _figure(7.5, 1.2 + 0.3 * n_shown)
     places = np.arange(n_shown)
     left = start

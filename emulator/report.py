@@ -122,14 +122,16 @@ class Report(Record):
     queue_peak
         Cycle mode: messages in the fullest link buffer, and most messages in flight at once.
     trace
-        ``(n_traced_steps, n_cores, 6)`` int64 ps from the start of the step, if asked for:
-        time spent updating, time blocked, end of updates; time spent receiving, start of the
-        first and end of the last message's service.
+        ``(n_traced_steps, n_cores)``, if asked for, with int64 fields, ps from the start of the
+        step: ``update`` and ``blocked`` (time spent so), ``update_end``; ``receive`` (time spent
+        so), ``receive_start`` of the first and ``receive_end`` of the last message's service.
     link_trace
-        ``(n_traced_steps, n_links, 3)`` int64, with the trace: messages that entered the
-        link, departure of the first and arrival of the last one, ps from the start of the step.
+        ``(n_traced_steps, n_links)``, with the trace; int64 fields ``messages`` that entered the
+        link, ``departure`` of the first and ``arrival`` of the last one, ps from the start of the
+        step.
     message_trace
-        ``(n_traced_steps, 2)`` int64, with the trace: messages sent, and most in flight.
+        ``(n_traced_steps,)``, with the trace; int64 fields ``sent`` (messages), ``in_flight`` (the
+        most at once).
     """
 
     network: Network
@@ -147,9 +149,9 @@ class Report(Record):
     energy: Energy
     operations: Operations
     queue_peak: tuple[int, int] | None
-    trace: NDArray[np.int64] | None
-    link_trace: NDArray[np.int64] | None
-    message_trace: NDArray[np.int64] | None
+    trace: NDArray[Any] | None
+    link_trace: NDArray[Any] | None
+    message_trace: NDArray[Any] | None
 
     # -- short cuts -----------------------------------------------------------------------
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping as MappingType
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pmsm_hw.errors import EmulationError
 from pmsm_hw.records import Record
 
 if TYPE_CHECKING:
-    from pmsm_hw.network import Network
+    from pmsm_hw.emulator.constants import Constants
+    from pmsm_hw.emulator.counts import Counts
 
-__all__ = ["CoreTimes", "Timing", "timing_of"]
+__all__ = ["CoreTimes", "Model", "Timing", "timing_of"]
+
+Model = Literal["simple", "cycle"]
 
 PS_PER_NS = 1000
 
@@ -73,7 +76,7 @@ class Timing(Record):
         Constants of time that were needed and unknown (taken as zero), and those assumed.
     """
 
-    model: Literal["simple", "cycle"]
+    model: Model
     step_ps: NDArray[np.int64]
     latency_ps: int
     interval_ps: float
@@ -106,21 +109,37 @@ class Timing(Record):
 
 
 def timing_of(
-    network: Network,
-    model: Literal["simple", "cycle"],
+    counts: Counts,
+    constants: Constants,
+    model: Model,
     step_ps: NDArray[np.int64],
     cores: CoreTimes,
     n_steps: int,
-    n_samples: int,
     clock_ns: float,
-    missing: MappingType[str, None],
-    assumed: MappingType[str, None],
 ) -> Timing:
-    """Derive latency and throughput from the times of the steps."""
+    """Derive latency and throughput from the times of the steps.
+
+    Parameters
+    ----------
+    counts, constants
+        What happened, and what each event takes.
+    model, step_ps, cores, clock_ns
+        As in `Timing`.
+    n_steps
+        Steps of a sample.
+
+    Raises
+    ------
+    EmulationError
+        If a sum of times does not fit.
+    """
+    _check_clock(counts, constants, model, len(step_ps))
+    missing, assumed = _time_constants(counts, constants, model)
     step_ps.setflags(write=False)
+    network = counts.layout.network
     result_depth = max((network.depths[r.name] for r in network.readouts), default=network.depth)
     latency = int(step_ps[: result_depth + n_steps].sum())
-    full = step_ps[network.depth : n_steps * n_samples]
+    full = step_ps[network.depth : n_steps * counts.n_samples]
     interval = int(full.sum()) * n_steps / full.size if full.size else float(latency)
     return Timing(
         model=model,
@@ -133,3 +152,52 @@ def timing_of(
         missing=tuple(missing),
         assumed=tuple(assumed),
     )
+
+
+_MESH = ("within_tile", "hop_east", "hop_west", "hop_north", "hop_south", "chip_crossing")
+"""Events that the simple model does not look at."""
+
+_LAST_PS = 1 << 62
+"""The clock, and every sum of times, ends here."""
+
+
+def _check_clock(counts: Counts, constants: Constants, model: Model, n_hardware: int) -> None:
+    """Raise unless every sum of times fits: none exceeds that of all events one after another."""
+    total = (constants.barrier_ps or 0) * n_hardware
+    for event, values in counts.events.items():
+        if model == "cycle" or event not in _MESH:
+            total += int(values.sum()) * constants.time_ps.get(event, 0)
+    if total >= _LAST_PS:
+        raise EmulationError(
+            f"profile '{constants.profile}'",
+            f"times of all events add up to {total / 1e12:,.0f} s, "
+            f"the clock of the emulation ends at {_LAST_PS / 1e12:,.0f} s",
+            remedy="check the times in the profile, or give fewer samples or steps",
+            actual=total,
+            limit=_LAST_PS,
+        )
+
+
+def _time_constants(
+    counts: Counts, constants: Constants, model: Model
+) -> tuple[dict[str, None], dict[str, None]]:
+    """Constants of time that mattered: those unknown, and those assumed."""
+    missing: dict[str, None] = {}
+    assumed: dict[str, None] = {}
+    for event, values in counts.events.items():
+        if model == "simple" and event in _MESH:
+            continue
+        if int(values.sum()) == 0:
+            continue
+        key = f"time.{event}"
+        if event not in constants.time_ps:
+            missing[key] = None
+        elif key in constants.assumed:
+            assumed[key] = None
+    if constants.barrier_ps is None:
+        missing["time.barrier"] = None
+    elif "time.barrier" in constants.assumed:
+        assumed["time.barrier"] = None
+    if model == "cycle" and "mesh.link_buffer_messages" in constants.assumed:
+        assumed["mesh.link_buffer_messages"] = None
+    return missing, assumed

@@ -115,8 +115,8 @@ def write_trace(
 
 def _samples(
     report: Report,
-    trace: NDArray[np.int64],
-    links: NDArray[np.int64],
+    trace: NDArray[Any],
+    links: NDArray[Any],
     samples: Iterable[int] | Literal["all"] | None,
 ) -> tuple[int, ...]:
     """Samples to show, ascending."""
@@ -141,14 +141,16 @@ def _samples(
         }
         return tuple(sorted(chosen))
     n_slices = (
-        np.count_nonzero(trace[:, :, [0, 1, 3, 3]], axis=(1, 2))
+        np.count_nonzero(trace["update"], axis=1)
+        + np.count_nonzero(trace["blocked"], axis=1)
+        + 2 * np.count_nonzero(trace["receive"], axis=1)
         + 2 * trace.shape[1]  # idle, barrier
-        + np.count_nonzero(links[:, :, 0], axis=1)
+        + np.count_nonzero(links["messages"], axis=1)
     )
     n_bytes = (
         _SLICE_BYTES * n_slices + _STEP_BYTES + _POPULATION_BYTES * len(report.network.populations)
     )
-    room = FEW_BYTES - _ROW_BYTES * (5 * trace.shape[1] + int(links[:, :, 0].any(axis=0).sum()))
+    room = FEW_BYTES - _ROW_BYTES * (5 * trace.shape[1] + int(links["messages"].any(axis=0).sum()))
     if n_bytes.sum() <= room:
         return tuple(range(n_traced))
     ends = np.concatenate([[0], np.cumsum(report.timing.step_ps[: len(trace)])])
@@ -223,9 +225,9 @@ def _order(what: str, pid: int, tid: int, index: int) -> str:
 def _events(
     report: Report,
     steps: NDArray[np.int64],
-    cores: NDArray[np.int64],
-    links: NDArray[np.int64],
-    messages: NDArray[np.int64],
+    cores: NDArray[Any],
+    links: NDArray[Any],
+    messages: NDArray[Any],
 ) -> Iterator[str]:
     step_ps = report.timing.step_ps
     begin = np.concatenate([[0], np.cumsum(step_ps)])
@@ -241,7 +243,7 @@ def _step_events(
     steps: NDArray[np.int64],
     begin: NDArray[np.int64],
     barrier: int,
-    messages: NDArray[np.int64],
+    messages: NDArray[Any],
 ) -> Iterator[str]:
     yield _name("process_name", STEPS, 0, "hardware steps")
     yield _order("process_sort_index", STEPS, 0, 0)
@@ -255,15 +257,15 @@ def _step_events(
             wave = h - network.depths[population.name]
             if 0 <= wave < n_steps * report.n_samples:
                 at_work[population.name] = f"sample {wave // n_steps}, step {wave % n_steps}"
-        arguments = {"messages": int(messages[h, 0]), **at_work}
+        arguments = {"messages": int(messages["sent"][h]), **at_work}
         yield _slice(f"hardware step {h}", STEPS, 1, start, end - start, arguments)
         if end - start > barrier:
             yield _slice("work", STEPS, 2, start, end - start - barrier, {"step": h})
         if barrier:
             yield _slice("barrier", STEPS, 2, end - barrier, barrier, {"step": h})
         for name, value in (
-            ("messages sent in the step", messages[h, 0]),
-            ("most messages in flight", messages[h, 1]),
+            ("messages sent in the step", messages["sent"][h]),
+            ("most messages in flight", messages["in_flight"][h]),
         ):
             yield (
                 f'{{"ph":"C","pid":{STEPS},"tid":0,"name":"{name}","ts":{_us(start)},'
@@ -276,7 +278,7 @@ def _core_events(
     steps: NDArray[np.int64],
     begin: NDArray[np.int64],
     barrier: int,
-    trace: NDArray[np.int64],
+    trace: NDArray[Any],
 ) -> Iterator[str]:
     mapping = report.mapping
     for i, core in enumerate(mapping.cores):
@@ -311,10 +313,10 @@ def _core_events(
 
 
 def _link_events(
-    report: Report, steps: NDArray[np.int64], begin: NDArray[np.int64], trace: NDArray[np.int64]
+    report: Report, steps: NDArray[np.int64], begin: NDArray[np.int64], trace: NDArray[Any]
 ) -> Iterator[str]:
     layout = report.counts.layout
-    used = np.flatnonzero(trace[steps, :, 0].any(axis=0))
+    used = np.flatnonzero(trace["messages"][steps].any(axis=0))
     if not used.size:
         return
     yield _name("process_name", LINKS, 0, "links")
@@ -325,8 +327,8 @@ def _link_events(
         end = (x + (1, -1, 0, 0)[d], y + (0, 0, 1, -1)[d])
         name = f"link ({x}, {y}) {DIRECTIONS[d]} to ({end[0]}, {end[1]})"
         yield _name("thread_name", LINKS, i + 1, name)
-        for h in steps[trace[steps, i, 0] != 0].tolist():
-            count, first, last = (int(v) for v in trace[h, i])
+        for h in steps[trace["messages"][steps, i] != 0].tolist():
+            count, first, last = trace[h, i].tolist()
             yield _slice(
                 "messages", LINKS, i + 1, int(begin[h]) + first, last - first,
                 {"step": h, "messages": count},

@@ -25,7 +25,6 @@ __all__ = [
     "NeuronModelError",
     "PmsmHwError",
     "QuantizationError",
-    "RoutingError",
     "require_extra",
 ]
 
@@ -112,10 +111,6 @@ class MappingError(PmsmHwError):
 
 class CapacityError(MappingError):
     """A network that needs more of a resource than the chip has."""
-
-
-class RoutingError(MappingError):
-    """A message that has no way from its source to its target."""
 
 
 class EmulationError(PmsmHwError):

@@ -110,7 +110,7 @@ def test_a_wrong_number_of_threads_is_one_error(given: str) -> None:
     code = (
         "from pmsm_hw.errors import InputError\n"
         "try:\n"
-        "    import pmsm_hw.emulator.kernels\n"
+        "    import pmsm_hw.emulator.cycle.kernels\n"
         "except InputError as error:\n"
         "    print(error)\n"
     )

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pmsm_hw import reference
-from pmsm_hw.emulator import counting, emulate
+from pmsm_hw.emulator import emulate
+from pmsm_hw.emulator.counting import kernels as counting
 from pmsm_hw.mapping import Block
 from pmsm_hw.network import Conv2d, Dense, Input, Network, PolarityMultiSpike, Readout
 

@@ -126,11 +126,11 @@ def test_blocked_is_what_updates_end_later_than_they_take() -> None:
         x = random_units(network, seed, n_samples=2, n_steps=2)
         report = emulate(network, mapping, x, 2, mode="cycle", trace=True)
         trace: Any = report.trace
-        assert np.array_equal(trace[:, :, 2] - trace[:, :, 0], trace[:, :, 1])
-        assert (report.timing.cores.blocked_ns * 1000).round().tolist() == trace[:, :, 1].sum(
+        assert np.array_equal(trace["update_end"] - trace["update"], trace["blocked"])
+        assert (report.timing.cores.blocked_ns * 1000).round().tolist() == trace["blocked"].sum(
             axis=0
         ).tolist()
-        blocked += int(trace[:, :, 1].sum())
+        blocked += int(trace["blocked"].sum())
     assert blocked > 0
 
 

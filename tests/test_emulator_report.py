@@ -222,7 +222,7 @@ def test_literature_figures() -> None:
 def test_windowed_macs_leave_padding_out() -> None:
     from random_networks import random_network
 
-    from pmsm_hw.emulator.operations import dense_macs
+    from pmsm_hw.emulator.layout.macs import dense_macs
     from pmsm_hw.operators import lowered, synapses
 
     for seed in range(20):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -118,3 +119,30 @@ def test_type_checkers_see_the_editable_install(tmp_path):
 def test_layers_hold():
     result = run(Path(sys.executable).parent / "lint-imports", cwd=ROOT)
     assert result.returncode == 0, result.stdout
+
+
+PLANTED = {
+    "emulator/layout/mesh.py": ("rooms of the emulator", "from pmsm_hw.emulator import report"),
+    "emulator/layout/plan.py": (
+        "layout of the emulator", "from pmsm_hw.emulator.layout import mesh",
+    ),
+    "datasets/arguments.py": ("rooms of the data sets", "from pmsm_hw.datasets import catalogue"),
+}  # fmt: skip
+"""By file: the contract that an import in one of its functions breaks."""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="linters are in .venv: run it there")
+def test_an_upward_import_within_a_function_breaks_its_contract(tmp_path):
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    for folder in ("pmsm_hw", "mapping", "emulator", "datasets"):
+        sources = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / folder, tmp_path / folder, symlinks=True, ignore=sources)
+    for file, (_, line) in PLANTED.items():
+        with (tmp_path / file).open("a", encoding="utf-8") as source:
+            source.write(f"\n\ndef late() -> None:\n    {line}\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    linter = Path(sys.executable).parent / "lint-imports"
+    result = run(linter, cwd=tmp_path, env=environment)
+    assert result.returncode == 1, result.stdout
+    broken = [line for line in result.stdout.splitlines() if line.endswith("BROKEN")]
+    assert sorted(broken) == sorted(f"{contract} BROKEN" for contract, _ in PLANTED.values())

@@ -94,9 +94,11 @@ def test_waterfall_shows_blocked_time_apart(report):
         "updating, sending (core that sends last)", "blocked (the same core)",
     ]  # fmt: skip
     for h, (w, b) in enumerate(zip(work, blocked, strict=True)):
-        core = report.trace[h, :, 2].argmax()
-        assert b.get_width() * 1e6 == pytest.approx(report.trace[h, core, 1])
-        assert (w.get_width() + b.get_width()) * 1e6 == pytest.approx(report.trace[h, core, 2])
+        core = report.trace["update_end"][h].argmax()
+        assert b.get_width() * 1e6 == pytest.approx(report.trace["blocked"][h, core])
+        assert (w.get_width() + b.get_width()) * 1e6 == pytest.approx(
+            report.trace["update_end"][h, core]
+        )
 
 
 def test_raster_of_one_step_shows_how_many_spikes(report):

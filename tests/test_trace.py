@@ -165,9 +165,9 @@ def test_link_and_message_traces_sum_to_the_counts() -> None:
     report = run(11)
     assert report.link_trace is not None
     assert report.message_trace is not None
-    assert np.array_equal(report.link_trace[:, :, 0].sum(axis=0), report.counts.link_load)
+    assert np.array_equal(report.link_trace["messages"].sum(axis=0), report.counts.link_load)
     assert not report.link_trace.flags.writeable
-    assert int(report.message_trace[:, 0].sum()) == report.counts.total()["messages"]
+    assert int(report.message_trace["sent"].sum()) == report.counts.total()["messages"]
 
 
 @pytest.mark.parametrize("mode", ["counts", "cycle"])

@@ -1,7 +1,7 @@
 """The compiled loops of counts mode; imports numba, so import it late.
 
 Counts are integers and every loop visits its items in one order, so results repeat exactly.
-`pmsm_hw.emulator.bundles` documents the arrays of `CountPlan`.
+`pmsm_hw.emulator.layout.bundles` documents the arrays of `CountPlan`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import numpy as np
 from llvmlite import ir
 
 from pmsm_hw.compiled import cgutils, intrinsic, njit, types
-from pmsm_hw.emulator.bundles import CountPlan
-from pmsm_hw.emulator.kernels import Costs, Tally
+from pmsm_hw.emulator.costs import Costs
+from pmsm_hw.emulator.counts import Tally
+from pmsm_hw.emulator.layout.bundles import CountPlan
 
 __all__ = ["count_links", "count_population"]
 
@@ -231,15 +232,17 @@ def count_population(
     spikes_, active_ = spikes.reshape(-1), active.reshape(-1)
     pair0, pair1 = plan.population_pair[population], plan.population_pair[population + 1]
     bundle_run, run_at, run_length = plan.bundle_run, plan.run_at, plan.run_length
-    bundle_target, target_pair, bundle_cost = (
-        plan.bundle_target, plan.target_pair, plan.bundle_cost,
+    bundle_target, target_pair = plan.bundle_target, plan.target_pair
+    bundle_messages, bundle_hops, bundle_crossings = (
+        plan.bundle_messages, plan.bundle_hops, plan.bundle_crossings,
     )  # fmt: skip
     window_at, window_length, synapses = plan.window_at, plan.window_length, plan.synapses
     row_ps = costs.row
     n_active, n_spikes = np.empty(width, np.int64), np.empty(width, np.int64)
     n_fired, messages = np.empty(width, np.int64), np.empty(width, np.int64)
     spiked = np.empty(width, np.int64)
-    cost = np.empty((6, width), np.int64)
+    out, crossings = np.empty(width, np.int64), np.empty(width, np.int64)
+    hops = np.empty((4, width), np.int64)
     once, units = np.empty(width, np.int64), np.empty(width, np.int64)
     step = np.empty(width, np.int64)
     sample = np.empty(width, np.int64)
@@ -256,7 +259,9 @@ def count_population(
             n_active[:] = 0
             n_fired[:] = 0
             n_spikes[:] = 0
-            cost[:] = 0
+            out[:] = 0
+            hops[:] = 0
+            crossings[:] = 0
             for bundle in range(plan.block_bundle[block], plan.block_bundle[block + 1]):
                 for f in range(n):
                     bundle_fired, bundle_units = np.int64(0), np.int64(0)
@@ -283,11 +288,17 @@ def count_population(
                 if total == 0:
                     continue
                 sent[bundle] += total
-                for d in range(6):
-                    each = bundle_cost[bundle, d]
+                for f in range(n):
+                    out[f] += messages[f] * bundle_messages[bundle]
+                for d in range(4):
+                    each = bundle_hops[bundle, d]
                     if each != 0:
                         for f in range(n):
-                            cost[d, f] += messages[f] * each
+                            hops[d, f] += messages[f] * each
+                each = bundle_crossings[bundle]
+                if each != 0:
+                    for f in range(n):
+                        crossings[f] += messages[f] * each
                 for t in range(first, last):
                     pair = target_pair[t] - pair0
                     for f in range(n):
@@ -296,13 +307,13 @@ def count_population(
                         for f in range(n):
                             received_units[pair, f] += kind(spiked[f])
             for f in range(n):
-                s, out = sample[f], cost[0, f]
+                s = sample[f]
                 tally.fired[s, block] += n_fired[f]
                 tally.spikes[s, block] += n_spikes[f]
-                tally.messages_out[s, block] += out
+                tally.messages_out[s, block] += out[f]
                 for d in range(4):
-                    tally.hops[s, block, d] += cost[1 + d, f]
-                tally.crossings[s, block] += cost[5, f]
+                    tally.hops[s, block, d] += hops[d, f]
+                tally.crossings[s, block] += crossings[f]
                 if not is_input:
                     n_idle = block_slot[block + 1] - block_slot[block] - n_active[f]
                     tally.updates_active[s, block] += n_active[f]
@@ -311,7 +322,7 @@ def count_population(
                         n_active[f] * costs.update_active
                         + n_idle * costs.update_idle
                         + n_fired[f] * costs.spike
-                        + out * costs.packet_out
+                        + out[f] * costs.packet_out
                     )
         for pair in range(pair0, pair1):
             core = plan.pair_core[pair]

@@ -54,8 +54,10 @@ class CountPlan(NamedTuple):
     target_pair: Any  # (n_targets,) int32: pair of the bundle's population and the core
     target_router: Any  # (n_targets,) int32
     bundle_router: Any  # (n_bundles,) int32
-    bundle_cost: Any  # (n_bundles, 6) int64 per message of a neuron to all its cores: messages,
-    # hops east, west, north, south, chip crossings
+    # per message of a neuron to all its cores:
+    bundle_messages: Any  # (n_bundles,) int64
+    bundle_hops: Any  # (n_bundles, 4) int64: east, west, north, south
+    bundle_crossings: Any  # (n_bundles,) int64: of chips
     population_pair: Any  # (n_populations + 1,) int64: pairs of a population stand together
     pair_core: Any  # (n_pairs,) int64
     pair_row: Any  # (n_pairs + 1,) int64
@@ -113,7 +115,7 @@ def build_count_plan(
         target_pair=target_pair.astype(np.int32),
         target_router=target_router.astype(np.int32),
         bundle_router=bundle_router.astype(np.int32),
-        bundle_cost=_bundle_costs(bundle_router, bundle_target, target_router, mesh),
+        **_bundle_costs(bundle_router, bundle_target, target_router, mesh),
         population_pair=np.searchsorted([p for p, _ in pairs], np.arange(len(shapes) + 1)).astype(
             np.int64
         ),
@@ -149,7 +151,7 @@ def _bundle_starts(
 
 def _bundle_costs(
     source: IntArray, bundle_target: IntArray, target: IntArray, mesh: dict[str, Any]
-) -> IntArray:
+) -> dict[str, IntArray]:
     source = np.repeat(source, np.diff(bundle_target))
 
     def way(axis: str) -> IntArray:
@@ -158,11 +160,18 @@ def _bundle_costs(
 
     dx, dy = way("router_x"), way("router_y")
     crossings = np.abs(way("router_chip_x")) + np.abs(way("router_chip_y"))
-    each = (np.ones_like(dx), np.maximum(dx, 0), np.maximum(-dx, 0), np.maximum(dy, 0),
-            np.maximum(-dy, 0), crossings)  # fmt: skip
-    sums = np.zeros((len(target) + 1, len(each)), np.int64)
-    np.cumsum(np.stack(each, axis=1), axis=0, out=sums[1:])
-    return np.ascontiguousarray(sums[bundle_target[1:]] - sums[bundle_target[:-1]])
+    ways = (np.maximum(dx, 0), np.maximum(-dx, 0), np.maximum(dy, 0), np.maximum(-dy, 0))
+
+    def of_bundles(each: IntArray) -> IntArray:
+        sums = np.zeros((len(target) + 1, *each.shape[1:]), np.int64)
+        np.cumsum(each, axis=0, out=sums[1:])
+        return np.ascontiguousarray(sums[bundle_target[1:]] - sums[bundle_target[:-1]])
+
+    return {
+        "bundle_messages": np.diff(bundle_target),
+        "bundle_hops": of_bundles(np.stack(ways, axis=1)),
+        "bundle_crossings": of_bundles(crossings),
+    }
 
 
 def _windows(

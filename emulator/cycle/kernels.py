@@ -1,20 +1,23 @@
 """The compiled loops of cycle mode; imports numba, so import it late.
 
 Times are integer picoseconds, counts are int64, and every loop visits its items in one order, so
-results repeat exactly. `pmsm_hw.emulator.layout` documents the arrays of `Plan`.
+results repeat exactly. `pmsm_hw.emulator.layout.plan` documents the arrays of `Plan`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
 from pmsm_hw.compiled import njit
-from pmsm_hw.emulator.layout import Plan
+from pmsm_hw.emulator.costs import Costs
+from pmsm_hw.emulator.counts import Tally
+from pmsm_hw.emulator.cycle.machine import Machine
+from pmsm_hw.emulator.layout.plan import Plan
 
-__all__ = ["Costs", "Machine", "Tally", "order_entries", "run_steps"]
+__all__ = ["CLOCK", "LOST", "run_steps"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -36,59 +39,6 @@ CARRY, RESET, BOUNDED, READOUT, INPUT = 0, 1, 2, 3, 4
 
 # what `run_steps` answers
 OK, LOST, CLOCK = 0, 1, 2
-
-
-class Tally(NamedTuple):
-    """Counts of events; the first axis of all but the last is the sample."""
-
-    updates_idle: Any  # (batch, n_blocks) int64
-    updates_active: Any  # (batch, n_blocks)
-    fired: Any  # (batch, n_blocks) neurons x steps that fired; inputs: values other than zero
-    spikes: Any  # (batch, n_blocks) sum of |k|
-    messages_out: Any  # (batch, n_blocks)
-    hops: Any  # (batch, n_blocks, 4) east, west, north, south
-    crossings: Any  # (batch, n_blocks) hops from chip to chip
-    messages_in: Any  # (batch, n_pairs)
-    synops: Any  # (batch, n_rows)
-    unit_synops: Any  # (batch, n_rows) the same if every spike were |k| unit spikes
-    saturations: Any  # (batch, n_blocks)
-    link_load: Any  # (n_links,) messages over each link
-
-
-class Costs(NamedTuple):
-    """Times of events in ps."""
-
-    update_idle: int
-    update_active: int
-    spike: int
-    packet_out: int
-    packet_in: int
-    within_tile: int
-    barrier: int
-    row: Any  # (n_rows,) int64: one synaptic operation
-    link_queue: Any  # (n_links,) int8: which of the times below one message takes over a link
-    link_queue_ps: Any  # int64
-
-
-class Machine(NamedTuple):
-    """What changes in cycle mode, step by step."""
-
-    sums: Any  # (n_delays, n_slots) int32 or int64: summed input, by hardware step modulo n_delays
-    v: Any  # (n_slots,) int64
-    sent: Any  # (n_slots,) int64, running sum S
-    k: Any  # (n_slots,) int32, of this step
-    payload: Any  # (n_slots,) int64: payload of one message
-    active: Any  # (n_slots,) uint8
-    block_on: Any  # (n_blocks,) uint8: does its population act in this step?
-    buffer: Any  # (n_buffers, a power of two) int64: target core << 32 | entry
-    buffer_size: int  # how many messages each holds
-    receive_ring: Any  # (n_cores, queue_size) int64: start of the last messages' service
-    step_ps: Any  # (n_hardware_steps,) int64, barrier included
-    busy: Any  # (n_cores, 4) int64: update, blocked, receive, and the step's work time
-    trace: Any  # (n_traced_steps, n_cores, 6) int64, see `Report.trace`
-    link_trace: Any  # (n_traced_steps, n_links, 3) int64, see `Report.link_trace`
-    message_trace: Any  # (n_traced_steps, 2) int64, see `Report.message_trace`
-    queue_peak: Any  # (2,) int64: fullest link buffer, most messages in flight
 
 
 @_inline
@@ -144,7 +94,7 @@ def _update_block(
     rule = plan.block_rule[block]
     n, p = plan.block_n[block], plan.block_p[block]
     unit = plan.block_unit[block] != 0
-    gain_pos, gain_neg = plan.block_gain[block, 0], plan.block_gain[block, 1]
+    gain_pos, gain_neg = plan.block_gain_pos[block], plan.block_gain_neg[block]
     pop = plan.block_population[block]
     size = plan.population_size[pop]
     out = plan.record_base[pop]
@@ -156,9 +106,7 @@ def _update_block(
     )  # fmt: skip
     n_active, n_fired, n_spikes, n_saturated = 0, 0, 0, 0
     if rule == INPUT:
-        base = (
-            plan.unit_base[pop] + sample * plan.unit_stride[pop, 0] + t * plan.unit_stride[pop, 1]
-        )
+        base = plan.unit_base[pop] + sample * plan.unit_sample[pop] + t * plan.unit_step[pop]
         for s in range(first, last):
             k: Any = np.int64(units[base + flat[s]])
             ks[s] = k
@@ -232,26 +180,26 @@ def _add(sums: Any, first: int, weights: Any, w0: int, n: int, value: Any) -> No
 
 @_inline
 def _deposit_matrix(
-    deposit: Any, weights: Any, sums: Any, base: int, d: int, flat: Any, value: Any
+    deposit: Any, weights: Any, sums: Any, base: int, flat: Any, value: Any
 ) -> None:
     """Add a message's synapses of a matrix; ``base`` is where this step's sums start."""
-    n = deposit[d, 4]
-    _add(sums, base + deposit[d, 3], weights, deposit[d, 1] + flat * n, n, value)
+    n = deposit.n_neurons
+    _add(sums, base + deposit.first_slot, weights, deposit.first_weight + flat * n, n, value)
 
 
 @_inline
 def _deposit_window(
-    deposit: Any, weights: Any, sums: Any, base: int, d: int, c: Any, y0: Any, x0: Any, value: Any
+    deposit: Any, weights: Any, sums: Any, base: int, c: Any, y0: Any, x0: Any, value: Any
 ) -> None:
     """Add a message's synapses of a window: for each tap, a run of channels of one pixel."""
-    c_first, c_last = deposit[d, 5], deposit[d, 6]
-    y_first, y_last = deposit[d, 7], deposit[d, 8]
-    x_first, x_last = deposit[d, 9], deposit[d, 10]
-    kh, kw = deposit[d, 11], deposit[d, 12]
-    sy, sx = deposit[d, 13], deposit[d, 14]
-    dy, dx = deposit[d, 15], deposit[d, 16]
-    top, left = y0 + deposit[d, 17], x0 + deposit[d, 18]
-    c_out_group, c_in_group = deposit[d, 19], deposit[d, 20]
+    c_first, c_last = deposit.channel_first, deposit.channel_end
+    y_first, y_last = deposit.row_first, deposit.row_end
+    x_first, x_last = deposit.column_first, deposit.column_end
+    kh, kw = deposit.kernel_rows, deposit.kernel_columns
+    sy, sx = deposit.stride_rows, deposit.stride_columns
+    dy, dx = deposit.dilation_rows, deposit.dilation_columns
+    top, left = y0 + deposit.padding_rows, x0 + deposit.padding_columns
+    c_out_group, c_in_group = deposit.group_outputs, deposit.group_inputs
     group = c // c_in_group
     o0 = max(c_first, group * c_out_group)
     o1 = min(c_last, (group + 1) * c_out_group)
@@ -259,8 +207,8 @@ def _deposit_window(
     if n <= 0:
         return
     width, depth = x_last - x_first, c_last - c_first
-    a0 = base + deposit[d, 3] + (o0 - c_first)
-    w0 = deposit[d, 1] + c * kh * kw * c_out_group + (o0 - group * c_out_group)
+    a0 = base + deposit.first_slot + (o0 - c_first)
+    w0 = deposit.first_weight + c * kh * kw * c_out_group + (o0 - group * c_out_group)
     for i in range(kh):
         y = top - i * dy
         if sy > 1:
@@ -375,12 +323,7 @@ def run_steps(
     synops, unit_synops = tally.synops, tally.unit_synops
     hops, crossings, link_load = tally.hops, tally.crossings, tally.link_load
     row_ps, queue_ps, link_queue = costs.row, costs.link_queue_ps, costs.link_queue
-    queue_peak, busy, trace, step_ps = (
-        machine.queue_peak,
-        machine.busy,
-        machine.trace,
-        machine.step_ps,
-    )
+    peak, busy, trace, step_ps = machine.peak, machine.busy, machine.trace, machine.step_ps
     link_trace, message_trace = machine.link_trace, machine.message_trace
     sample_of = np.zeros(block_depth.shape[0], np.int64)
     step_of = np.zeros(block_depth.shape[0], np.int64)
@@ -539,8 +482,8 @@ def run_steps(
                 if count[b] == 1:
                     stack[n_stack] = -1 - b
                     n_stack += 1
-                if count[b] > queue_peak[0]:
-                    queue_peak[0] = count[b]
+                if count[b] > peak[0].link_buffer:
+                    peak[0].link_buffer = count[b]
             while True:
                 if arrived >= 0:
                     # look up the message's synapses and add them to the summed inputs
@@ -562,25 +505,20 @@ def run_steps(
                         unit_synops[sample, r] += n * times
                     value = payload[slot]
                     for d in range(pair_deposit[pair], pair_deposit[pair + 1]):
-                        if t + deposit[d, 22] >= n_steps:
+                        here = deposit[d]
+                        if t + here.delay >= n_steps:
                             continue  # the sample ends before: nothing reaches the next one
-                        base = ((h + deposit[d, 21]) % n_delays) * n_slots
-                        scaled = sums.dtype.type(value << deposit[d, 2])
-                        if deposit[d, 0] == 0:
+                        base = ((h + here.hardware_delay) % n_delays) * n_slots
+                        scaled = sums.dtype.type(value << here.weight_exponent)
+                        if here.is_window == 0:
                             flat = np.int64(slot_flat[slot])
-                            _deposit_matrix(deposit, weights, sums, base, d, flat, scaled)
+                            _deposit_matrix(here, weights, sums, base, flat, scaled)
                         else:
+                            c, y, x = slot_c[slot], slot_y[slot], slot_x[slot]
                             _deposit_window(
-                                deposit,
-                                weights,
-                                sums,
-                                base,
-                                d,
-                                np.int64(slot_c[slot]),
-                                np.int64(slot_y[slot]),
-                                np.int64(slot_x[slot]),
+                                here, weights, sums, base, np.int64(c), np.int64(y), np.int64(x),
                                 scaled,
-                            )
+                            )  # fmt: skip
                     begin = max(now, receive_free[core])
                     if received[core] == 0:
                         receive_start[core] = begin
@@ -702,10 +640,11 @@ def run_steps(
                     last[q] += 1
                     link_load[item] += 1
                     if tracing:
-                        if link_trace[h, item, 0] == 0:
-                            link_trace[h, item, 1] = now
-                        link_trace[h, item, 0] += 1
-                        link_trace[h, item, 2] = arrival
+                        traced = link_trace[h, item]
+                        if traced.messages == 0:
+                            traced.departure = now
+                        traced.messages += 1
+                        traced.arrival = arrival
                 elif within_tile > 0:
                     local_message[core] = message
                     queue[n_queues - 1, last[n_queues - 1] & around] = (
@@ -734,57 +673,21 @@ def run_steps(
             work = max(work, receive_free[c], update_end[c])
         work = max(work, update_end[n_cores])
         step_ps[h] = work + barrier
-        queue_peak[1] = max(queue_peak[1], n_peak)
+        peak[0].in_flight = max(peak[0].in_flight, n_peak)
         if tracing:
-            message_trace[h, 0] = n_sent
-            message_trace[h, 1] = n_peak
+            message_trace[h].sent = n_sent
+            message_trace[h].in_flight = n_peak
         for c in range(n_cores):
-            busy[c, 0] += update_busy[c]
-            busy[c, 1] += blocked[c]
-            busy[c, 2] += receive_busy[c]
-            busy[c, 3] += work
+            busy[c].update += update_busy[c]
+            busy[c].blocked += blocked[c]
+            busy[c].receive += receive_busy[c]
+            busy[c].work += work
             if tracing:
-                trace[h, c, 0] = update_busy[c]
-                trace[h, c, 1] = blocked[c]
-                trace[h, c, 2] = update_end[c]
-                trace[h, c, 3] = receive_busy[c]
-                trace[h, c, 4] = receive_start[c]
-                trace[h, c, 5] = receive_free[c]
+                done = trace[h, c]
+                done.update = update_busy[c]
+                done.blocked = blocked[c]
+                done.update_end = update_end[c]
+                done.receive = receive_busy[c]
+                done.receive_start = receive_start[c]
+                done.receive_end = receive_free[c]
     return OK, h1, 0, 0
-
-
-@_jit
-def order_entries(
-    entry: Any, slots: Any, synapses: Any, n_sources: Any, core: Any, n_rows: Any
-) -> Any:
-    """Bring entries from the order of pairs into the order of slots.
-
-    Pair i has ``n_sources[i]`` of the ``slots``, and for each of these ``n_rows[i]`` of the
-    ``synapses``. Answers ``entry_core``, ``entry_slot``, ``entry_offset`` and ``entry_synapses``.
-    """
-    n_entries = slots.shape[0]
-    entry_core = np.empty(n_entries, np.int32)
-    entry_slot = np.empty(n_entries, np.int32)
-    entry_offset = np.zeros(n_entries, np.int64)
-    origin = np.empty(n_entries, np.int64)
-    length = np.empty(n_entries, np.int32)
-    cursor = entry.copy()
-    i, at = 0, 0
-    for pair in range(n_sources.shape[0]):
-        for _ in range(n_sources[pair]):
-            place = cursor[slots[i]]
-            cursor[slots[i]] += 1
-            entry_core[place] = core[pair]
-            entry_slot[place] = slots[i]
-            origin[place] = at
-            length[place] = n_rows[pair]
-            at += n_rows[pair]
-            i += 1
-    entry_synapses = np.empty_like(synapses)
-    at = 0
-    for e in range(n_entries):
-        entry_offset[e] = at
-        for j in range(length[e]):
-            entry_synapses[at] = synapses[origin[e] + j]
-            at += 1
-    return entry_core, entry_slot, entry_offset, entry_synapses

@@ -1,0 +1,141 @@
+"""Blocks of neurons, and the slot of each neuron: who is updated where, and in which order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pmsm_hw.network import Input, Network, PolarityMultiSpike, Population, Readout
+from pmsm_hw.operators import chw
+
+if TYPE_CHECKING:
+    from pmsm_hw.mapping.assignment import Mapping
+
+__all__ = ["Place", "fill_slots", "places_of"]
+
+_RULES = {"carry": 0, "reset": 1, "bounded": 2}
+_READOUT, _INPUT = 3, 4
+
+
+class Place(NamedTuple):
+    """A block, or a whole input, with the index of its core."""
+
+    population: Population
+    channels: tuple[int, int]
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+    core: int
+
+
+def places_of(network: Network, mapping: Mapping) -> list[Place]:
+    """Blocks core by core, in the order of updates, then the inputs.
+
+    Parameters
+    ----------
+    network, mapping
+        The network on its chip.
+    """
+    places = [
+        Place(network[b.population], b.channels, b.rows, b.columns, index)
+        for index, core in enumerate(mapping.cores)
+        for b in mapping.blocks_of(core)
+    ]
+    for population in network.inputs:
+        c, h, w = chw(population.shape)
+        places.append(Place(population, (0, c), (0, h), (0, w), len(mapping.cores)))
+    return places
+
+
+def fill_slots(
+    network: Network, mapping: Mapping, places: list[Place], n_cores: int
+) -> tuple[dict[str, Any], NDArray[np.int64]]:
+    """Arrays of blocks and slots of `pmsm_hw.emulator.layout.plan.Plan`, and runs of slots.
+
+    Parameters
+    ----------
+    network, mapping
+        The network on its chip.
+    places
+        From `places_of`.
+    n_cores
+        Cores in use.
+    """
+    index = {p.name: i for i, p in enumerate(network.populations)}
+    n = len(places)
+    sizes = [
+        (p.channels[1] - p.channels[0]) * (p.rows[1] - p.rows[0]) * (p.columns[1] - p.columns[0])
+        for p in places
+    ]
+    slot = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    n_slots = int(slot[-1])
+    out: dict[str, Any] = {
+        name: np.zeros(n, np.int64)
+        for name in (
+            "block_population",
+            "block_core",
+            "block_depth",
+            "block_n",
+            "block_p",
+            "block_rule",
+            "block_unit",
+            "block_saturate",
+        )
+    }
+    for name in ("block_gain_pos", "block_gain_neg"):
+        out[name] = np.ones(n, np.int64)
+    out["block_slot"] = slot
+    for name in ("block", "flat", "c", "y", "x", "bias", "start"):
+        out[f"slot_{name}"] = np.zeros(n_slots, np.int32)
+    out["slot_theta"] = np.ones(n_slots, np.int32)
+    for i, place in enumerate(places):
+        population = place.population
+        out["block_population"][i] = index[population.name]
+        out["block_core"][i] = place.core
+        out["block_depth"][i] = network.depths[population.name]
+        out["block_unit"][i] = not isinstance(population, Readout) and (
+            mapping.spike_mode(population.name) == "unit"
+        )
+        here = slice(slot[i], slot[i + 1])
+        _, h, w = chw(population.shape)
+        y, x, c = (
+            a.reshape(-1)
+            for a in np.meshgrid(
+                np.arange(*place.rows),
+                np.arange(*place.columns),
+                np.arange(*place.channels),
+                indexing="ij",
+            )
+        )
+        flat = (c * h + y) * w + x
+        out["slot_block"][here] = i
+        out["slot_flat"][here] = flat
+        out["slot_c"][here], out["slot_y"][here], out["slot_x"][here] = c, y, x
+        if isinstance(population, Input):
+            out["block_rule"][i] = _INPUT
+            continue
+        assert isinstance(population, PolarityMultiSpike | Readout)
+        out["block_saturate"][i] = population.overflow == "saturate"
+        out["slot_bias"][here] = np.broadcast_to(population.bias, population.shape).reshape(-1)[
+            flat
+        ]
+        if isinstance(population, Readout):
+            out["block_rule"][i] = _READOUT
+            continue
+        out["block_rule"][i] = _RULES[population.rule]
+        out["block_n"][i], out["block_p"][i] = population.levels
+        out["block_gain_pos"][i], out["block_gain_neg"][i] = population.gains
+        for name, value in (("theta", population.theta), ("start", population.start)):
+            out[f"slot_{name}"][here] = np.broadcast_to(value, population.shape).reshape(-1)[flat]
+    channels, _, columns = np.array([chw(p.population.shape) for p in places]).T
+    of = out["slot_block"]
+    last = (out["slot_y"].astype(np.int64) * columns[of] + out["slot_x"]) * channels[of] + out[
+        "slot_c"
+    ]
+    starts = np.flatnonzero(np.diff(last, prepend=-2) != 1)
+    starts = np.union1d(starts, slot[:-1])
+    counts = np.bincount(out["block_core"], minlength=n_cores + 1)
+    out["core_block"] = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    # runs of slots that also follow one another channels last: first slot, and place there
+    return out, np.stack([np.append(starts, n_slots), np.append(last[starts], 0)])
