@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from quick import examples
 
 from pmsm_hw import Conv2d, Dense, Identity, Input, Network, PolarityMultiSpike, Readout, reference
 from pmsm_hw.errors import CapacityError
@@ -35,6 +36,7 @@ def fan_in_fits(error):
 
 
 @pytest.mark.parametrize("sliced", [False, True])
+@examples(10)
 @given(st.data())
 def test_split_networks_give_the_same_spikes_and_fit(sliced, data):
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))

@@ -10,6 +10,7 @@ from brute_counts import brute_usage
 from emulator_cases import edit_chip
 from hypothesis import given
 from hypothesis import strategies as st
+from quick import examples
 from random_networks import UNIT_GAINS, random_network, random_units
 
 from pmsm_hw import (
@@ -67,6 +68,7 @@ def output_axons_fit(error):
     assert "output axons" not in str(error)
 
 
+@examples(15)
 @given(st.data())
 def test_split_networks_give_the_same_spikes_in_reference_and_emulator(data):
     seed = data.draw(st.integers(0, 2**31))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 
@@ -43,17 +45,21 @@ def residual_network():
     )
 
 
+@cache
+def mapped(chip_name, objective):
+    network, chip = residual_network(), load_chip(chip_name)
+    if chip_name == "toy":
+        chip = chip.on_board(8)
+    return network, map_network(network, chip, objective=objective)
+
+
 @pytest.mark.parametrize("objective", ["cores", "energy"])
 @pytest.mark.parametrize("mode", ["counts", "cycle"])
 @pytest.mark.parametrize("chip_name", ["toy", "loihi1", "loihi2"])
 def test_emulator_and_reference_agree_on_every_mapping(chip_name, mode, objective):
-    network = residual_network()
-    chip = load_chip(chip_name)
-    if chip_name == "toy":
-        chip = chip.on_board(8)
+    network, mapping = mapped(chip_name, objective)
     x = np.random.default_rng(0).integers(-4, 5, (2, 3, 2, 6, 6))
     want = reference.run(network, x, 3)
-    mapping = map_network(network, chip, objective=objective)
     report = emulate(network, mapping, x, 3, mode=mode)
     for name, values in want.readouts.items():
         assert np.array_equal(report.readouts[name], values)
