@@ -28,10 +28,11 @@ from pmsm_hw import (
 )
 from pmsm_hw.errors import PmsmHwError
 from pmsm_hw.mapping import Block, load_chip, map_network, split_fan_in
-from pmsm_hw.mapping.mapper import capacity, count_usage, measure
 from pmsm_hw.mapping.partition.grids import parts_of
+from pmsm_hw.mapping.placement.metrics import measure
 from pmsm_hw.mapping.placement.places import curve_order, region
 from pmsm_hw.mapping.resources import Resources
+from pmsm_hw.mapping.resources.usage import capacity, count_usage
 from pmsm_hw.mapping.routing.traffic import Traffic, core_traffic, rates_of
 from pmsm_hw.operators import chw
 

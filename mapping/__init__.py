@@ -10,7 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pmsm_hw.mapping.assignment import RESOURCES, Block, Mapping
+    from pmsm_hw.mapping.assignment import Mapping, check
+    from pmsm_hw.mapping.blocks import RESOURCES, Block
     from pmsm_hw.mapping.chip import Chip, chip_names, load_chip
     from pmsm_hw.mapping.mapper import map_network
     from pmsm_hw.mapping.plots import plot_mapping
@@ -21,11 +22,12 @@ if TYPE_CHECKING:
     from pmsm_hw.mapping.transforms.fan_out import split_fan_out
 
 _HOMES = {
-    "RESOURCES": "assignment",
-    "Block": "assignment",
+    "RESOURCES": "blocks",
+    "Block": "blocks",
     "Chip": "chip",
     "Link": "routing.xy",
     "Mapping": "assignment",
+    "check": "assignment",
     "chip_names": "chip",
     "fan_out": "resources.connectivity",
     "load_chip": "chip",
@@ -43,6 +45,7 @@ __all__ = [
     "Chip",
     "Link",
     "Mapping",
+    "check",
     "chip_names",
     "fan_out",
     "load_chip",

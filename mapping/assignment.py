@@ -1,4 +1,4 @@
-"""Who sits where: blocks of neurons on cores, and what is known about the result."""
+"""Mappings: which core holds which block of neurons, and what is known about the result."""
 
 from __future__ import annotations
 
@@ -7,72 +7,26 @@ import operator
 from collections.abc import Mapping as MappingType
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pmsm_hw.errors import MappingError
+from pmsm_hw.errors import CapacityError, MappingError
+from pmsm_hw.mapping.blocks import NEURONS, RESOURCES, Block, Mode, Objective
+from pmsm_hw.mapping.resources.usage import capacity, count_usage
 from pmsm_hw.operators import chw
 from pmsm_hw.records import Record
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pmsm_hw.mapping.chip import Chip
+    from pmsm_hw.mapping.resources import Resources
     from pmsm_hw.network import Network
 from pmsm_hw.network.digest import has_fingerprint
 
-__all__ = ["RESOURCES", "Block", "Mapping", "Mode", "Objective"]
-
-Range: TypeAlias = tuple[int, int]
-Mode: TypeAlias = Literal["graded", "unit"]
-Objective: TypeAlias = Literal["latency", "energy", "cores"]
-
-RESOURCES = ("neurons", "input_axons", "output_axons", "synapse_memory_bits")
-"""Resources that are counted per core, named as the limits of a chip."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Block:
-    """Neurons of one population on one core.
-
-    Parameters
-    ----------
-    population
-        Its name.
-    channels, rows, columns
-        Half-open ranges in ``operators.chw(population.shape)``.
-    core
-        Number of the core, see `Chip.tile_of`.
-    """
-
-    population: str
-    channels: Range
-    rows: Range
-    columns: Range
-    core: int
-
-    @property
-    def n_neurons(self) -> int:
-        """Number of its neurons."""
-        (c0, c1), (y0, y1), (x0, x1) = self.channels, self.rows, self.columns
-        return (c1 - c0) * (y1 - y0) * (x1 - x0)
-
-    def neurons(self, shape: tuple[int, ...]) -> NDArray[np.int64]:
-        """Flat (C order) indices of its neurons in a population of a shape, ``(n,)`` int64.
-
-        Parameters
-        ----------
-        shape
-            Of the population.
-        """
-        _, h, w = chw(shape)
-        c, y, x = (np.arange(*r) for r in (self.channels, self.rows, self.columns))
-        flat: NDArray[np.int64] = (c[:, None, None] * h + y[:, None]) * w + x
-        return flat.reshape(-1)
-
-    def slices(self) -> tuple[slice, slice, slice]:
-        """Index of its neurons in an array of shape ``operators.chw(population.shape)``."""
-        return slice(*self.channels), slice(*self.rows), slice(*self.columns)
+__all__ = ["Mapping", "check"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -156,7 +110,7 @@ class Mapping(Record):
         return MappingError(
             f"mapping of '{self.network_name}'",
             problem,
-            remedy="map the network anew",
+            remedy="map the network again",
             actual=actual,
             limit=limit,
         )
@@ -259,13 +213,13 @@ class Mapping(Record):
                 f"mapping of '{self.network_name}'",
                 f"was made for another network (fingerprint {self.network_fingerprint[:12]}, "
                 f"network '{network.name}' has {network.fingerprint[:12]})",
-                remedy="map this network anew",
+                remedy="map this network again",
                 actual=network.fingerprint,
                 limit=self.network_fingerprint,
             )
 
     def check(self, network: Network) -> None:
-        """Count every resource of every core anew, and raise if anything is wrong.
+        """Count every resource of every core again, and raise if anything is wrong (`check`).
 
         Parameters
         ----------
@@ -279,9 +233,9 @@ class Mapping(Record):
         CapacityError
             If a core exceeds a limit; names core, population, resource, need and limit.
         """
-        from pmsm_hw.mapping.mapper import check_mapping
+        from pmsm_hw.mapping.resources import Resources
 
-        check_mapping(self, network)
+        check(network, self, self.chip, resources=Resources(network, self.chip))
 
     def __repr__(self) -> str:
         return (
@@ -467,5 +421,148 @@ def _integers(values: object) -> NDArray[np.int64]:
 
 def _damaged(problem: str, actual: object, limit: object) -> MappingError:
     return MappingError(
-        "stored mapping", problem, remedy="map the network anew", actual=actual, limit=limit
+        "stored mapping", problem, remedy="map the network again", actual=actual, limit=limit
     )
+
+
+def check(
+    network: Network,
+    mapping: Mapping,
+    chip: Chip,
+    *,
+    resources: Resources | None = None,
+    usage: NDArray[np.int64] | None = None,
+    count_neurons: bool = True,
+) -> None:
+    """Raise unless a mapping is of a network, places each neuron once, and fits a chip.
+
+    The one check of the mapper, of files that are loaded and of the emulator. What cores hold is
+    taken as the mapping states it, or, with ``resources``, counted again.
+
+    Parameters
+    ----------
+    network, mapping, chip
+        What to check: ``mapping.chip``, or another one that may hold it too.
+    resources
+        Of the network and the chip.
+    usage
+        ``(n_cores, 4)`` what cores hold, if it was counted with these resources before.
+    count_neurons
+        Without resources, count at least the neurons of each core. Files may hold mappings that
+        were made by hand, for another check to count.
+
+    Raises
+    ------
+    MappingError
+        If the mapping is another network's, misses neurons or holds some twice, or states what
+        its blocks do not need.
+    CapacityError
+        Naming core, population, resource, need and limit.
+    """
+    mapping.require(network)
+    _check_blocks(network, mapping, chip)
+    _check_figures(network, mapping)
+    contents = [mapping.blocks_of(core) for core in mapping.cores]
+    if resources is None:
+        usage = mapping.usage.copy()
+        if count_neurons:
+            neurons = [sum(b.n_neurons for b in blocks) for blocks in contents]
+            usage[:, NEURONS] = np.maximum(usage[:, NEURONS], neurons)
+    else:
+        usage = count_usage(resources, contents) if usage is None else usage
+        if not np.array_equal(usage, mapping.usage):
+            raise MappingError(
+                f"mapping of '{mapping.network_name}'",
+                "stores other resource counts than its blocks need",
+                remedy="map the network again",
+                actual=mapping.usage.sum(axis=0).tolist(),
+                limit=usage.sum(axis=0).tolist(),
+            )
+    over = usage > np.array(capacity(chip))
+    if over.any():
+        at, which = (int(i) for i in np.argwhere(over)[0])
+        raise _over(
+            chip, mapping.cores[at], contents[at], RESOURCES[which].replace("_", " "),
+            int(usage[at, which]), capacity(chip)[which],
+        )  # fmt: skip
+    if resources is None:
+        return
+    limits = chip.limits
+    for core, blocks in zip(mapping.cores, contents, strict=True):
+        for what, limit, count in (
+            ("thresholds", limits.threshold_configurations, resources.thresholds),
+            ("synapse formats", limits.synapse_configurations, resources.formats),
+            ("populations", limits.neuron_configurations, _n_populations),
+        ):
+            if limit is not None and (need := count(blocks)) > limit.value:
+                raise _over(chip, core, blocks, what, need, limit.value)
+
+
+def _n_populations(blocks: Sequence[Block]) -> int:
+    return len({b.population for b in blocks})
+
+
+def _over(
+    chip: Chip, core: int, blocks: Sequence[Block], what: str, need: int, limit: int
+) -> CapacityError:
+    names = ", ".join(dict.fromkeys(f"'{b.population}'" for b in blocks))
+    return CapacityError(
+        f"core {core} with population {names}",
+        f"needs {need:,} {what}, chip '{chip.name}' has {limit:,}",
+        remedy="map the network again, or use a larger chip",
+        actual=need,
+        limit=limit,
+    )
+
+
+def _check_blocks(network: Network, mapping: Mapping, chip: Chip) -> None:
+    """Every neuron in exactly one block, every block on a core that the chip has."""
+    placed = {p.name: chw(p.shape) for p in network if p.kind != "input"}
+    for block in mapping.blocks:
+        shape = placed.get(block.population, (0, 0, 0))
+        ranges = (block.channels, block.rows, block.columns)
+        inside = all(0 <= a < b <= n for (a, b), n in zip(ranges, shape, strict=True))
+        if not inside or not 0 <= block.core < chip.n_cores:
+            raise MappingError(
+                f"block of population '{block.population}' on core {block.core}",
+                f"channels, rows, columns {ranges} of shape {shape}, or that core of "
+                f"{chip.n_cores:,} of chip '{chip.name}', do not all exist",
+                remedy="map the network again",
+                actual=(*ranges, block.core),
+                limit=(*shape, chip.n_cores),
+            )
+    for name, shape in placed.items():
+        times = np.zeros(shape, np.int32)
+        for block in mapping.blocks_in(name):
+            times[block.slices()] += 1
+        if times.min() < 1 or times.max() > 1:
+            missing, several = int((times == 0).sum()), int((times > 1).sum())
+            raise MappingError(
+                f"population '{name}'",
+                f"has {missing:,} of {times.size:,} neurons without a core and {several:,} of "
+                f"{times.size:,} with several, each needs one",
+                remedy="map the network again",
+                actual=missing + several,
+                limit=0,
+            )
+
+
+def _check_figures(network: Network, mapping: Mapping) -> None:
+    """What stands beside the blocks fits them: populations, numbers of cores and tiles."""
+
+    def wrong(problem: str, actual: object, limit: object) -> MappingError:
+        return MappingError(
+            f"mapping of '{mapping.network_name}'",
+            problem,
+            remedy="map the network again",
+            actual=actual,
+            limit=limit,
+        )
+
+    names, known = set(mapping.spike_modes), {p.name for p in network}
+    for name in sorted(names ^ known, key=str):  # names of a file need not be texts
+        has = "has no spike mode for" if name in known else "has a spike mode for an unknown"
+        raise wrong(f"{has} population {name!r:.60}", name, sorted(known))
+    for metric, n in (("n_cores", len(mapping.cores)), ("n_tiles", mapping.n_tiles)):
+        if mapping.metrics.get(metric, n) != n:
+            raise wrong(f"states {metric} {mapping.metrics[metric]:,}, it has {n:,}", metric, n)

@@ -15,15 +15,15 @@ from numpy.typing import ArrayLike, NDArray
 from pmsm_hw.arguments import choice, number
 from pmsm_hw.errors import CapacityError, MappingError
 from pmsm_hw.mapping.arguments import check_network_and_chip, check_seed
-from pmsm_hw.mapping.assignment import RESOURCES, Block, Mapping
+from pmsm_hw.mapping.assignment import Mapping, check
+from pmsm_hw.mapping.blocks import RESOURCES, Block
 from pmsm_hw.mapping.objectives import expect, expected_rates, spread
 from pmsm_hw.mapping.partition.excess import check_formats
-from pmsm_hw.mapping.partition.grids import sums_in
 from pmsm_hw.mapping.partition.packing import pack
 from pmsm_hw.mapping.partition.tiling import cut_network
 from pmsm_hw.mapping.placement.bundles import bundles_of
+from pmsm_hw.mapping.placement.metrics import measure
 from pmsm_hw.mapping.placement.places import (
-    least_hops,
     links_of,
     mean_distance,
     place,
@@ -31,18 +31,17 @@ from pmsm_hw.mapping.placement.places import (
     total_hops,
 )
 from pmsm_hw.mapping.resources import Resources
-from pmsm_hw.mapping.routing.traffic import IO, Traffic, core_traffic, rates_of
-from pmsm_hw.mapping.routing.xy import link_loads
-from pmsm_hw.operators import chw
+from pmsm_hw.mapping.resources.usage import capacity, count_usage
+from pmsm_hw.mapping.routing.traffic import Traffic, core_traffic, rates_of
 
 if TYPE_CHECKING:
-    from pmsm_hw.mapping.assignment import Objective
+    from pmsm_hw.mapping.blocks import Objective
     from pmsm_hw.mapping.chip import Chip
     from pmsm_hw.mapping.partition.tiling import Cut
     from pmsm_hw.mapping.placement.places import Links
     from pmsm_hw.network import Network
 
-__all__ = ["OBJECTIVES", "check_mapping", "map_network"]
+__all__ = ["OBJECTIVES", "map_network"]
 
 _PLACED_ONE_BY_ONE = 16_384
 """Networks of more cores are placed tile by tile: neighbours in the network share tiles."""
@@ -444,184 +443,5 @@ def build_mapping(
         link_load=loads,
         metrics=metrics,
     )
-    check_mapping(mapping, network, resources=resources, usage=usage[order])
+    check(network, mapping, chip, resources=resources, usage=usage[order])
     return mapping
-
-
-def capacity(chip: Chip) -> tuple[int, ...]:
-    """Limits of a core, in the order of `RESOURCES`."""
-    return tuple(int(getattr(chip.limits, name).value) for name in RESOURCES)
-
-
-def count_usage(resources: Resources, cores: Sequence[Sequence[Block]]) -> NDArray[np.int64]:
-    """What each core holds, ``(n_cores, len(RESOURCES))`` int64, exactly."""
-    holding: dict[str, list[Sequence[Block]]] = {}  # cores by population
-    for blocks in cores:
-        for name in dict.fromkeys(b.population for b in blocks):
-            holding.setdefault(name, []).append(blocks)
-    sent: dict[int, int] = {}  # by block
-    for p in resources.placed:
-        targets = dict.fromkeys(w.projection.target for w in resources.out_of(p.name))
-        reached = {id(blocks): blocks for name in targets for blocks in holding.get(name, ())}
-        entries = resources.output_entries(p.name, reached.values())
-        mine = [b for blocks in holding.get(p.name, ()) for b in blocks if b.population == p.name]
-        sent.update(zip(map(id, mine), sums_in(entries, mine).tolist(), strict=True))
-
-    def axons_and_bits(blocks: Sequence[Block]) -> tuple[int, int]:
-        each = [resources.needs_alone(b) for b in blocks]
-        if len(blocks) > 1:
-            sources = [w.projection.source for b in blocks for w in resources.into(b.population)]
-            if len(set(sources)) < len(sources):  # two of them share axons
-                return resources.input_axons(blocks), sum(bits for _, bits in each)
-        return sum(axons for axons, _ in each), sum(bits for _, bits in each)
-
-    usage = np.zeros((len(cores), len(RESOURCES)), np.int64)
-    for i, blocks in enumerate(cores):
-        axons, bits = axons_and_bits(blocks)
-        usage[i] = (sum(b.n_neurons for b in blocks), axons, sum(sent[id(b)] for b in blocks), bits)
-    return usage
-
-
-def measure(
-    chip: Chip, places: NDArray[np.int64], between: Traffic, links: Links | None = None
-) -> tuple[NDArray[np.float64], dict[str, float]]:
-    """Link loads and metrics of placed traffic; see docs/mapping.md for the metrics.
-
-    Parameters
-    ----------
-    chip, places
-        Where each core is.
-    between
-        Traffic between cores, or groups of them.
-    links
-        `links_of` it, if that is known.
-    """
-    per_tile = chip.mesh.cores_per_tile.value
-    io_x, io_y = chip.mesh.io_position.value
-    # IO = -1 is the last
-    tile = np.append(places[:: between.group] // per_tile, io_y * chip.columns + io_x)
-    a, b = tile[between.source], tile[between.target]
-    source = np.stack([a % chip.columns, a // chip.columns], axis=1)
-    target = np.stack([b % chip.columns, b // chip.columns], axis=1)
-    loads = link_loads(chip.columns, chip.rows, source, target, between.messages)
-    hops = np.abs(source - target).sum(axis=1)
-    mesh = float((between.messages * hops)[between.source != IO].sum())
-    at_once = per_tile // between.group
-    links = links_of(between, len(tile) - 1) if links is None else links
-    chance = mean_distance(chip, np.unique(tile[:-1]), at_once) * float(links.sent.sum())
-    least = least_hops(links, at_once)
-    inter_core = max(between.inter_core, 1e-300)
-    return loads, {
-        "deliveries": between.deliveries,
-        "inter_core_deliveries": between.inter_core,
-        "input_deliveries": between.inputs,
-        "mean_hops": mesh / inter_core,
-        "mean_hops_at_random": chance / inter_core,
-        "mean_hops_bound": least / inter_core,
-        "total_hops": float((between.messages * hops).sum()),
-        "max_link_load": float(loads.max()),
-        "link_load_variance": float(loads.var()),
-    }
-
-
-def check_mapping(
-    mapping: Mapping,
-    network: Network,
-    *,
-    resources: Resources | None = None,
-    usage: NDArray[np.int64] | None = None,
-) -> None:
-    """Raise unless a mapping places every neuron once and no core exceeds a limit.
-
-    Parameters
-    ----------
-    mapping, network
-        What to check.
-    resources, usage
-        Counted anew by default.
-
-    Raises
-    ------
-    MappingError
-        If the mapping is another network's, misses neurons or holds some twice.
-    CapacityError
-        Naming core, population, resource, need and limit.
-    """
-    mapping.require(network)
-    chip = mapping.chip
-    _check_blocks(mapping, network)
-    resources = Resources(network, chip) if resources is None else resources
-    contents = [mapping.blocks_of(core) for core in mapping.cores]
-    usage = count_usage(resources, contents) if usage is None else usage
-    if not np.array_equal(usage, mapping.usage):
-        raise MappingError(
-            f"mapping of '{mapping.network_name}'",
-            "stores other resource counts than its blocks need",
-            remedy="map the network anew",
-            actual=mapping.usage.sum(axis=0).tolist(),
-            limit=usage.sum(axis=0).tolist(),
-        )
-    over = usage > np.array(capacity(chip))
-    if over.any():
-        at, which = (int(i) for i in np.argwhere(over)[0])
-        blocks = contents[at]
-        raise _over(
-            mapping, mapping.cores[at], blocks, RESOURCES[which].replace("_", " "),
-            int(usage[at, which]), capacity(chip)[which],
-        )  # fmt: skip
-    limits = chip.limits
-    for core, blocks in zip(mapping.cores, contents, strict=True):
-        for what, limit, count in (
-            ("thresholds", limits.threshold_configurations, resources.thresholds),
-            ("synapse formats", limits.synapse_configurations, resources.formats),
-            ("populations", limits.neuron_configurations, _n_populations),
-        ):
-            if limit is not None and (need := count(blocks)) > limit.value:
-                raise _over(mapping, core, blocks, what, need, limit.value)
-
-
-def _n_populations(blocks: Sequence[Block]) -> int:
-    return len({b.population for b in blocks})
-
-
-def _over(
-    mapping: Mapping, core: int, blocks: Sequence[Block], what: str, need: int, limit: int
-) -> CapacityError:
-    names = ", ".join(dict.fromkeys(f"'{b.population}'" for b in blocks))
-    return CapacityError(
-        f"core {core} with population {names}",
-        f"needs {need:,} {what}, chip '{mapping.chip.name}' has {limit:,}",
-        remedy="map the network anew, or use a larger chip",
-        actual=need,
-        limit=limit,
-    )
-
-
-def _check_blocks(mapping: Mapping, network: Network) -> None:
-    placed = {p.name: np.zeros(chw(p.shape), np.int64) for p in network if p.kind != "input"}
-    n_cores = mapping.chip.n_cores
-    for block in mapping.blocks:
-        shape = placed[block.population].shape if block.population in placed else (0, 0, 0)
-        inside = all(
-            0 <= a < b <= n
-            for (a, b), n in zip((block.channels, block.rows, block.columns), shape, strict=True)
-        )
-        if not inside or not 0 <= block.core < n_cores:
-            raise MappingError(
-                f"block of population '{block.population}' on core {block.core}",
-                f"lies outside shape {shape} or the {n_cores:,} cores of the chip",
-                remedy="map the network anew",
-                actual=(block.channels, block.rows, block.columns),
-                limit=shape,
-            )
-        placed[block.population][block.slices()] += 1
-    for name, count in placed.items():
-        if count.min() < 1 or count.max() > 1:
-            raise MappingError(
-                f"population '{name}'",
-                f"has {int((count == 0).sum()):,} neurons without a core and "
-                f"{int((count > 1).sum()):,} with several, each needs one",
-                remedy="map the network anew",
-                actual=int((count != 1).sum()),
-                limit=0,
-            )

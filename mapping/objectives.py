@@ -27,7 +27,7 @@ from pmsm_hw.mapping.routing.xy import link_loads
 from pmsm_hw.network import Input
 
 if TYPE_CHECKING:
-    from pmsm_hw.mapping.assignment import Block, Objective
+    from pmsm_hw.mapping.blocks import Block, Objective
     from pmsm_hw.mapping.chip import Chip, Energies
     from pmsm_hw.mapping.partition.tiling import Cut
     from pmsm_hw.mapping.resources import Resources
@@ -381,7 +381,7 @@ def work_of(resources: Resources, rates: MappingType[str, Floats]) -> dict[str, 
 
 def _synapses(resources: Resources, projection: str) -> float:
     """Synapses other than zero of a projection."""
-    from pmsm_hw.mapping.assignment import Block
+    from pmsm_hw.mapping.blocks import Block
     from pmsm_hw.operators import chw
 
     wire = resources.wires[projection]

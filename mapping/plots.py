@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from pmsm_hw.arguments import choice, instance
 from pmsm_hw.errors import MappingError
 from pmsm_hw.figure_files import check_figure, write_figure
-from pmsm_hw.mapping.assignment import RESOURCES, Mapping
+from pmsm_hw.mapping.assignment import Mapping
+from pmsm_hw.mapping.blocks import RESOURCES
 from pmsm_hw.mapping.routing.xy import EAST, NORTH, SOUTH, WEST
 from pmsm_hw.tables import figure_text
 

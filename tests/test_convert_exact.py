@@ -18,7 +18,7 @@ from pmsm_hw import reference  # noqa: E402
 from pmsm_hw.convert import convert, integer_model, load_model, save_model  # noqa: E402
 from pmsm_hw.errors import ConversionError  # noqa: E402
 from pmsm_hw.mapping import load_chip  # noqa: E402
-from pmsm_hw.mapping.assignment import Block  # noqa: E402
+from pmsm_hw.mapping.blocks import Block  # noqa: E402
 from pmsm_hw.mapping.resources import Resources  # noqa: E402
 from pmsm_hw.network import (  # noqa: E402
     Dense,

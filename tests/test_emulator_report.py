@@ -369,7 +369,7 @@ def test_refuses_mappings_that_do_not_hold_the_network() -> None:
     over = edit_chip(chip, limits__neurons=7)
     refused(MappingError, "8 neurons", "7", mapping=other(a, out, chip=over))
     usage = np.array([[8, 6, 8, 1 << 40], [3, 8, 0, 100]])
-    refused(MappingError, "synapse_memory_bits", mapping=other(a, out, usage=usage))
+    refused(MappingError, "synapse memory bits", mapping=other(a, out, usage=usage))
 
 
 def test_refuses_impossible_queues() -> None:

@@ -659,12 +659,12 @@ MAPPING_DAMAGE = {
     "core that the chip has not": (change_block(0, 7, 10**9), "on core 1000000000"),
     "channels that are not there": (change_block(0, 2, 5), "do not all exist"),
     "population that is not there": (change_block(0, 0, 9), "is damaged"),
-    "missing neurons": (change_block(0, 2, 3), "misses 36 of 144 neurons of 'hidden \u00e9'"),
+    "missing neurons": (change_block(0, 2, 3), "36 of 144 neurons without a core"),
     "neurons twice": (
         lambda f: replace(
             f["mapping"], "blocks", data=np.concatenate([f["mapping/blocks"][()]] * 2)
         ),
-        "holds neurons of 'hidden \u00e9' twice",
+        "144 of 144 with several",
     ),
     "damaged chip": (
         lambda f: replace(f["mapping"], "chip", data=np.frombuffer(b'{"name": 3}', np.uint8)),
@@ -691,7 +691,7 @@ MAPPING_DAMAGE = {
     ),
     "usage beyond a core": (
         lambda f: f["mapping/usage"].__setitem__((1, 3), 2**40),
-        "uses 1,099,511,627,776 synapse_memory_bits of a core that has",
+        "needs 1,099,511,627,776 synapse memory bits, chip",
     ),
     "usage of another type": (
         lambda f: replace(f["mapping"], "usage", data=np.zeros((3, 4))),

@@ -22,12 +22,12 @@ from pmsm_hw import (
 from pmsm_hw.errors import CapacityError, MappingError
 from pmsm_hw.mapping import Mapping, fan_out, load_chip, map_network
 from pmsm_hw.mapping.chip import parse_chip
-from pmsm_hw.mapping.mapper import count_usage
 from pmsm_hw.mapping.partition.packing import pack
 from pmsm_hw.mapping.partition.tiling import cut_network
 from pmsm_hw.mapping.placement.bundles import bundles_of
 from pmsm_hw.mapping.placement.places import links_of, place_bundles
 from pmsm_hw.mapping.resources import Resources
+from pmsm_hw.mapping.resources.usage import count_usage
 from pmsm_hw.mapping.routing.traffic import core_traffic, rates_of
 from pmsm_hw.operators import chw, lowered, synapses
 

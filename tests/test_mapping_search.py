@@ -11,8 +11,7 @@ from quick import LONG
 from pmsm_hw import Conv2d, Dense, Input, Network, PolarityMultiSpike, Readout, reference
 from pmsm_hw.errors import MappingError
 from pmsm_hw.mapping import load_chip, map_network, mapper, measured_traffic, xy_route
-from pmsm_hw.mapping.assignment import Block
-from pmsm_hw.mapping.mapper import measure
+from pmsm_hw.mapping.blocks import Block
 from pmsm_hw.mapping.partition import cut_kernels
 from pmsm_hw.mapping.partition.candidates import candidates
 from pmsm_hw.mapping.partition.costs import Steps
@@ -22,6 +21,7 @@ from pmsm_hw.mapping.partition.grids import Target, grid_blocks
 from pmsm_hw.mapping.partition.packing import block_needs, pack
 from pmsm_hw.mapping.partition.tiling import cut_network, cut_once
 from pmsm_hw.mapping.placement.bundles import Bundles
+from pmsm_hw.mapping.placement.metrics import measure
 from pmsm_hw.mapping.placement.places import (
     _Search,
     curve_order,

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pmsm_hw.emulator.layout.bundles import CountPlan, build_count_plan
-from pmsm_hw.emulator.layout.check import check_blocks
 from pmsm_hw.emulator.layout.deposits import deposits_of
 from pmsm_hw.emulator.layout.macs import dense_macs
 from pmsm_hw.emulator.layout.mesh import mesh_of
@@ -120,11 +119,12 @@ def build_layout(network: Network, mapping: Mapping) -> Layout:
     Raises
     ------
     MappingError
-        If the mapping does not hold every neuron exactly once on cores that exist.
+        If the mapping does not hold every neuron exactly once on cores that exist, or one has no room.
     """
-    mapping.require(network)
+    from pmsm_hw.mapping import check
+
+    check(network, mapping, mapping.chip)
     cores = mapping.cores
-    check_blocks(network, mapping)
     places = places_of(network, mapping)
     blocks, runs = fill_slots(network, mapping, places, len(cores))
     routes, rows, pairs, windows = routes_of(network, mapping, places, blocks, len(cores))

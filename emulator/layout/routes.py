@@ -14,7 +14,8 @@ from pmsm_hw.network import Network
 from pmsm_hw.operators import chw
 
 if TYPE_CHECKING:
-    from pmsm_hw.mapping.assignment import Block, Mapping
+    from pmsm_hw.mapping.assignment import Mapping
+    from pmsm_hw.mapping.blocks import Block
     from pmsm_hw.mapping.chip import SynapticKind
     from pmsm_hw.network import Projection
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pmsm_hw.errors import CapacityError
-from pmsm_hw.mapping.assignment import Block
+from pmsm_hw.mapping.blocks import Block
 from pmsm_hw.mapping.partition.grids import UNPLACED, Grid
 from pmsm_hw.operators import DenseForm, WindowForm, apply, chw
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pmsm_hw.mapping.assignment import Block
+from pmsm_hw.mapping.blocks import Block
 from pmsm_hw.operators import chw
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ __all__ = [
     "grid_blocks",
     "parts_of",
     "runs_of",
-    "sums_in",
 ]
 
 Range = tuple[int, int]
@@ -144,33 +143,6 @@ def entries_before(
     before = np.zeros((len(sums), n_channels + 1), np.int64)
     np.cumsum(sums, axis=1, out=before[:, 1:])
     return before
-
-
-def sums_in(values: NDArray[np.int64], blocks: Sequence[Block]) -> NDArray[np.int64]:
-    """Sum of the values of each block's neurons, ``(n_blocks,)`` int64.
-
-    Parameters
-    ----------
-    values
-        ``(channels, rows, columns)``, of each neuron.
-    blocks
-        Of its population.
-    """
-    at = np.array([(b.channels, b.rows, b.columns) for b in blocks], np.int64).reshape(-1, 3, 2)
-    alike = values.strides[0] == 0
-    first = values[:1] if alike else values
-    below = np.zeros(tuple(n + 1 for n in first.shape), np.int64)  # up to each corner
-    inner = below[1:, 1:, 1:]
-    np.cumsum(first, axis=0, out=inner)
-    for axis in (1, 2):
-        np.cumsum(inner, axis=axis, out=inner)
-    n_channels = at[:, 0, 1] - at[:, 0, 0]
-    if alike:
-        at[:, 0] = (0, 1)
-    total = np.zeros(len(at), np.int64)
-    for c, y, x in np.ndindex(2, 2, 2):
-        total += (-1) ** (c + y + x + 1) * below[at[:, 0, c], at[:, 1, y], at[:, 2, x]]
-    return total * n_channels if alike else total
 
 
 def cut_choices(n: int) -> NDArray[np.int64]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pmsm_hw.mapping.partition.packing import block_needs
 
 if TYPE_CHECKING:
-    from pmsm_hw.mapping.assignment import Block
+    from pmsm_hw.mapping.blocks import Block
     from pmsm_hw.mapping.resources import Resources
 
 __all__ = ["Grouping"]

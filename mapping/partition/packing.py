@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pmsm_hw.mapping.assignment import Block
+from pmsm_hw.mapping.blocks import Block
 from pmsm_hw.mapping.partition.grids import (
     UNPLACED,
     Grid,
     edges_of,
     entries_before,
     grid_blocks,
-    sums_in,
 )
+from pmsm_hw.mapping.resources.usage import sums_in
 
 if TYPE_CHECKING:
     from pmsm_hw.mapping.chip import Quantity

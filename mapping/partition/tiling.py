@@ -28,7 +28,7 @@ from pmsm_hw.mapping.partition.packing import count_cores
 from pmsm_hw.operators import chw
 
 if TYPE_CHECKING:
-    from pmsm_hw.mapping.assignment import Block, Objective
+    from pmsm_hw.mapping.blocks import Block, Objective
     from pmsm_hw.mapping.partition.candidates import Candidates
     from pmsm_hw.mapping.resources import Resources
 

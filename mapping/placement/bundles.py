@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from pmsm_hw.mapping.resources.usage import capacity, count_usage
+
 if TYPE_CHECKING:
-    from pmsm_hw.mapping.assignment import Block
+    from pmsm_hw.mapping.blocks import Block
     from pmsm_hw.mapping.resources import Resources
 
 __all__ = ["Bundles", "bundles_of"]
@@ -80,8 +82,6 @@ def bundles_of(resources: Resources, cores: Sequence[Sequence[Block]]) -> Bundle
     cores
         Blocks of each core.
     """
-    from pmsm_hw.mapping.mapper import capacity, count_usage
-
     network, limits = resources.network, resources.chip.limits
     index = {p.name: i for i, p in enumerate(network)}
     hears: dict[str, int] = {

@@ -15,7 +15,7 @@ from pmsm_hw.mapping.resources.windows import Range, group_channels, source_rang
 from pmsm_hw.operators import DenseForm, WindowForm, chw, lowered
 
 if TYPE_CHECKING:
-    from pmsm_hw.mapping.assignment import Block
+    from pmsm_hw.mapping.blocks import Block
     from pmsm_hw.network import Network, Projection
 
 __all__ = ["FanOut", "fan_out", "fan_out_box"]

@@ -30,7 +30,7 @@ from pmsm_hw.mapping.resources.wiring import remembered
 from pmsm_hw.operators import WindowForm, chw
 
 if TYPE_CHECKING:
-    from pmsm_hw.mapping.assignment import Block
+    from pmsm_hw.mapping.blocks import Block
     from pmsm_hw.mapping.resources.wires import Wire
 
 __all__ = ["Resources"]

@@ -31,7 +31,7 @@ from pmsm_hw.mapping.resources.wiring import Wiring, overlap, remembered
 from pmsm_hw.operators import DenseForm, WindowForm, chw
 
 if TYPE_CHECKING:
-    from pmsm_hw.mapping.assignment import Block
+    from pmsm_hw.mapping.blocks import Block
     from pmsm_hw.mapping.chip import Chip, SynapticKind
     from pmsm_hw.mapping.resources.wires import Wire
     from pmsm_hw.network import Network

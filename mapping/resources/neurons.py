@@ -17,7 +17,7 @@ from pmsm_hw.errors import MappingError
 from pmsm_hw.network import PolarityMultiSpike, Readout
 
 if TYPE_CHECKING:
-    from pmsm_hw.mapping.assignment import Mode
+    from pmsm_hw.mapping.blocks import Mode
     from pmsm_hw.mapping.chip import Chip
     from pmsm_hw.network import Network, Population
 

@@ -13,7 +13,7 @@ from pmsm_hw.network import Input
 from pmsm_hw.operators import DenseForm, WindowForm, chw
 
 if TYPE_CHECKING:
-    from pmsm_hw.mapping.assignment import Block, Mode
+    from pmsm_hw.mapping.blocks import Block, Mode
     from pmsm_hw.mapping.chip import Chip
     from pmsm_hw.network import Network, Population
 

@@ -16,7 +16,7 @@ from pmsm_hw.network import Input
 from pmsm_hw.operators import WindowForm, chw
 
 if TYPE_CHECKING:
-    from pmsm_hw.mapping.assignment import Block
+    from pmsm_hw.mapping.blocks import Block
     from pmsm_hw.mapping.chip import Chip
     from pmsm_hw.mapping.resources import Resources, Wire
     from pmsm_hw.mapping.resources.windows import Box

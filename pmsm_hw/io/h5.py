@@ -31,10 +31,9 @@ from pmsm_hw.io.schema import (
     text_bytes,
 )
 from pmsm_hw.io.untrusted import Reader, open_untrusted, refuse_other_kinds
-from pmsm_hw.network import POPULATION_KINDS, PROJECTION_KINDS, Input, Network
+from pmsm_hw.network import POPULATION_KINDS, PROJECTION_KINDS, Network
 from pmsm_hw.network.digest import has_fingerprint, is_digest_of
 from pmsm_hw.network.fields import Spec, arrays_of, attributes_of, fields_of
-from pmsm_hw.operators import chw
 
 if TYPE_CHECKING:
     import h5py
@@ -467,6 +466,7 @@ def load_mapping(path: str | os.PathLike[str]) -> placement.Mapping:
         As for `load`, or if the file has no mapping, or one that does not fit its network or chip.
     """
     from pmsm_hw.mapping import Mapping as Placement
+    from pmsm_hw.mapping import check
 
     network = load(path)
     subject = subject_of(path)
@@ -476,7 +476,7 @@ def load_mapping(path: str | os.PathLike[str]) -> placement.Mapping:
         content = _mapping(reader)
     try:
         mapping = Placement.from_dict(content)
-        mapping.require(network)
+        check(network, mapping, mapping.chip, count_neurons=False)
     except (MappingError, ChipFileError) as error:
         raise FormatError(
             subject,
@@ -489,72 +489,7 @@ def load_mapping(path: str | os.PathLike[str]) -> placement.Mapping:
         refuse(
             subject,
             f"holds no valid mapping ({type(error).__name__}: {one_line(error)})",
-            "map the network anew",
+            "map the network again",
             type(error).__name__,
         )
-    _check_blocks(subject, mapping, network)
-    _check_figures(subject, mapping, network)
     return mapping
-
-
-def _check_figures(subject: str, mapping: placement.Mapping, network: Network) -> None:
-    """What is stored beside the blocks fits them: populations, counts within limits, cores."""
-    from pmsm_hw.mapping.assignment import RESOURCES
-
-    def damaged(problem: str, actual: object, limit: object) -> NoReturn:
-        refuse(subject, f"the mapping {problem}", "map the network anew", actual, limit)
-
-    names, known = set(mapping.spike_modes), {p.name for p in network}
-    for name in sorted(names ^ known, key=str):  # names of the file need not be texts
-        has = "has no spike mode for" if name in known else "has a spike mode for an unknown"
-        damaged(f"{has} population {name!r:.60}", name, sorted(known))
-    for i, resource in enumerate(RESOURCES):
-        limit = int(getattr(mapping.chip.limits, resource).value)
-        most = int(mapping.usage[:, i].max(initial=0))
-        if most > limit:
-            damaged(f"uses {most:,} {resource} of a core that has {limit:,}", most, limit)
-    for metric, n in (("n_cores", len(mapping.cores)), ("n_tiles", mapping.n_tiles)):
-        if mapping.metrics.get(metric, n) != n:
-            damaged(f"states {metric} {mapping.metrics[metric]:,}, it has {n:,}", metric, n)
-
-
-def _check_blocks(subject: str, mapping: placement.Mapping, network: Network) -> None:
-    """Every neuron sits in exactly one block, every block on a core that the chip has."""
-    n_cores = mapping.chip.n_cores
-    held = {p.name: np.zeros(chw(p.shape), np.uint8) for p in network if not isinstance(p, Input)}
-    for block in mapping.blocks:
-        ranges = (block.channels, block.rows, block.columns)
-        good = block.population in held and 0 <= block.core < n_cores
-        if good:
-            shape = held[block.population].shape
-            good = all(0 <= a < b <= n for (a, b), n in zip(ranges, shape, strict=True))
-        if not good:
-            refuse(
-                subject,
-                f"the mapping puts channels, rows, columns {ranges} of population "
-                f"'{block.population}' on core {block.core}, which do not all exist",
-                "map the network anew",
-                ranges,
-                n_cores,
-            )
-        part = held[block.population][block.slices()]
-        if part.any():
-            refuse(
-                subject,
-                f"the mapping holds neurons of '{block.population}' twice, again on core "
-                f"{block.core}",
-                "map the network anew",
-                block.core,
-                1,
-            )
-        part[...] = 1
-    for name, marks in held.items():
-        if not marks.all():
-            missing = int(marks.size - np.count_nonzero(marks))
-            refuse(
-                subject,
-                f"the mapping misses {missing:,} of {marks.size:,} neurons of '{name}'",
-                "map the network anew",
-                missing,
-                0,
-            )
