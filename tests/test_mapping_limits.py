@@ -12,7 +12,9 @@ import pytest
 from pmsm_hw import Conv2d, Dense, Input, Network, PolarityMultiSpike, Readout
 from pmsm_hw.errors import CapacityError, MappingError
 from pmsm_hw.mapping import Mapping, load_chip, map_network
+from pmsm_hw.mapping.partition import bound_kernels, cut_kernels
 from pmsm_hw.mapping.resources import Resources, list_bits
+from pmsm_hw.mapping.resources.lists import list_rule
 
 fewest_cores = partial(map_network, objective="cores")
 
@@ -109,6 +111,9 @@ def test_block_rule_gives_the_measured_bits(n, dense, sparse):
     assert int(list_bits(chip, n, 8)) == dense
     assert int(list_bits(chip, n, 18)) == sparse
     assert int(list_bits(chip, 0, 8)) == 0
+    for kernels in (bound_kernels, cut_kernels):  # as compiled loops count them
+        counted = [kernels.list_bits_of(n, each, list_rule(chip)) for each in (8, 18)]
+        assert counted == [dense, sparse]
 
 
 def test_shared_convolution_uses_what_was_measured():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import shutil
@@ -144,6 +145,17 @@ PLANTED = {
         "layout of the emulator", "from pmsm_hw.emulator.layout import mesh",
     ),
     "datasets/arguments.py": ("rooms of the data sets", "from pmsm_hw.datasets import catalogue"),
+    "mapping/resources/windows.py": ("rooms of mapping", "from pmsm_hw.mapping import mapper"),
+    "mapping/resources/lists.py": (
+        "resources of mapping", "from pmsm_hw.mapping.resources import core",
+    ),
+    "mapping/partition/grids.py": (
+        "partition of mapping", "from pmsm_hw.mapping.partition import tiling",
+    ),
+    "mapping/routing/xy.py": (
+        "placement, routing and transforms of mapping",
+        "from pmsm_hw.mapping.routing import traffic",
+    ),
 }  # fmt: skip
 """By file: the contract that an import in one of its functions breaks."""
 
@@ -163,3 +175,26 @@ def test_an_upward_import_within_a_function_breaks_its_contract(tmp_path):
     assert result.returncode == 1, result.stdout
     broken = [line for line in result.stdout.splitlines() if line.endswith("BROKEN")]
     assert sorted(broken) == sorted(f"{contract} BROKEN" for contract, _ in PLANTED.values())
+
+
+def test_compiled_loops_call_none_of_another_file():
+    """numba keeps them on disk, and looks for changes in the file of the outer one alone."""
+    compiled = {}
+    for path in [
+        p for top in ("pmsm_hw", "mapping", "emulator") for p in (ROOT / top).rglob("*.py")
+    ]:
+        tree = ast.parse(path.read_text())
+        if "njit" in {
+            a.name for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) for a in n.names
+        }:
+            compiled[path.resolve()] = tree
+    assert len(compiled) > 5
+    loops = {
+        n.name
+        for tree in compiled.values()
+        for n in ast.walk(tree)
+        if isinstance(n, ast.FunctionDef) and any("njit" in ast.dump(d) for d in n.decorator_list)
+    }
+    for path, tree in compiled.items():
+        taken = {a.name for n in tree.body if isinstance(n, ast.ImportFrom) for a in n.names}
+        assert not taken & loops, (path, taken & loops)

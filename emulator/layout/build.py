@@ -119,7 +119,7 @@ def build_layout(network: Network, mapping: Mapping) -> Layout:
     Raises
     ------
     MappingError
-        If the mapping does not hold every neuron exactly once on cores that exist, or one has no room.
+        If the mapping does not hold every neuron exactly once on cores that exist and have room.
     """
     from pmsm_hw.mapping import check
 

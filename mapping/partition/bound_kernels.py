@@ -5,15 +5,31 @@ from __future__ import annotations
 import numpy as np
 
 from pmsm_hw.compiled import njit
-from pmsm_hw.mapping.partition.cut_kernels import list_bits_of
 
-__all__ = ["cell_tables", "grid_costs", "group_alike", "least_entries"]
+__all__ = ["cell_tables", "grid_costs", "group_alike", "least_entries", "list_bits_of"]
 
 _EXACT = 60_000_000
 """Blocks of larger populations, by entries of the table times channels, need not fill a cell
 exactly: their widths are taken for fractions of one."""
 _WIDE = 16
 """Channels that are worth a loop of their own."""
+
+
+@njit(nogil=True, error_model="numpy")
+def list_bits_of(n, each, rule):  # type: ignore[no-untyped-def]
+    """Synapse memory of a list of ``n`` weights; as `resources.list_bits`.
+
+    Stands in `cut_kernels` too: numba keeps compiled code by the file of the outer function.
+    """
+    if n <= 0:
+        return 0.0
+    per_block, word, header = rule[0], rule[1], rule[2]
+    whole = n // per_block
+    rest = n - whole * per_block
+    bits = whole * (-(-(per_block * each + header) // word)) * word
+    if rest > 0:
+        bits += (-(-(rest * each + header) // word)) * word
+    return float(bits)
 
 
 @njit(nogil=True, error_model="numpy")
@@ -63,7 +79,7 @@ def cell_tables(  # type: ignore[no-untyped-def]
     shapes, eachs
         Of the wires: `cut_search.shape_of`, `cut_search.each_of`.
     capacity, rule, index_bits
-        Of a core, and of lists (`cut_kernels.list_bits_of`).
+        Of a core, and of lists (`list_bits_of`).
     channels
         ``(wires,)`` source channels that send an entry of each pixel; 0: of an input.
     source_of, n_sources

@@ -6,7 +6,7 @@ import numpy as np
 
 from pmsm_hw.compiled import njit
 
-__all__ = ["count_filled", "fill_cores"]
+__all__ = ["fill_cores"]
 
 _EXACT = 1e-12
 """How far the needs of blocks may lie above a core's limits, for rounding."""
@@ -177,99 +177,3 @@ def _suits(held, more, most):  # type: ignore[no-untyped-def]
         if n_values > most[g, 2]:
             return False
     return True
-
-
-@njit(nogil=True, error_model="numpy")
-def count_filled(needs, counts, at_most):  # type: ignore[no-untyped-def]
-    """Cores that `fill_cores` takes by rule 2, power 2, start 2, where they may hold anything.
-
-    Several times faster, for searches: nothing but cores is returned, and it overwrites what it
-    is given.
-
-    Parameters
-    ----------
-    needs
-        ``(4, n)`` float64 needs of each kind of block, as shares of a core's limits.
-    counts
-        ``(n,)`` int64 blocks of each kind.
-    at_most
-        Cores beyond which the caller does not care: some larger number is returned then.
-    """
-    n = len(counts)
-    left = counts
-    need_0, need_1, need_2, need_3 = needs[0], needs[1], needs[2], needs[3]
-    total_0 = total_1 = total_2 = total_3 = 0.0
-    for t in range(n):
-        total_0 += left[t] * need_0[t]
-        total_1 += left[t] * need_1[t]
-        total_2 += left[t] * need_2[t]
-        total_3 += left[t] * need_3[t]
-    n_cores = 0
-    used = np.zeros(n, np.int64)
-    open_kinds = np.empty(n, np.int64)
-    picks = np.empty(n, np.int64)
-    while n > 0:
-        scale = max(max(total_0, total_1), max(total_2, total_3), 1e-12)
-        if n_cores + scale - 1e-6 > at_most:  # what is left takes at least `scale`
-            return n_cores + int(np.ceil(scale - 1e-6))
-        w_0, w_1 = max(total_0, 0.0) / scale, max(total_1, 0.0) / scale
-        w_2, w_3 = max(total_2, 0.0) / scale, max(total_3, 0.0) / scale
-        w_0, w_1, w_2, w_3 = w_0 * w_0, w_1 * w_1, w_2 * w_2, w_3 * w_3
-        best, best_score = 0, -1.0
-        for t in range(n):
-            open_kinds[t] = t
-            score = max(
-                max(w_0 * need_0[t], w_1 * need_1[t]), max(w_2 * need_2[t], w_3 * need_3[t])
-            )
-            if score > best_score:
-                best, best_score = t, score
-        free_0 = free_1 = free_2 = free_3 = 1.0
-        n_open, n_picks = n, 0
-        while best >= 0:
-            if used[best] == 0:
-                picks[n_picks] = best
-                n_picks += 1
-            used[best] += 1
-            free_0 -= need_0[best]
-            free_1 -= need_1[best]
-            free_2 -= need_2[best]
-            free_3 -= need_3[best]
-            best, best_score = -1, 1e300
-            keep = 0
-            for a in range(n_open):
-                t = open_kinds[a]
-                rest_0, rest_1 = free_0 - need_0[t], free_1 - need_1[t]
-                rest_2, rest_3 = free_2 - need_2[t], free_3 - need_3[t]
-                least = min(min(rest_0, rest_1), min(rest_2, rest_3))
-                if least >= -_EXACT and used[t] < left[t]:
-                    open_kinds[keep] = t
-                    keep += 1
-                    score = (
-                        w_0 * rest_0 * rest_0 + w_1 * rest_1 * rest_1
-                        + w_2 * rest_2 * rest_2 + w_3 * rest_3 * rest_3
-                    )  # fmt: skip
-                    if score < best_score:
-                        best, best_score = t, score
-            n_open = keep
-        repeat = left[picks[0]]
-        for e in range(n_picks):
-            repeat = min(repeat, left[picks[e]] // used[picks[e]])
-        for e in range(n_picks):
-            t = picks[e]
-            number = repeat * used[t]
-            left[t] -= number
-            total_0 -= number * need_0[t]
-            total_1 -= number * need_1[t]
-            total_2 -= number * need_2[t]
-            total_3 -= number * need_3[t]
-            used[t] = 0
-        n_cores += repeat
-        keep = 0
-        for t in range(n):
-            if left[t] > 0:
-                left[keep] = left[t]
-                need_0[keep], need_1[keep] = need_0[t], need_1[t]
-                need_2[keep], need_3[keep] = need_2[t], need_3[t]
-                keep += 1
-        n = keep
-    return n_cores
