@@ -23,6 +23,7 @@ from pmsm_hw.mapping.resources.usage import sums_in
 if TYPE_CHECKING:
     from pmsm_hw.mapping.chip import Quantity
     from pmsm_hw.mapping.resources import Resources
+    from pmsm_hw.mapping.resources.neurons import ParameterSet
 
 __all__ = ["block_needs", "count_cores", "pack"]
 
@@ -296,7 +297,7 @@ def _held(
     return holds, np.array(most, np.int64).reshape(-1, 3)
 
 
-def _thresholds(resources: Resources, block: Block) -> tuple[int, ...]:
+def _thresholds(resources: Resources, block: Block) -> tuple[ParameterSet, ...]:
     if resources.chip.limits.threshold_configurations is None:
         return ()
     return resources.thresholds_of(block)

@@ -19,6 +19,7 @@ from pmsm_hw.mapping.resources.usage import capacity, count_usage
 if TYPE_CHECKING:
     from pmsm_hw.mapping.blocks import Block
     from pmsm_hw.mapping.resources import Resources
+    from pmsm_hw.mapping.resources.neurons import ParameterSet
 
 __all__ = ["Bundles", "bundles_of"]
 
@@ -161,7 +162,9 @@ def _words(masks: Sequence[int], words: int) -> NDArray[np.uint64]:
     return np.frombuffer(packed, "<u8").astype(np.uint64).reshape(-1, words)
 
 
-def _thresholds(resources: Resources, bundles: Sequence[Sequence[Block]]) -> list[frozenset[int]]:
+def _thresholds(
+    resources: Resources, bundles: Sequence[Sequence[Block]]
+) -> list[frozenset[ParameterSet]]:
     """Distinct thresholds of each bundle; none where the chip does not limit them."""
     if resources.chip.limits.threshold_configurations is None:
         return [frozenset() for _ in bundles]

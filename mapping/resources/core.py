@@ -54,14 +54,14 @@ class Resources(Axons):
         """Distinct thresholds of a core that holds these blocks."""
         return len({value for block in blocks for value in self.thresholds_of(block)})
 
-    def thresholds_of(self, block: Block) -> tuple[int, ...]:
-        """Distinct thresholds of a block, ascending."""
+    def thresholds_of(self, block: Block) -> tuple[neurons.ParameterSet, ...]:
+        """Distinct parameter sets (thresholds) of a block, ascending."""
         if self.has_one_threshold(block.population):  # of any neuron
             return self._thresholds(block.population, (0, 1), (0, 1), (0, 1))
         return self._thresholds(block.population, block.channels, block.rows, block.columns)
 
     @remembered
-    def _thresholds(self, population: str, *at: Range) -> tuple[int, ...]:
+    def _thresholds(self, population: str, *at: Range) -> tuple[neurons.ParameterSet, ...]:
         return neurons.thresholds_of(self.network[population], *at)
 
     def formats(self, blocks: Iterable[Block]) -> int:

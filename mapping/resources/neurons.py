@@ -8,13 +8,13 @@ messages its spikes are (`spike_mode`, `axon_signs`), and which of a core's para
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pmsm_hw.errors import MappingError
-from pmsm_hw.network import PolarityMultiSpike, Readout
+from pmsm_hw.network import Neurons
 
 if TYPE_CHECKING:
     from pmsm_hw.mapping.blocks import Mode
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from pmsm_hw.network import Network, Population
 
 __all__ = [
+    "ParameterSet",
     "axon_signs",
+    "gains_of",
     "has_one_threshold",
     "most_thresholds",
     "spike_mode",
@@ -31,6 +33,8 @@ __all__ = [
 ]
 
 Range = tuple[int, int]
+ParameterSet: TypeAlias = tuple[str | int, ...]
+"""Kind of a neuron model, and values of the parameters that a core holds sets of."""
 
 
 def spike_mode(population: Population, chip: Chip) -> Mode:
@@ -67,14 +71,14 @@ def axon_signs(network: Network, population: Population, chip: Chip) -> tuple[in
     """
     bound = network.bounds[population.name]
     signs = [s for s, on in ((1, bound.k_max > 0), (-1, bound.k_min < 0)) if on]
-    if isinstance(population, Readout) or not signs:
+    if not signs:
         return ()
     graded = spike_mode(population, chip) == "graded"
     if graded and chip.spikes.signed.value:
         return (1,)
-    gains = population.gains if isinstance(population, PolarityMultiSpike) else (1, 1)
     if graded:
         return tuple(signs)
+    gains = gains_of(population)
     factors = tuple(s * gains[0 if s > 0 else 1] for s in signs)
     for factor in factors:
         if factor == 0 or abs(factor) & (abs(factor) - 1):
@@ -89,40 +93,65 @@ def axon_signs(network: Network, population: Population, chip: Chip) -> tuple[in
     return factors
 
 
+def gains_of(population: Population) -> tuple[int, int]:
+    """Payload of a positive unit spike, and of a negative one with its sign turned."""
+    if not isinstance(population, Neurons):
+        return 1, 1
+    positive, negative = population.payload(np.array([1, -1])).tolist()
+    return positive, -negative
+
+
 def has_one_threshold(population: Population) -> bool:
-    """Whether all neurons of a population have the same threshold, or none."""
-    theta = getattr(population, "theta", None)
-    return theta is None or bool((theta == theta.flat[0]).all())
+    """Whether all neurons of a population have the same parameter set, or none."""
+    return all(bool((values == values.flat[0]).all()) for values in _core_parameters(population))
 
 
 def thresholds_vary_by_place(population: Population) -> bool:
-    """Whether thresholds may differ between the rows and columns of one channel."""
-    theta = getattr(population, "theta", None)
-    return theta is not None and theta.ndim > 1 and theta[0].size > 1
+    """Whether parameter sets may differ between the rows and columns of one channel."""
+    return any(values.ndim > 1 and values[0].size > 1 for values in _core_parameters(population))
 
 
 def thresholds_of(
     population: Population, channels: Range, rows: Range, columns: Range
-) -> tuple[int, ...]:
-    """Distinct thresholds of some neurons, ascending."""
-    if not isinstance(population, PolarityMultiSpike):
-        return ()
-    theta = population.theta
-    if theta.ndim:
-        theta = theta.reshape((*theta.shape, 1, 1)[:3])
-        theta = theta[
-            slice(*channels),
-            slice(*rows) if theta.shape[1] > 1 else slice(None),
-            slice(*columns) if theta.shape[2] > 1 else slice(None),
-        ]
-    return tuple(np.unique(theta).tolist())
+) -> tuple[ParameterSet, ...]:
+    """Distinct parameter sets of some neurons, ascending."""
+    parts = []
+    for values in _core_parameters(population):
+        if values.ndim:
+            values = values.reshape((*values.shape, 1, 1)[:3])
+            values = values[
+                slice(*channels),
+                slice(*rows) if values.shape[1] > 1 else slice(None),
+                slice(*columns) if values.shape[2] > 1 else slice(None),
+            ]
+        parts.append(values)
+    return tuple((population.kind, *values) for values in _distinct(parts))
 
 
 def most_thresholds(population: Population, parts: Iterable[Range]) -> int:
-    """Distinct thresholds of that part of a population's channels that has most of them."""
-    if not isinstance(population, PolarityMultiSpike):
+    """Distinct parameter sets of that part of a population's channels that has most of them."""
+    parameters = _core_parameters(population)
+    if not parameters:
         return 0
     if has_one_threshold(population):
         return 1
-    theta: NDArray[np.int64] = population.theta.reshape(population.theta.shape[0], -1)
-    return max(len(np.unique(theta[a:b])) for a, b in parts)
+    by_channel = [
+        values.reshape(len(values), -1) if values.ndim else values for values in parameters
+    ]
+    return max(len(_distinct([v[a:b] if v.ndim else v for v in by_channel])) for a, b in parts)
+
+
+def _core_parameters(population: Population) -> list[NDArray[np.int64]]:
+    """Parameters that a core holds sets of."""
+    if not isinstance(population, Neurons):
+        return []
+    return [getattr(population, name) for name in population.model.core_parameters]
+
+
+def _distinct(parameters: list[NDArray[np.int64]]) -> list[list[int]]:
+    """Distinct combinations of values, ascending."""
+    if len(parameters) <= 1:
+        return [[n] for values in parameters for n in np.unique(values).tolist()]
+    together = np.stack(np.broadcast_arrays(*parameters), axis=-1)
+    found: list[list[int]] = np.unique(together.reshape(-1, len(parameters)), axis=0).tolist()
+    return found

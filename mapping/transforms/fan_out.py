@@ -34,11 +34,13 @@ from pmsm_hw.mapping.partition.entries import grid_entries
 from pmsm_hw.mapping.partition.excess import FanOutError, check_formats
 from pmsm_hw.mapping.partition.tiling import cut_network
 from pmsm_hw.mapping.resources import Resources
+from pmsm_hw.mapping.resources.neurons import gains_of
 from pmsm_hw.mapping.transforms.fan_in import LARGEST_SPIKE
 from pmsm_hw.network import (
     Dense,
     Identity,
     Network,
+    Neurons,
     PolarityMultiSpike,
     Population,
     Projection,
@@ -131,7 +133,7 @@ class SplitFanOut:
         """Put relays behind one population; ``None``: that does not help."""
         network = resources.network
         source = network[excess.population]
-        assert isinstance(source, PolarityMultiSpike)
+        assert isinstance(source, Neurons)
         limit = self.chip.limits.output_axons.value
         needs = {
             name: int(grid_entries(resources, source.name, {name: grid}).max())
@@ -219,11 +221,11 @@ def _bins(network: Network, needs: dict[str, int], most: int) -> list[list[_Unit
     return bins
 
 
-def _relay(network: Network, source: PolarityMultiSpike) -> PolarityMultiSpike | None:
+def _relay(network: Network, source: Neurons) -> PolarityMultiSpike | None:
     """A population that sends each payload of the source on; ``None``: it is too large."""
     bound = network.bounds[source.name]
-    gains = [abs(g) for g, on in zip(source.gains, (bound.k_max > 0, bound.k_min < 0), strict=True)
-             if on]  # fmt: skip
+    used = (bound.k_max > 0, bound.k_min < 0)
+    gains = [abs(gain) for gain, on in zip(gains_of(source), used, strict=True) if on]
     unit = max(math.gcd(*gains), 1) if gains else 1
     n, p = max(-bound.payload_min, 0) // unit, max(bound.payload_max, 0) // unit
     if max(n, p) > LARGEST_SPIKE:
@@ -235,7 +237,7 @@ def _relay(network: Network, source: PolarityMultiSpike) -> PolarityMultiSpike |
         v_init=np.zeros((), np.int64),
         levels=(n, max(p, 1)),
         gains=(unit, unit),
-        spike_mode=source.spike_mode,
+        spike_mode=getattr(source, "spike_mode", "auto"),
     )
 
 
