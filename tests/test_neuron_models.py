@@ -1,0 +1,338 @@
+"""Every registered neuron model on every backend, against its own step in plain numpy."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from neuron_cases import Case, cases, plainly
+from numpy.typing import ArrayLike, NDArray
+
+from pmsm_hw import io, operators, reference, workers
+from pmsm_hw.emulator import emulate
+from pmsm_hw.errors import MappingError, NetworkError, NeuronModelError
+from pmsm_hw.mapping import load_chip, map_network
+from pmsm_hw.network import Network
+from pmsm_hw.neurons import (
+    Backend,
+    IntervalStep,
+    NeuronModel,
+    Neurons,
+    Parameter,
+    StateVariable,
+    Step,
+    models,
+    register,
+    unregister,
+)
+from pmsm_hw.records import Given, default, record
+from pmsm_hw.reference import engine
+
+# -- a model of our own ---------------------------------------------------------------------------
+
+U = StateVariable(name="u", meaning="current", beyond="wrap")
+V = StateVariable(name="v", meaning="voltage", beyond="saturate", low=-(2**23 - 1))
+
+
+def decayed(x: Any, decay: Any) -> Any:
+    """Towards zero, of 12 bits."""
+    return np.sign(x) * ((np.abs(x) * (4096 - decay)) >> 12)
+
+
+def leaky_start(p: Any) -> dict[str, Any]:
+    zeros = np.zeros_like(p.threshold)
+    return {"u": zeros, "v": zeros}
+
+
+def leaky_step(p: Any, state: Any, drive: Any, t: int) -> Step:
+    u, wrapped = U.hold(decayed(state["u"], p.current_decay) + drive)
+    wanted = decayed(state["v"], p.voltage_decay) + u + p.bias
+    v, clipped = V.hold(wanted)
+    fired = v > p.threshold
+    after = np.where(fired, v - p.threshold if p.reset == "soft" else 0, v)
+    return Step(
+        state={"u": u, "v": after},
+        u=wanted,
+        spikes=fired.astype(np.int64),
+        active=(drive != 0) | (u != 0) | fired,
+        outside=wrapped + clipped,
+    )
+
+
+def leaky_interval(p: Any, state: Any, drive: Any, t: int) -> IntervalStep:
+    current = U.hold_interval(
+        tuple(decayed(s, p.current_decay) + d for s, d in zip(state["u"], drive, strict=True))
+    )
+    reached = tuple(
+        decayed(s, p.voltage_decay) + u + p.bias for s, u in zip(state["v"], current, strict=True)
+    )
+    low, high = V.hold_interval(reached)
+    left = high - p.threshold if p.reset == "soft" else 0
+    after = np.minimum(low, 0), np.maximum(np.minimum(high, p.threshold), left)
+    spikes = (low > p.threshold).astype(np.int64), (high > p.threshold).astype(np.int64)
+    return IntervalStep({"u": current, "v": after}, reached, spikes)
+
+
+@record
+class Leaky(Neurons):
+    """Leaky integrate-and-fire with a current and a voltage, as on Loihi, payloads by channel."""
+
+    threshold: Given[ArrayLike, NDArray[np.int64]]
+    current_decay: Given[ArrayLike, NDArray[np.int64]] = default(lambda: 0)
+    voltage_decay: Given[ArrayLike, NDArray[np.int64]] = default(lambda: 0)
+    bias: Given[ArrayLike, NDArray[np.int64]] = default(lambda: 0)
+    strength: int = 1
+    reset: str = "zero"
+
+    kind: ClassVar[str] = "test_leaky"
+    model: ClassVar[NeuronModel] = NeuronModel(
+        equations=("u = dec(u) + drive", "v = dec(v) + u + bias", "k = v > threshold"),
+        parameters=(
+            Parameter(name="threshold", meaning="threshold", per="neuron", high=2**23 - 1),
+            Parameter(name="current_decay", meaning="of u", per="channel", high=4096),
+            Parameter(name="voltage_decay", meaning="of v", per="channel", high=4096),
+            Parameter(
+                name="bias", meaning="added to v", per="neuron", low=-(2**23), high=2**23 - 1
+            ),
+            Parameter(name="strength", meaning="payload", low=1, high=2**15),
+            Parameter(name="reset", meaning="of v", type="choice", choices=("zero", "soft")),
+        ),
+        states=(U, V),
+        start=leaky_start,
+        step=leaky_step,
+        interval_step=leaky_interval,
+        spike_range=lambda p, n_steps: (0, 1),
+        payload=lambda p, k: k * p.strength,
+        core_parameters=("threshold", "current_decay", "voltage_decay"),
+    )
+
+
+@pytest.fixture(autouse=True)
+def _own_model():
+    register(Leaky)
+    yield
+    unregister(Leaky)
+
+
+KINDS = [*models(), Leaky.kind]
+
+
+def model_of(kind: str) -> type[Neurons]:
+    return Leaky if kind == Leaky.kind else models()[kind]
+
+
+every_model = pytest.mark.parametrize("kind", KINDS)
+
+
+# -- the declaration itself -----------------------------------------------------------------------
+
+
+@every_model
+@given(data=st.data())
+def test_step_keeps_states_within_their_width_and_spikes_within_their_range(kind, data):
+    case = data.draw(cases(model_of(kind)))
+    network, done = case.network, plainly(case)["n"]
+    population: Any = network["n"]
+    limits = {variable.name: variable.limits for variable in population.model.states}
+    assert done.states.keys() <= limits.keys()
+    for name, values in done.states.items():
+        low, high = limits[name]
+        assert low <= values.min() <= values.max() <= high
+    low, high = population.model.spike_range(population, case.n_steps)
+    assert low <= done.spikes.min() <= done.spikes.max() <= high
+
+
+@every_model
+@given(data=st.data())
+def test_bounds_by_the_interval_step_hold_what_the_step_reaches(kind, data):
+    case = data.draw(cases(model_of(kind)))
+    network, done = case.network, plainly(case)["n"]
+    bound = network.bounds["n"]
+    assert bound.u_min <= done.u.min() <= done.u.max() <= bound.u_max
+    assert bound.k_min <= done.spikes.min() <= done.spikes.max() <= bound.k_max
+    payload = network["n"].payload(done.spikes)  # type: ignore[attr-defined]
+    assert bound.payload_min <= payload.min() <= payload.max() <= bound.payload_max
+
+
+@every_model
+@given(data=st.data(), n_steps=st.integers(1, 9))
+def test_bounds_by_a_formula_are_those_of_the_interval_step(kind, data, n_steps):
+    population: Any = data.draw(cases(model_of(kind))).network["n"]
+    model = population.model
+    low = data.draw(st.integers(-(2**20), 2**20))
+    drive = np.array(low), np.array(low + data.draw(st.integers(0, 2**20)))
+    state = {name: (value, value) for name, value in model.start(population).items()}
+    steps = []
+    for t in range(n_steps):
+        steps.append(model.interval_step(population, state, drive, t))
+        state = steps[-1].state
+    if model.interval_steps is not None:
+        at_once = model.interval_steps(population, drive, n_steps)
+        for what in ("u", "spikes"):
+            ends = [getattr(step, what) for step in steps]
+            assert getattr(at_once, what)[0].min() == min(low.min() for low, _ in ends)
+            assert getattr(at_once, what)[1].max() == max(high.max() for _, high in ends)
+
+
+@every_model
+@given(data=st.data())
+def test_payload_is_monotonic_and_that_of_unit_spikes_adds_up(kind, data):
+    population: Any = data.draw(cases(model_of(kind))).network["n"]
+    low, high = population.model.spike_range(population, 4)
+    k = np.arange(max(low, -50), min(high, 50) + 1)
+    payload = population.payload(k)
+    assert payload[k == 0].tolist() in ([0], [])
+    unit = population.payload(np.sign(k))
+    np.testing.assert_array_equal(payload, np.abs(k) * unit)
+
+
+# -- backends -------------------------------------------------------------------------------------
+
+
+def assert_reference(case: Case, done: Any) -> None:
+    units = reference.units_of(case.network, case.units, case.n_steps)
+    for activity in reference.simulate(case.network, units, case.n_steps):
+        if activity.name == "x":
+            continue
+        mine = done[activity.name]
+        np.testing.assert_array_equal(activity.spikes, mine.spikes)
+        np.testing.assert_array_equal(activity.active, mine.active)
+        assert activity.states.keys() == mine.states.keys()
+        for name, values in activity.states.items():
+            np.testing.assert_array_equal(values, mine.states[name])
+        assert activity.saturations == mine.outside
+
+
+@every_model
+@given(data=st.data())
+def test_reference(kind, data):
+    case = data.draw(cases(model_of(kind)))
+    done = plainly(case)
+    assert_reference(case, done)
+    case.network.__dict__.pop("_prepared_layers", None)  # made for one way to run
+    with pytest.MonkeyPatch.context() as patch:  # as if it were large: compiled, in small blocks
+        patch.setattr(engine, "LARGE_UPDATES", 0)
+        patch.setattr(engine, "BLOCK_UPDATES", 7)
+        patch.setattr(operators, "_BLOCK_VALUES", 50)
+        patch.setattr(workers, "_n_threads", lambda: 2)
+        assert_reference(case, done)
+
+
+@every_model
+@given(data=st.data())
+def test_emulator_counts_and_cycle(kind, data):
+    chip = load_chip(data.draw(st.sampled_from(["loihi1", "loihi2"])))
+    case = data.draw(cases(model_of(kind)))
+    network, done = case.network, plainly(case)
+    messages = sum(int(np.abs(mine.spikes).sum()) for mine in done.values())
+    assume(messages + int(np.abs(case.units).sum()) < 20_000)
+    try:
+        mapping = map_network(network, chip, seed=0)
+    except MappingError as error:  # exponents, gains, delays that the chip has not
+        assert "n" in network  # the model is known
+        assume(not error.problem)
+    reports = {
+        mode: emulate(network, mapping, case.units, case.n_steps, mode=mode)
+        for mode in ("counts", "cycle")
+    }
+    assert reports["counts"].counts == reports["cycle"].counts
+    for report in reports.values():
+        answers = {"spikes": report.spikes, "readouts": report.readouts}
+        for name, mine in done.items():
+            if network[name].fires:  # type: ignore[attr-defined]
+                np.testing.assert_array_equal(answers["spikes"][name], mine.spikes)
+            else:
+                np.testing.assert_array_equal(answers["readouts"][name], mine.states["v"])
+        counts = report.counts.total()
+        assert counts["neuron_updates_active"] == sum(d.active.sum() for d in done.values())
+        assert counts["neurons_fired"] == sum(np.count_nonzero(d.spikes) for d in done.values())
+        outside = {name: d.outside for name, d in done.items() if d.outside}
+        assert report.counts.saturated() == outside
+
+
+@every_model
+@given(data=st.data())
+def test_files(kind, data, tmp_path_factory):
+    case = data.draw(cases(model_of(kind)))
+    path = tmp_path_factory.mktemp("files") / "n.h5"
+    io.save(path, case.network)
+    again = io.load(path)
+    assert again == case.network
+    assert again.fingerprint == case.network.fingerprint
+    assert again.bounds == case.network.bounds
+
+
+# -- what is missing or wrong is an error ---------------------------------------------------------
+
+
+def test_a_missing_implementation_names_backend_and_model():
+    backend: Backend[int] = Backend("the abacus", "register one")
+    backend.register("readout", 1)
+    with pytest.raises(NeuronModelError, match=r"the abacus has nothing for neuron model 'test_"):
+        backend.of(Leaky(name="n", shape=(1,), threshold=3))
+
+
+def test_a_kind_is_registered_once():
+    with pytest.raises(NeuronModelError, match="is known already"):
+        register(Leaky)
+
+
+def test_fields_and_declared_parameters_must_agree():
+    @record
+    class Forgetful(Leaky):
+        more: int = 0
+        kind: ClassVar[str] = "test_forgetful"
+
+    with pytest.raises(NeuronModelError, match="declare each field"):
+        register(Forgetful)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"threshold": -1}, r"threshold lies in \[-1, -1\], the limits are 0 and 8,388,607"),
+        ({"current_decay": [1, 2, 3]}, r"current_decay has shape \(3,\), the population takes"),
+        ({"current_decay": np.ones((2, 3), int)}, "per population or channel"),
+        ({"strength": 0}, "strength 0 is outside 1"),
+        ({"reset": "never"}, "reset 'never' is not one of zero, soft"),
+        ({"bias": 0.5}, "bias"),
+    ],
+)
+def test_declared_ranges_are_checked(changes: dict[str, Any], message: str):
+    values: dict[str, Any] = {"threshold": 4} | changes
+    with pytest.raises(NetworkError, match=message):
+        Leaky(name="n", shape=(2, 3), **values)
+
+
+def test_a_new_parameter_with_a_default_changes_no_fingerprint():
+    """The digest leaves out what has its default: stored mappings stay those of their network."""
+
+    def fingerprint(model: type[Neurons], **more: Any) -> str:
+        register(model)
+        try:
+            population = model(name="n", shape=(2,), threshold=3, **more)  # type: ignore[call-arg]
+            return Network(populations=(population,), projections=()).fingerprint
+        finally:
+            unregister(model)
+
+    @record
+    class Later(Leaky):
+        refractory: int = 1
+        model: ClassVar[NeuronModel] = NeuronModel(
+            **{name: getattr(Leaky.model, name) for name in Leaky.model.__dataclass_fields__}
+            | {
+                "parameters": (
+                    *Leaky.model.parameters,
+                    Parameter(name="refractory", meaning="steps", low=1, high=64),
+                )
+            }
+        )
+
+    unregister(Leaky)
+    before = fingerprint(Leaky)
+    assert fingerprint(Later) == before
+    assert fingerprint(Later, refractory=2) != before
+    register(Leaky)
