@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pmsm_hw.network import Input, PolarityMultiSpike, Readout
+from pmsm_hw.network import STATE_BITS, Input, Neurons
 
 if TYPE_CHECKING:
     from pmsm_hw.emulator.counts import Counts
@@ -82,7 +82,7 @@ def operations_of(counts: Counts, n_steps: int) -> Operations:
     np.add.at(by_source[1], source, counts.unit_synops.sum(axis=0))
     macs = acs = spike_acs = 0
     for population, synops, units in zip(network.populations, *by_source.tolist(), strict=True):
-        if isinstance(population, Readout):
+        if isinstance(population, Neurons) and not population.fires:
             continue
         bound = network.bounds[population.name]
         multiplies = layout.mapping.spike_mode(population.name) == "graded" and (
@@ -94,17 +94,17 @@ def operations_of(counts: Counts, n_steps: int) -> Operations:
             acs += synops
         if not isinstance(population, Input):
             spike_acs += units
-    spiking = [p for p in network if isinstance(p, PolarityMultiSpike)]
+    stateful = [p for p in network if isinstance(p, Neurons)]
+    spiking = [p for p in stateful if p.fires]
     neuron_steps = n * n_steps * sum(p.n_neurons for p in spiking)
     fired = int(counts.fired[:, : layout.n_blocks].sum())
     spikes = int(counts.spikes[:, : layout.n_blocks].sum())
     weights = sum(q.weight.size for q in network.projections)
     zeros = layout.n_zero_weights
-    stateful = [p for p in network if isinstance(p, PolarityMultiSpike | Readout)]
-    parameters = sum(p.n_parameters for p in stateful) + sum(p.n_neurons for p in stateful)
+    numbers = sum(p.n_parameters + p.n_neurons * _n_states(p) for p in stateful)
     ann = layout.ann_macs
     return Operations(
-        footprint_bytes=weights + 3 * parameters,
+        footprint_bytes=weights + 3 * numbers,
         connection_sparsity=zeros / weights if weights else 0.0,
         activation_sparsity=1 - fired / neuron_steps if neuron_steps else 0.0,
         spikes_per_neuron_step=spikes / neuron_steps if neuron_steps else 0.0,
@@ -115,3 +115,8 @@ def operations_of(counts: Counts, n_steps: int) -> Operations:
         snn_pj={k: (macs * mac + acs * ac) / n for k, (mac, ac) in ARITHMETIC_PJ.items()},
         ann_pj={k: ann * mac for k, (mac, _) in ARITHMETIC_PJ.items()},
     )
+
+
+def _n_states(population: Neurons) -> int:
+    """State variables of the chip's width."""
+    return sum(variable.bits == STATE_BITS for variable in population.model.states)

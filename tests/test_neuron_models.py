@@ -231,9 +231,8 @@ def test_emulator_counts_and_cycle(kind, data):
     assume(messages + int(np.abs(case.units).sum()) < 20_000)
     try:
         mapping = map_network(network, chip, seed=0)
-    except MappingError as error:  # exponents, gains, delays that the chip has not
-        assert "n" in network  # the model is known
-        assume(not error.problem)
+    except MappingError:  # exponents, gains or delays that the chip does not have
+        assume(False)
     reports = {
         mode: emulate(network, mapping, case.units, case.n_steps, mode=mode)
         for mode in ("counts", "cycle")

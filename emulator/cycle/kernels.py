@@ -16,6 +16,8 @@ from pmsm_hw.emulator.costs import Costs
 from pmsm_hw.emulator.counts import Tally
 from pmsm_hw.emulator.cycle.machine import Machine
 from pmsm_hw.emulator.layout.plan import Plan
+from pmsm_hw.network.limits import STATE_MAX, STATE_MIN
+from pmsm_hw.neurons.codes import BOUNDED, INPUT, PLAIN, READOUT, RESET
 
 __all__ = ["CLOCK", "LOST", "run_steps"]
 
@@ -30,12 +32,6 @@ def _inline(function: _F) -> _F:
     """Compile into the caller: a call would hand over every array of a plan one by one."""
     return cast(_F, njit(error_model="numpy", forceinline=True)(function))
 
-
-STATE_MIN = -(1 << 23)
-STATE_MAX = (1 << 23) - 1
-
-# rules, as `Plan.block_rule` has them
-CARRY, RESET, BOUNDED, READOUT, INPUT = 0, 1, 2, 3, 4
 
 # what `run_steps` answers
 OK, LOST, CLOCK = 0, 1, 2
@@ -86,7 +82,7 @@ def _update_block(
     record: Any,
     readout: Any,
 ) -> None:
-    """One step of the neurons of one block: the contract's equations."""
+    """One step of the neurons of one block: those of `pmsm_hw.emulator.layout.neurons`."""
     f = h - plan.block_depth[block]
     sample = f // n_steps
     t = f - sample * n_steps
@@ -119,6 +115,8 @@ def _update_block(
         tally.fired[sample, block] += n_fired
         tally.spikes[sample, block] += n_spikes
         return
+    if rule == PLAIN:
+        return  # stepped already
     sums = machine.sums[h % machine.sums.shape[0]]
     saturate = plan.block_saturate[block] != 0
     if t == 0:

@@ -1,4 +1,4 @@
-"""A run of cycle mode: spikes, counts and times all come from the compiled loop."""
+"""A run of cycle mode: spikes, counts and times come from what the compiled loop delivers."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from pmsm_hw.emulator.cycle.machine import (
     PEAK,
     Machine,
 )
+from pmsm_hw.emulator.cycle.plain import plain_blocks
 from pmsm_hw.emulator.layout import Plan
 from pmsm_hw.emulator.runs import Outcome, Run
 from pmsm_hw.emulator.timing import CoreTimes
@@ -189,7 +190,12 @@ def _run_steps(run: Run, plan: Plan, machine: Machine, tally: Tally, memory: _Me
 
     n_hardware = run.n_hardware_steps
     chunk = max(1, min(_CHUNK_STEPS, _CHUNK_UPDATES // max(len(plan.slot_flat), 1)))
+    stepped_here = plain_blocks(run, plan)
+    if stepped_here:
+        chunk = 1
     for h in range(0, n_hardware, chunk):
+        for block in stepped_here:
+            block.step(h, machine, tally, memory.record, memory.readout)
         status, step, n_sent, n_delivered = run_steps(
             plan, machine, tally, run.costs, h, min(h + chunk, n_hardware), run.n_steps,
             run.n_samples, memory.units, memory.record, memory.readout,

@@ -60,7 +60,7 @@ class Plan(NamedTuple):
     block_depth: Any  # (n_blocks,) int64
     block_n: Any  # (n_blocks,) int64, levels
     block_p: Any
-    block_rule: Any  # (n_blocks,) int64: carry, reset, bounded, readout, input
+    block_rule: Any  # (n_blocks,) int64, of `pmsm_hw.neurons.codes`
     block_unit: Any  # (n_blocks,) int64: spikes travel as unit spikes
     block_gain_pos: Any  # (n_blocks,) int64
     block_gain_neg: Any

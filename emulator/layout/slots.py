@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pmsm_hw.network import Input, Network, PolarityMultiSpike, Population, Readout
+from pmsm_hw.emulator.layout.neurons import FUSED
+from pmsm_hw.network import Input, Network, Neurons, Population
+from pmsm_hw.neurons.codes import INPUT, PLAIN
 from pmsm_hw.operators import chw
 
 if TYPE_CHECKING:
     from pmsm_hw.mapping.assignment import Mapping
 
 __all__ = ["Place", "fill_slots", "places_of"]
-
-_RULES = {"carry": 0, "reset": 1, "bounded": 2}
-_READOUT, _INPUT = 3, 4
 
 
 class Place(NamedTuple):
@@ -94,9 +93,8 @@ def fill_slots(
         out["block_population"][i] = index[population.name]
         out["block_core"][i] = place.core
         out["block_depth"][i] = network.depths[population.name]
-        out["block_unit"][i] = not isinstance(population, Readout) and (
-            mapping.spike_mode(population.name) == "unit"
-        )
+        sends = not isinstance(population, Neurons) or population.fires
+        out["block_unit"][i] = sends and mapping.spike_mode(population.name) == "unit"
         here = slice(slot[i], slot[i + 1])
         _, h, w = chw(population.shape)
         y, x, c = (
@@ -113,21 +111,19 @@ def fill_slots(
         out["slot_flat"][here] = flat
         out["slot_c"][here], out["slot_y"][here], out["slot_x"][here] = c, y, x
         if isinstance(population, Input):
-            out["block_rule"][i] = _INPUT
+            out["block_rule"][i] = INPUT
             continue
-        assert isinstance(population, PolarityMultiSpike | Readout)
-        out["block_saturate"][i] = population.overflow == "saturate"
-        out["slot_bias"][here] = np.broadcast_to(population.bias, population.shape).reshape(-1)[
-            flat
-        ]
-        if isinstance(population, Readout):
-            out["block_rule"][i] = _READOUT
+        make = FUSED.find(population)
+        if make is None:
+            out["block_rule"][i] = PLAIN
             continue
-        out["block_rule"][i] = _RULES[population.rule]
-        out["block_n"][i], out["block_p"][i] = population.levels
-        out["block_gain_pos"][i], out["block_gain_neg"][i] = population.gains
-        for name, value in (("theta", population.theta), ("start", population.start)):
-            out[f"slot_{name}"][here] = np.broadcast_to(value, population.shape).reshape(-1)[flat]
+        fused = make(population)
+        out["block_rule"][i], out["block_saturate"][i] = fused.rule, fused.saturates
+        out["block_n"][i], out["block_p"][i] = fused.levels
+        out["block_gain_pos"][i], out["block_gain_neg"][i] = fused.gains
+        for name in ("theta", "bias", "start"):
+            values = np.broadcast_to(getattr(fused, name), population.shape)
+            out[f"slot_{name}"][here] = values.reshape(-1)[flat]
     channels, _, columns = np.array([chw(p.population.shape) for p in places]).T
     of = out["slot_block"]
     last = (out["slot_y"].astype(np.int64) * columns[of] + out["slot_x"]) * channels[of] + out[
