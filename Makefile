@@ -47,14 +47,15 @@ test: setup
 	python3 .ci/count_tests.py .setup/tests.xml .setup/tests-lava.xml && \
 	test $$main -eq 0 -a $$lava -eq 0
 
+# with "=": a value of its own would be taken for the folder of the tests
 SHARED := $(if $(filter long,$(PMSM_HW_HYPOTHESIS)),,yes)
 test-venv: setup
 	@rm -f .setup/tests.xml
-	@.venv/bin/pytest -q $(if $(SHARED),--share .venv) --junitxml=.setup/tests.xml
+	@.venv/bin/pytest -q $(if $(SHARED),--share=.venv) --junitxml=.setup/tests.xml
 
 test-lava: setup
 	@rm -f .setup/tests-lava.xml
-	@.venv-lava/bin/pytest -q $(if $(SHARED),--share .venv-lava) --junitxml=.setup/tests-lava.xml
+	@.venv-lava/bin/pytest -q $(if $(SHARED),--share=.venv-lava) --junitxml=.setup/tests-lava.xml
 
 test-long: export PMSM_HW_HYPOTHESIS = long
 test-long: test

@@ -2,7 +2,7 @@
 
 Both environments run every other test that they can. These take long and can show nothing on the
 second Python that lighter tests of the same code do not show there. `make test` gives each to one
-environment (``pytest --share .venv``), such that on two cores both end at the same time; `make
+environment (``pytest --share=.venv``), such that on two cores both end at the same time; `make
 test-long` and plain ``pytest`` leave nothing out. What was left out is listed at the end of a run,
 and ``.ci/count_tests.py`` fails where one of them passed nowhere.
 """
@@ -17,6 +17,7 @@ LAVA = "Lava itself always runs on Python 3.10, in a process of its own"
 DAMAGE = "hundreds of damaged files; each kind of damage by hand in both"
 PROCESSES = "processes and signals of the system; each command runs in both"
 FIGURES = "many pages and figures are drawn; one in both"
+PAGES = "what pages show is printed once; what they call is tested in both"
 WHEEL = "a wheel is built and installed, and its loops are compiled anew"
 
 SHARES: dict[str, dict[str, tuple[str, ...]]] = {
@@ -50,6 +51,17 @@ SHARES: dict[str, dict[str, tuple[str, ...]]] = {
             "test_outputs.py::test_a_full_disk",
             "test_recorded_spikes.py::test_memory_does_not_grow_with_spikes_that_nobody_asked_for",
             "test_reference_speed.py::test_peak_memory_stays_near_the_stated_limit",
+            "test_cli_network_files.py::test_nir_files_go_wherever_network_files_go",
+            "test_cli_network_files.py::test_fractions_need_a_scale",
+            "test_demo_calls.py::test_a_network_of_ones_own",
+            "test_lava_runner.py::test_a_model_that_raises",
+            "test_lava_runner.py::test_a_run_that_takes_too_long",
+            "test_lava_runner.py::test_a_killed_process",
+            "test_lava_runner.py::test_a_caller_that_is_killed",
+        ),
+        PAGES: (
+            "test_docs.py::test_page_runs_and_prints_what_it_shows",
+            "test_documented.py::test_the_page_of_the_command_line_is_up_to_date",
         ),
         WHEEL: ("test_packaging.py::test_wheel_in_a_fresh_environment",),
     },

@@ -69,9 +69,9 @@ def test_tests_are_left_out_by_name_and_in_the_report(tmp_path):
         return done.stdout
 
     xml = tmp_path / "report.xml"
-    out = run("--share", ".venv-lava", f"--junitxml={xml}")
+    out = run("--share=.venv-lava", f"--junitxml={xml}")
     assert "1 passed" in out
     assert re.search(r"^\.venv: test_cli\.py::test_compare \(1\): .*processes", out, re.M)
     assert 'name="left out" value="tests/test_cli.py::test_compare"' in xml.read_text()
-    assert "test_cli.py::test_compare" in run("--collect-only", "--share", ".venv")
+    assert "test_cli.py::test_compare" in run("--collect-only", "--share=.venv")
     assert "test_cli.py::test_compare" in run("--collect-only")
