@@ -619,7 +619,8 @@ def without(mend: str | None, *, proof: bool = False) -> Iterator[None]:
     that are taken for values, ``A5`` activations of parameters.
     """
     from pmsm_hw.convert import proof as convert_proof
-    from pmsm_hw.nn import lowering, mutations, quantization
+    from pmsm_hw.nn import mutations, quantization
+    from pmsm_hw.nn.lowering import graph as lowering
 
     patches: list[tuple[Any, str, Any]] = []
     if not proof:

@@ -25,7 +25,7 @@ from pmsm_hw import reference  # noqa: E402
 from pmsm_hw.convert import convert, integer_model  # noqa: E402
 from pmsm_hw.errors import ConversionError, QuantizationError  # noqa: E402
 from pmsm_hw.nn import InputQuant, PolarityQuant  # noqa: E402
-from pmsm_hw.nn.lowering import Lowering  # noqa: E402
+from pmsm_hw.nn.lowering import calls  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -399,12 +399,12 @@ def test_three_passes_of_the_batch_at_most(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_wrong_map_is_found_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
     x, model = images(), plain()
     quantized = pnn.quantize(model, calibration=x)
-    linear = Lowering._linear
+    linear = calls.linear
 
-    def without_bias(self: Any, builder: Any, node: Any, x: Any, weight: Any, bias: Any) -> Any:
-        return linear(self, builder, node, x, weight, bias * (1 + 1e-4))
+    def another_bias(x: Any, layer: Any, weight: Any, bias: Any) -> Any:
+        return linear(x, layer, weight, bias * (1 + 1e-4))
 
-    monkeypatch.setattr(Lowering, "_linear", without_bias)
+    monkeypatch.setattr(calls, "linear", another_bias)
     for call in (convert, integer_model):
         with pytest.raises(ConversionError, match=r"^module '3' \(Linear\): computes something"):
             call(quantized, x)

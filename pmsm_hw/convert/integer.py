@@ -321,8 +321,8 @@ class IntegerModel(nn.Module):
                 "per_channel": settings.per_channel,
                 "max_steps": settings.max_steps,
                 "rule": settings.rule,
-                "pooling": lowering.pooling,
-                "target_spikes": "unit" if lowering.unit_spikes else "graded",
+                "pooling": lowering.relays.pooling,
+                "target_spikes": "unit" if lowering.relays.unit_spikes else "graded",
                 "overflow": "saturate" if settings.saturate else "error",
             }
         }
