@@ -9,8 +9,8 @@ zero, as they do in the emulator.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from collections.abc import Mapping as MappingType
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,10 +24,11 @@ from pmsm_hw.mapping.placement.places import links_of, place
 from pmsm_hw.mapping.resources.connectivity import fan_out_box
 from pmsm_hw.mapping.routing.traffic import IO, core_traffic
 from pmsm_hw.mapping.routing.xy import link_loads
+from pmsm_hw.mapping.settings import Settings
 from pmsm_hw.network import Input
 
 if TYPE_CHECKING:
-    from pmsm_hw.mapping.blocks import Block, Objective
+    from pmsm_hw.mapping.blocks import Block
     from pmsm_hw.mapping.chip import Chip, Energies
     from pmsm_hw.mapping.partition.tiling import Cut
     from pmsm_hw.mapping.resources import Resources
@@ -232,11 +233,7 @@ def spread(
     starts: Sequence[Sequence[Sequence[Block]]],
     cut: Cut,
     rates: MappingType[str, Floats],
-    *,
-    objective: Objective,
-    seed: int = 0,
-    progress: Callable[[str], None] | None = None,
-    deadline: Callable[[], bool] | None = None,
+    settings: Settings,
 ) -> list[tuple[list[list[Block]], NDArray[np.int64] | None]]:
     """Use free cores where that makes a mapping faster, or saves energy.
 
@@ -252,10 +249,8 @@ def spread(
         Blocks of each core in mappings to start from, fewest cores first, and their cut.
     rates
         From `expected_rates`.
-    objective
-        ``"latency"`` or ``"energy"``: what is to be low.
-    seed, progress, deadline
-        As for `map_network`.
+    settings
+        Objective ``"latency"`` or ``"energy"``: what is to be low.
 
     Returns
     -------
@@ -264,7 +259,7 @@ def spread(
         to suit the objective best, then of what suits the other one, and of the first start where
         it is not far from these: to be compared again when they are placed well.
     """
-    chip = resources.chip
+    chip, objective = resources.chip, settings.objective
     tried = [[list(blocks) for blocks in start] for start in starts]
     fewest = len(tried[0])
     per_chip = chip.n_cores // chip.n_chips
@@ -274,26 +269,25 @@ def spread(
         return [(tried[-1 if objective == "energy" else 0], None)]
     for share in _SHARES if fewest <= _MANY else _SHARES_OF_MANY:
         n_cores = int(share * room)
-        if n_cores <= fewest or (deadline is not None and deadline()):
+        if n_cores <= fewest or settings.is_late:
             break
-        if progress is not None:
-            progress(f"spreading over {n_cores:,} cores")
+        settings.say(f"spreading over {n_cores:,} cores")
         for blocks in cut_within(resources, cut.bound, block_limits(resources, rates, n_cores)):
             cores = [[block] for found in blocks.values() for block in found]
             if fewest < len(cores) <= room and cores not in tried:
                 tried.append(cores)
-    if not (deadline is not None and deadline()):
+    if not settings.is_late:
         tried += [cores for cores in _shared(resources, cut, rates, room) if cores not in tried]
     if len(tried) == 1:
         return [(tried[0], None)]
-    if progress is not None:
-        progress(f"comparing {len(tried)} mappings")
+    settings.say(f"comparing {len(tried)} mappings")
+    quiet = Settings(seed=settings.seed)
     costs: list[tuple[Expected, int, NDArray[np.int64]]] = []
     for i, cores in enumerate(tried):
-        if costs and deadline is not None and deadline():
+        if costs and settings.is_late:
             break
         traffic = core_traffic(resources, cores, rates)
-        places = [place(chip, links_of(traffic, len(cores)), seed=seed, effort=_EFFORT)]
+        places = [place(chip, links_of(traffic, len(cores)), effort=_EFFORT, settings=quiet)]
         if chip.n_chips == 1:  # as a round robin has them
             places.append(np.arange(len(cores)))
         busy = core_work(resources, cores, rates, traffic)

@@ -10,12 +10,13 @@ from quick import LONG
 from pmsm_hw import Conv2d, Dense, Input, Network, PolarityMultiSpike, Readout, SumPool
 from pmsm_hw.emulator import emulate
 from pmsm_hw.mapping import Block, load_chip, map_network, measured_traffic
-from pmsm_hw.mapping.mapper import build_mapping
 from pmsm_hw.mapping.objectives import block_limits, expect, expected_rates, spread
 from pmsm_hw.mapping.partition.packing import pack
 from pmsm_hw.mapping.partition.tiling import cut_network, cut_within
+from pmsm_hw.mapping.passes import build_mapping
 from pmsm_hw.mapping.resources import Resources
 from pmsm_hw.mapping.routing.traffic import core_traffic, rates_of
+from pmsm_hw.mapping.settings import Settings
 
 
 def chain(name, shape, layers, n_classes=10, max_steps=2):
@@ -181,7 +182,7 @@ def test_expected_latency_is_the_emulators_where_links_are_free():
     assert found.latency_ns == pytest.approx(work + 3 * 113)
     static = 104.0 * found.latency_ns
     assert found.energy_pj == pytest.approx(5 * 1.7 + static)
-    mapping = build_mapping(resources, blocks, places, traffic, objective="latency", seed=0)
+    mapping = build_mapping(resources, blocks, places, traffic, Settings())
     report = emulate(network, mapping, np.ones((1, 3), int), 1)
     assert report.latency_ns == pytest.approx(found.latency_ns, abs=0.01)
 
@@ -192,7 +193,7 @@ def test_spreading_stops_at_a_deadline_with_the_start():
     cut = cut_network(resources)
     cores = pack(resources, cut.blocks, cut.entries)
     rates = expected_rates(network, resources.spike_modes, rates_of(network, None), False)
-    found = spread(resources, [cores], cut, rates, objective="latency", deadline=lambda: True)
+    found = spread(resources, [cores], cut, rates, Settings(deadline=lambda: True))
     assert found == [(cores, None)]
 
 

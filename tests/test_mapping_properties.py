@@ -185,7 +185,7 @@ def test_random_networks_on_random_chips(network, chip, objective):
 def test_bundles_add_up_on_whichever_cores_they_are(network, chip, any_kind):
     try:
         resources = Resources(network, chip)
-        cut = cut_network(resources, objective="cores")
+        cut = cut_network(resources)
     except CapacityError:
         return
     cores = pack(resources, cut.blocks, cut.entries)

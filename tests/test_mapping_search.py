@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -9,9 +10,10 @@ import pytest
 from quick import LONG
 
 from pmsm_hw import Conv2d, Dense, Input, Network, PolarityMultiSpike, Readout, reference
-from pmsm_hw.errors import MappingError
-from pmsm_hw.mapping import load_chip, map_network, mapper, measured_traffic, xy_route
+from pmsm_hw.errors import CapacityError, MappingError
+from pmsm_hw.mapping import load_chip, map_network, measured_traffic, xy_route
 from pmsm_hw.mapping.blocks import Block
+from pmsm_hw.mapping.chip import parse_chip
 from pmsm_hw.mapping.partition import cut_kernels
 from pmsm_hw.mapping.partition.candidates import candidates
 from pmsm_hw.mapping.partition.costs import Steps
@@ -20,6 +22,7 @@ from pmsm_hw.mapping.partition.entries import Entries, grid_entries
 from pmsm_hw.mapping.partition.grids import Target, grid_blocks
 from pmsm_hw.mapping.partition.packing import block_needs, pack
 from pmsm_hw.mapping.partition.tiling import cut_network, cut_once
+from pmsm_hw.mapping.passes import Draft, PlaceFewest, most_cores, passes_for, verify
 from pmsm_hw.mapping.placement.bundles import Bundles
 from pmsm_hw.mapping.placement.metrics import measure
 from pmsm_hw.mapping.placement.places import (
@@ -38,6 +41,7 @@ from pmsm_hw.mapping.plots import plot_mapping, tile_link_load, tile_utilisation
 from pmsm_hw.mapping.resources import Resources
 from pmsm_hw.mapping.routing.traffic import IO, Traffic, core_traffic, rates_of
 from pmsm_hw.mapping.routing.xy import link_loads, tree_links
+from pmsm_hw.mapping.settings import Settings
 
 
 @pytest.fixture(scope="module")
@@ -174,10 +178,10 @@ def ring(n):
 def test_placement_is_a_permutation_much_better_than_chance_and_seeded(n):
     chip = load_chip("loihi1").on_board(3)
     links = links_of(ring(n), n)
-    places = place(chip, links, seed=1)
+    places = place(chip, links, settings=Settings(seed=1))
     assert len(np.unique(places)) == n
     assert 0 <= places.min() <= places.max() < chip.n_cores
-    assert np.array_equal(places, place(chip, links, seed=1))
+    assert np.array_equal(places, place(chip, links, settings=Settings(seed=1)))
     slots = curve_order(chip, region(chip, n))
     chance = np.random.default_rng(0).permutation(slots)[:n]
     assert total_hops(chip, links, places) < 0.2 * total_hops(chip, links, chance)
@@ -189,14 +193,53 @@ def test_placement_fills_as_few_tiles_as_can_be(mapping):
     assert mapping.metrics["n_tiles"] == -(-len(mapping.cores) // 4)
 
 
+def mapped(network, chip, place_pass, settings):
+    """A mapping by the passes, one of them another one."""
+    draft = Draft(resources=Resources(network, chip), rates=rates_of(network, None))
+    for step in passes_for(settings):
+        draft = (place_pass if isinstance(step, PlaceFewest) else step).run(draft)
+        verify(draft)
+    assert draft.mapping is not None
+    return draft.mapping
+
+
 @pytest.mark.parametrize("most", [0, 1000])
-def test_large_networks_are_placed_tile_by_tile(network, monkeypatch, most):
-    placed = []
-    monkeypatch.setattr(mapper, "_PLACED_ONE_BY_ONE", most)
-    monkeypatch.setattr(mapper, "place", lambda *a, **k: placed.append(a) or place(*a, **k))
-    mapping = map_network(network, load_chip("loihi1"), objective="cores")
+def test_large_networks_are_placed_tile_by_tile(network, most):
+    lines: list[str] = []
+    settings = Settings(objective="cores", progress=lines.append)
+    chip = load_chip("loihi1")
+    mapping = mapped(network, chip, PlaceFewest(settings=settings, one_by_one=most), settings)
     mapping.check(network)
-    assert bool(placed) == (most == 0)
+    assert ("counting every core" in lines) == (most == 0)
+
+
+def test_what_a_pass_returns_is_verified(network):
+    """Blocks that are lost or held twice, too many cores, and places that are not there."""
+    chip = load_chip("loihi1")
+    settings = Settings(objective="cores")
+    draft = Draft(resources=Resources(network, chip), rates=rates_of(network, None))
+    cut, packed, placed = (step.run for step in passes_for(settings)[:3])
+    was_cut = cut(draft)
+    name, (first, *rest) = next(iter(was_cut.cut.blocks.items()))
+    for blocks in (rest, [first, first, *rest]):
+        lost = replace(was_cut.cut, blocks={**was_cut.cut.blocks, name: blocks})
+        with pytest.raises(MappingError, match=f"population '{name}': has blocks of"):
+            verify(replace(was_cut, cut=lost))
+    was_packed = packed(was_cut)
+    with pytest.raises(MappingError, match="has blocks of"):
+        verify(replace(was_packed, cores=was_packed.cores[1:]))
+    data = chip.to_dict()
+    for key, value in (("columns", 1), ("rows", 1), ("cores_per_tile", 1), ("io_position", (0, 0))):
+        data["mesh"][key]["value"] = value
+    one = Resources(network, parse_chip(data))
+    with pytest.raises(CapacityError, match="has 1"):
+        verify(replace(was_packed, resources=one))
+    was_placed = placed(was_packed)
+    verify(was_placed)
+    there = was_placed.placed.places
+    for places in (np.zeros_like(there), there - there.max() - 1, there + chip.n_cores):
+        with pytest.raises(MappingError, match="places from"):
+            verify(replace(was_placed, placed=was_placed.placed._replace(places=places)))
 
 
 def test_region_fills_whole_chips_first():
@@ -310,12 +353,16 @@ def test_relief_lowers_the_fullest_link_for_few_hops(monkeypatch):
     chip = load_chip("loihi1").on_board(2)
     cases = [(seed, random_traffic(n, seed)) for seed in range(3 if LONG else 1)]
     for seed, traffic in cases:
-        places = place(chip, links_of(traffic, n), seed=seed)
+        places = place(chip, links_of(traffic, n), settings=Settings(seed=seed))
         assert len(np.unique(places)) == n
         after.append(measure(chip, places, traffic)[1])
     monkeypatch.setattr(_Search, "relieve", lambda *_: None)
     for seed, traffic in cases:
-        before.append(measure(chip, place(chip, links_of(traffic, n), seed=seed), traffic)[1])
+        before.append(
+            measure(chip, place(chip, links_of(traffic, n), settings=Settings(seed=seed)), traffic)[
+                1
+            ]
+        )
     for plain, relieved in zip(before, after, strict=True):
         assert relieved["max_link_load"] <= plain["max_link_load"]
         assert relieved["total_hops"] <= 1.005 * plain["total_hops"]
@@ -424,7 +471,7 @@ def test_small_placements_are_optimal():
         core = np.repeat(np.arange(n), np.diff(links.start))
         between = hops[homes[:, core], homes[:, links.other]] @ links.messages / 2
         best = (between + hops[0][homes] @ links.io).min()
-        assert total_hops(chip, links, place(chip, links, seed=seed)) == best
+        assert total_hops(chip, links, place(chip, links, settings=Settings(seed=seed))) == best
 
 
 def test_search_counts_blocks_as_they_are_made(network):
@@ -463,7 +510,7 @@ def test_edges_within_groups():
             assert cut_kernels._cuts_in_groups(n, width, group) == len(edges)
 
 
-def test_other_cuts_shorten_ways_within_limits(network, monkeypatch):
+def test_other_cuts_shorten_ways_within_limits(network):
     """Where ways are called far, other cuts are tried, and what is taken is no longer."""
     chip = load_chip("loihi1")
     cut = cut_network(Resources(network, chip))
@@ -480,9 +527,9 @@ def test_other_cuts_shorten_ways_within_limits(network, monkeypatch):
             assert sum(b.n_neurons for b in blocks) == n_neurons[name]
     hops = []
     for far in (1e9, 0.0):  # never, and always
-        monkeypatch.setattr(mapper, "_FAR", far)
         lines: list[str] = []
-        mapping = map_network(network, chip, objective="cores", progress=lines.append)
+        settings = Settings(objective="cores", progress=lines.append)
+        mapping = mapped(network, chip, PlaceFewest(settings=settings, far=far), settings)
         mapping.check(network)
         assert any("another cut" in line for line in lines) == (far == 0.0)
         assert len(mapping.cores) <= 1.04 * n_cores
@@ -496,13 +543,13 @@ def test_other_cuts_shorten_ways_within_limits(network, monkeypatch):
 def test_other_cuts_take_no_further_chip():
     """Cores that another cut may take, by hand: 4 % more, near the bound, on chips there are."""
     one, many = load_chip("loihi1"), load_chip("loihi1").on_board(100)
-    assert mapper._most_cores(one, 100, 100) == 104
-    assert mapper._most_cores(one, 126, 126) == 128  # of 131
-    assert mapper._most_cores(many, 126, 126) == 128  # no second chip
-    assert mapper._most_cores(many, 1000, 900) == 1024  # of 1035; of 1040, eight chips
-    assert mapper._most_cores(many, 10_000, 9000) == 10_350  # 1.15 times the bound
-    assert mapper._most_cores(many, 10_000, 8000) == 10_400
-    assert mapper._most_cores(many, 20, 20) == 20
+    assert most_cores(one, 100, 100) == 104
+    assert most_cores(one, 126, 126) == 128  # of 131
+    assert most_cores(many, 126, 126) == 128  # no second chip
+    assert most_cores(many, 1000, 900) == 1024  # of 1035; of 1040, eight chips
+    assert most_cores(many, 10_000, 9000) == 10_350  # 1.15 times the bound
+    assert most_cores(many, 10_000, 8000) == 10_400
+    assert most_cores(many, 20, 20) == 20
 
 
 def test_blocks_of_a_core_come_from_the_same_part():

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Mapping as MappingType
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from pmsm_hw.mapping.partition.entries import Entries, grid_entries
 from pmsm_hw.mapping.partition.excess import fan_out_excess
 from pmsm_hw.mapping.partition.grids import Grid, Target, grid_blocks
 from pmsm_hw.mapping.partition.packing import count_cores
+from pmsm_hw.mapping.settings import Settings
 from pmsm_hw.operators import chw
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Bound", "Cut", "cut_network", "cut_once", "cut_within"]
 
+_FEWEST = Settings(objective="cores")
 _MAX_ROUNDS = 12
 _MOST_SEARCHED = 2048
 """Networks of more populations are not searched: it would change few of them."""
@@ -90,10 +92,7 @@ class Cut:
 
 def cut_network(
     resources: Resources,
-    *,
-    objective: Objective = "cores",
-    progress: Callable[[str], None] | None = None,
-    deadline: Callable[[], bool] | None = None,
+    settings: Settings = _FEWEST,
 ) -> Cut:
     """Cut every population but inputs.
 
@@ -104,67 +103,133 @@ def cut_network(
     ----------
     resources
         Of the network and the chip.
-    objective
-        The cut with fewest cores is taken; for others than ``"cores"``, `Cut.frugal` is made too.
-    progress
-        Called with a line about what is done.
-    deadline
-        Says whether time is up: the best cut so far is then taken.
+    settings
+        The cut with fewest cores is taken; for other objectives than ``"cores"``, `Cut.frugal` is
+        made too.
 
     Raises
     ------
     CapacityError
         If a single neuron of a population exceeds a limit of a core.
     """
-    counts = all_candidates(resources, progress)
-    steps = Steps(resources, counts)
-    n, b, e = scarce = scarcity(steps)
-    entries = Entries(resources)
-    cuts: list[dict[str, Grid]] = []
-    failure: CapacityError | None = None
+    cutting = _Cutting(resources, settings)
+    cutting.take_first()
+    if cutting.may_fit_one_core():
+        fewest = min(map(cutting.counted, cutting.cuts), key=_cores_and_sent)
+        if fewest.n_cores == 1:  # there is nothing to search for
+            return _cut_of(resources, fewest, Bound(cores=1, weights=cutting.scarce))
+    if len(cutting.counts) <= _MOST_SEARCHED:
+        return cutting.searched()
+    ranked = [cutting.counted(grids) for grids in cutting.cuts]
+    most = min(ranked, key=_cores_and_sent).n_cores
+    settings.say("bounding the cores from below")
+    least = Backwards(resources, cutting.counts).least_cores(most, settings.deadline)
+    bound = Bound(cores=least, weights=cutting.scarce)
+    return _best_of(resources, ranked, bound, settings.objective)
 
-    def take(weights: Sequence[float], targets: MappingType[str, Target] | None = None) -> None:
-        nonlocal failure
-        if cuts and deadline is not None and deadline():
+
+class _Cutting:
+    """Cuts of a network that were made so far.
+
+    Parameters
+    ----------
+    resources, settings
+        As for `cut_network`.
+    """
+
+    def __init__(self, resources: Resources, settings: Settings) -> None:
+        self.resources, self.settings = resources, settings
+        self.counts = all_candidates(resources, settings.progress)
+        self.steps = Steps(resources, self.counts)
+        self.scarce = scarcity(self.steps)
+        self.entries = Entries(resources)
+        self.cuts: list[dict[str, Grid]] = []
+        self.failure: CapacityError | None = None
+
+    def take(
+        self, weights: Sequence[float], targets: MappingType[str, Target] | None = None
+    ) -> None:
+        """Make a cut, unless it was made before or time is up."""
+        if self.cuts and self.settings.is_late:
             return
-        if progress is not None:
-            progress("cutting" if targets is None else "cutting, improved")
+        self.settings.say("cutting" if targets is None else "cutting, improved")
         try:
-            grids = cut_once(resources, steps, entries, weights, targets)
+            grids = cut_once(self.resources, self.steps, self.entries, weights, targets)
         except CapacityError as error:
-            failure = error
+            self.failure = error
         else:
-            if grids not in cuts:
-                cuts.append(grids)
+            if grids not in self.cuts:
+                self.cuts.append(grids)
 
-    weights = ((0.1, 0.2, 0.2, 0.6), (0.02, n, b, e), (1.0, 0.0, 0.0, 0.0))
-    for some in weights:
-        take(some)
-    if not cuts:
-        assert failure is not None
-        raise failure
-    if sum(counts[name].n_neurons for name in counts) <= resources.chip.limits.neurons.value:
-        fewest = min((_counted(resources, grids, entries) for grids in cuts), key=_cores_and_sent)
-        if fewest[0] == 1:  # there is nothing to search for
-            return _cut_of(resources, fewest, Bound(cores=1, weights=scarce))
-    if len(counts) > _MOST_SEARCHED:
-        ranked = [_counted(resources, grids, entries) for grids in cuts]
-        most = min(ranked, key=_cores_and_sent)[0]
-        if progress is not None:
-            progress("bounding the cores from below")
-        least = Backwards(resources, counts).least_cores(most, deadline)
-        return _best_of(resources, ranked, Bound(cores=least, weights=scarce), objective)
-    search = Search(resources, counts)
+    def take_first(self) -> None:
+        """Make cuts that weigh blocks, what is scarce, and all alike."""
+        for weights in ((0.1, 0.2, 0.2, 0.6), (0.02, *self.scarce), (1.0, 0.0, 0.0, 0.0)):
+            self.take(weights)
+        if not self.cuts:
+            assert self.failure is not None
+            raise self.failure
 
-    def state_of(grids: MappingType[str, Grid]) -> NDArray[np.int64]:
-        return search.state({name: _target_of(grid) for name, grid in grids.items()})
+    def may_fit_one_core(self) -> bool:
+        """Whether all neurons together are no more than a core's."""
+        n_neurons = sum(found.n_neurons for found in self.counts.values())
+        return n_neurons <= int(self.resources.chip.limits.neurons.value)
 
-    found: list[NDArray[np.int64]] = []
-    least, plan = 0, Plan()
-    starts = [state_of(grids) for grids in cuts]
-    starts.sort(key=lambda state: search.value(state)[1])
-    backwards = Backwards(resources, counts)
-    if deadline is None or not deadline():
+    def counted(self, grids: MappingType[str, Grid]) -> _Counted:
+        """A cut, counted exactly."""
+        found = {p.name: self.entries.of(p.name, grids) for p in self.resources.placed}
+        sent = sum(int(e.sum()) for e in found.values())
+        return _Counted(count_cores(self.resources, grids, found), sent, grids, found)
+
+    def searched(self) -> Cut:
+        """The best cut that a search from those made finds in time."""
+        resources, settings, counts = self.resources, self.settings, self.counts
+        search, backwards = Search(resources, counts), Backwards(resources, counts)
+
+        def state_of(grids: MappingType[str, Grid]) -> NDArray[np.int64]:
+            return search.state({name: _target_of(grid) for name, grid in grids.items()})
+
+        found = _Found([], Plan(), {}, 0)
+        starts = [state_of(grids) for grids in self.cuts]
+        starts.sort(key=lambda state: search.value(state)[1])
+        if not settings.is_late:
+            found = self._search(search, backwards, starts)
+            for state in found.states[: found.plan.n_made]:
+                self.take((0.02, *self.scarce), search.cut(state))
+        estimates = [search.value(state_of(grids))[0] for grids in self.cuts]
+        ranked = [
+            self.counted(grids)
+            for grids, n_cores in zip(self.cuts, estimates, strict=True)
+            if n_cores <= _NEAR * min(estimates)
+        ]
+        best = min(ranked, key=_cores_and_sent)
+        least = found.least or backwards.least_cores(best.n_cores, settings.deadline)
+        bound = Bound(cores=min(least, best.n_cores), weights=self.scarce)
+
+        def others(most: int) -> Iterator[Cut]:
+            plan = found.plan._replace(weights=NEAR)
+            more = search.improve(found.states, found.options, plan, longer=2, seed=1_000_003)
+            for cut in ranked:
+                if cut is not best and cut.n_cores <= most:
+                    yield _cut_of(resources, cut, bound)
+            states = [*found.states, *more]
+            for state in sorted(states, key=lambda s: search.value(s, _FEW_BLOCKS)[1]):
+                n_before = len(self.cuts)
+                if search.value(state)[0] <= most:
+                    self.take((0.02, *self.scarce), search.cut(state))
+                if len(self.cuts) > n_before:
+                    cut = self.counted(self.cuts[-1])
+                    if cut.n_cores <= most:
+                        yield _cut_of(resources, cut, bound)
+
+        return _best_of(
+            resources, ranked, bound, settings.objective, others if found.states else None
+        )
+
+    def _search(
+        self, search: Search, backwards: Backwards, starts: list[NDArray[np.int64]]
+    ) -> _Found:
+        """Improve on cuts that the bound leads to, and on the best of the given ones."""
+        resources, settings = self.resources, self.settings
         widest = {name: chw(resources.network[name].shape)[0] for name in search.names}
         frugal = [
             np.array([(*axes[name], widest[name], 1) for name in search.names], np.int64)
@@ -172,51 +237,39 @@ def cut_network(
         ]
         starts = [*frugal, starts[0]]
         options = {
-            name: _options(resources, counts[name], tuple(starts[0][i].tolist()))
+            name: _options(resources, self.counts[name], tuple(starts[0][i].tolist()))
             for i, name in enumerate(search.names)
         }
         n_cores = search.value(starts[-1])[0]
         plan = plan_for(n_cores)
-        enough = backwards.least_cores(n_cores, deadline) if n_cores <= FEW else 0
-        if progress is not None:
-            progress("searching for better cuts")
+        enough = backwards.least_cores(n_cores, settings.deadline) if n_cores <= FEW else 0
+        settings.say("searching for better cuts")
         found = search.improve(starts, options, plan, enough=enough)
-        if progress is not None:
-            progress("bounding the cores from below")
+        settings.say("bounding the cores from below")
         n_cores = search.value(found[0])[0]
-        least = backwards.least_cores(n_cores, deadline)
-        late = deadline is not None and deadline()
-        if not late and FEW < n_cores <= MANY and n_cores > _WIDE * least:
+        least = backwards.least_cores(n_cores, settings.deadline)
+        if not settings.is_late and FEW < n_cores <= MANY and n_cores > _WIDE * least:
             found += search.improve(found, options, plan._replace(weights=MIXED), longer=_LONGER)
             found.sort(key=lambda state: search.value(state)[1])
-        for state in found[: plan.n_made]:
-            take((0.02, n, b, e), search.cut(state))
-    estimates = [search.value(state_of(grids))[0] for grids in cuts]
-    ranked = [
-        _counted(resources, grids, entries)
-        for grids, n_cores in zip(cuts, estimates, strict=True)
-        if n_cores <= _NEAR * min(estimates)
-    ]
-    best = min(ranked, key=_cores_and_sent)
-    if not least:
-        least = backwards.least_cores(best[0], deadline)
-    bound = Bound(cores=min(least, best[0]), weights=scarce)
+        return _Found(found, plan, options, least)
 
-    def others(most: int) -> Iterator[Cut]:
-        more = search.improve(found, options, plan._replace(weights=NEAR), longer=2, seed=1_000_003)
-        for cut in ranked:
-            if cut is not best and cut[0] <= most:
-                yield _cut_of(resources, cut, bound)
-        for state in sorted([*found, *more], key=lambda s: search.value(s, _FEW_BLOCKS)[1]):
-            n_before = len(cuts)
-            if search.value(state)[0] <= most:
-                take((0.02, n, b, e), search.cut(state))
-            if len(cuts) > n_before:
-                cut = _counted(resources, cuts[-1], entries)
-                if cut[0] <= most:
-                    yield _cut_of(resources, cut, bound)
 
-    return _best_of(resources, ranked, bound, objective, others if found else None)
+class _Found(NamedTuple):
+    """What a search found: states, best first, how and among what, and the fewest cores."""
+
+    states: list[NDArray[np.int64]]
+    plan: Plan
+    options: dict[str, list[tuple[int, ...]]]
+    least: int
+
+
+class _Counted(NamedTuple):
+    """A cut, the cores that it takes, its output axons, and the entries of its neurons."""
+
+    n_cores: int
+    n_sent: int
+    grids: MappingType[str, Grid]
+    entries: dict[str, NDArray[np.int64]]
 
 
 def _best_of(
@@ -228,10 +281,10 @@ def _best_of(
 ) -> Cut:
     """The cut with fewest cores, and where it matters the one with fewest output axons near it."""
     best = min(ranked, key=_cores_and_sent)
-    near = [cut for cut in ranked if cut[0] <= _NEAR * best[0]]
-    fewest = min(near, key=lambda cut: (cut[1], cut[0]))
+    near = [cut for cut in ranked if cut.n_cores <= _NEAR * best.n_cores]
+    fewest = min(near, key=lambda cut: (cut.n_sent, cut.n_cores))
     frugal = None
-    if objective != "cores" and fewest[1] < best[1]:
+    if objective != "cores" and fewest.n_sent < best.n_sent:
         frugal = _cut_of(resources, fewest, bound)
     return _cut_of(resources, best, bound, frugal=frugal, others=others)
 
@@ -268,12 +321,8 @@ def cut_within(
     return [{p.name: grid_blocks(p, grids[p.name]) for p in resources.placed} for grids in found]
 
 
-_Counted: TypeAlias = tuple[int, int, MappingType[str, Grid], dict[str, NDArray[np.int64]]]
-"""Cores that a cut takes, its output axons, itself, and the entries of its neurons."""
-
-
 def _cores_and_sent(cut: _Counted) -> tuple[int, int]:
-    return cut[:2]
+    return cut.n_cores, cut.n_sent
 
 
 def _cut_of(
@@ -285,19 +334,12 @@ def _cut_of(
     others: Callable[[int], Iterator[Cut]] | None = None,
 ) -> Cut:
     return Cut(
-        blocks={p.name: grid_blocks(p, counted[2][p.name]) for p in resources.placed},
-        entries=counted[3],
+        blocks={p.name: grid_blocks(p, counted.grids[p.name]) for p in resources.placed},
+        entries=counted.entries,
         bound=bound,
         frugal=frugal,
         others=others,
     )
-
-
-def _counted(resources: Resources, grids: MappingType[str, Grid], entries: Entries) -> _Counted:
-    """A cut, counted exactly."""
-    found = {p.name: entries.of(p.name, grids) for p in resources.placed}
-    sent = sum(int(e.sum()) for e in found.values())
-    return count_cores(resources, grids, found), sent, grids, found
 
 
 def _target_of(grid: Grid) -> Target:

@@ -8,7 +8,6 @@ port.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pmsm_hw.mapping.routing.traffic import IO, Traffic, pairs_of
+from pmsm_hw.mapping.settings import Settings
 
 if TYPE_CHECKING:
     from pmsm_hw.mapping.chip import Chip
@@ -38,6 +38,7 @@ __all__ = [
     "total_hops",
 ]
 
+_DEFAULT = Settings()
 _DRIFTS = 2
 _WORK = 200_000_000
 _WORK_PER_CORE, _WORK_PER_PAIR = 320_000, 24_000
@@ -237,10 +238,8 @@ def place(
     links: Links,
     *,
     per_tile: int | None = None,
-    seed: int = 0,
     effort: float = 1.0,
-    progress: Callable[[str], None] | None = None,
-    deadline: Callable[[], bool] | None = None,
+    settings: Settings = _DEFAULT,
 ) -> NDArray[np.int64]:
     """Find a place for each core.
 
@@ -252,14 +251,10 @@ def place(
         Who talks to whom.
     per_tile
         How many of them a tile takes; the chip's cores per tile by default.
-    seed
-        The same seed gives the same places (where no deadline cuts the search short).
     effort
         Scales the number of swaps that are tried.
-    progress
-        Called with a line about what is done.
-    deadline
-        Says whether time is up: the best places so far are then taken.
+    settings
+        Seed, progress and deadline.
 
     Returns
     -------
@@ -267,10 +262,7 @@ def place(
         ``(n_cores,)`` int64, places, all different: ``per_tile`` times the tile, plus the place
         within it; the chip's core numbers by default.
     """
-    return place_bundles(
-        chip, links, None, per_tile=per_tile, seed=seed, effort=effort, progress=progress,
-        deadline=deadline,
-    )[0]  # fmt: skip
+    return place_bundles(chip, links, None, per_tile=per_tile, effort=effort, settings=settings)[0]
 
 
 def place_bundles(
@@ -280,16 +272,14 @@ def place_bundles(
     *,
     any_kind: bool = False,
     per_tile: int | None = None,
-    seed: int = 0,
     effort: float = 1.0,
-    progress: Callable[[str], None] | None = None,
-    deadline: Callable[[], bool] | None = None,
+    settings: Settings = _DEFAULT,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Find a place for each core, and a core for each bundle.
 
     Parameters
     ----------
-    chip, per_tile, seed, effort, progress, deadline
+    chip, per_tile, effort, settings
         As in `place`.
     links
         Which bundle talks to which.
@@ -319,11 +309,10 @@ def place_bundles(
         return total_hops(chip, links, places[home], per_tile)
 
     cost = cost_of(*best)
-    if progress is not None:
-        progress("placing: drifting")
+    settings.say("placing: drifting")
     drifted = best[0]
     for _ in range(_DRIFTS):
-        if deadline is not None and deadline():
+        if settings.is_late:
             return best
         drifted = _drift(chip, between, drifted, slots, per_tile)
         new = cost_of(drifted, home)
@@ -338,13 +327,20 @@ def place_bundles(
 
     def anneal(attempt: int) -> _Search:
         search = _Search(
-            chip, links, slots, *start, per_tile, seed + 1_000_003 * attempt, bundles, any_kind
-        )
+            chip,
+            links,
+            slots,
+            *start,
+            per_tile,
+            settings.seed + 1_000_003 * attempt,
+            bundles,
+            any_kind,
+        )  # fmt: skip
         for part in range(1, _PARTS + 1):
-            if deadline is not None and deadline():
+            if settings.is_late:
                 break
-            if progress is not None and attempt == 0:
-                progress(f"placing: annealing, part {part} of {_PARTS}")
+            if attempt == 0:
+                settings.say(f"placing: annealing, part {part} of {_PARTS}")
             if n <= _SMALL:
                 search.run(budget * part // _PARTS, budget)
             else:
@@ -357,13 +353,12 @@ def place_bundles(
         new = cost_of(*found)
         if new < cost:
             best, cost = found, new
-    if effort >= 1 and (deadline is None or not deadline()):
-        if progress is not None:
-            progress("placing: relieving the fullest links")
+    if effort >= 1 and not settings.is_late:
+        settings.say("placing: relieving the fullest links")
         places, home = best
         if bundles is not None:
             links = gathered(links, home, n)
-        search = _Search(chip, links, slots, places, np.arange(n), per_tile, seed)
+        search = _Search(chip, links, slots, places, np.arange(n), per_tile, settings.seed)
         search.relieve(int(min(_RELIEF_PER_CORE * n, _RELIEF)), _RELIEF_SLACK * cost)
         best = (search.places(), home)
     return best
