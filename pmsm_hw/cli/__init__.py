@@ -5,7 +5,7 @@ Answers go to stdout (a table, or JSON with ``--json``), progress to stderr. Exi
 backends, 130 interrupted; see `pmsm_hw.cli.ending`.
 """
 
-from pmsm_hw.cli.commands import app
 from pmsm_hw.cli.ending import main
+from pmsm_hw.cli.program import app
 
 __all__ = ["app", "main"]

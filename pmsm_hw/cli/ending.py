@@ -65,7 +65,7 @@ def main() -> None:
 
 def _run() -> int:
     try:
-        from pmsm_hw.cli.commands import app
+        from pmsm_hw.cli.program import app
 
         status = app(standalone_mode=False)
         broken = _flushes(sys.stdout)

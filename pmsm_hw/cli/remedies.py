@@ -42,7 +42,7 @@ def options_of() -> dict[str, dict[str, str]]:
     """Options of each command, by its words: ``chips list``; of each: ``max_steps``, its flag."""
     import typer
 
-    from pmsm_hw.cli.commands import app
+    from pmsm_hw.cli.program import app
 
     def walk(words: str, command: Any) -> Iterator[tuple[str, dict[str, str]]]:
         flags = [o for option in command.params for o in option.opts if o.startswith("--")]

@@ -1,0 +1,1 @@
+"""The commands, a file each: options in, public functions called, answers out."""

@@ -1,0 +1,31 @@
+"""``pmsm-hw inspect``: what a network file holds."""
+
+from __future__ import annotations
+
+from pmsm_hw.cli.models import open_network
+from pmsm_hw.cli.options import AsJson, InputLevels, InputScale, NetworkFile, NirLevels, NirMaxSteps
+from pmsm_hw.cli.terminal import answer
+from pmsm_hw.cli.work import nir_options, say_notes
+
+__all__ = ["inspect"]
+
+
+def inspect(
+    file: NetworkFile,
+    max_steps: NirMaxSteps = None,
+    levels: NirLevels = None,
+    input_scale: InputScale = None,
+    input_levels: InputLevels = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the populations, sizes and proven bounds of a network file.
+
+    \b
+    Examples:
+      pmsm-hw inspect net.h5
+      pmsm-hw inspect net.nir
+    """
+    opened = open_network(file, nir_options(max_steps, levels, input_scale, input_levels))
+    network = opened.network
+    say_notes(opened)
+    answer(as_json, network.describe(), network.summary())

@@ -1,0 +1,79 @@
+"""``pmsm-hw lava``: a network in Lava, compared with the reference."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from pmsm_hw.cli.models import open_network
+from pmsm_hw.cli.options import (
+    AsJson,
+    Data,
+    InputLevels,
+    InputScale,
+    Limit,
+    NetworkFile,
+    NirLevels,
+    NirMaxSteps,
+    Seed,
+    Steps,
+)
+from pmsm_hw.cli.terminal import DIFFERENT, answer, bar
+from pmsm_hw.cli.work import needs_random, nir_options, samples_for, say_notes
+
+__all__ = ["lava"]
+
+
+def lava(
+    file: NetworkFile,
+    max_steps: NirMaxSteps = None,
+    levels: NirLevels = None,
+    input_scale: InputScale = None,
+    input_levels: InputLevels = None,
+    data: Data = "digits",
+    n_steps: Steps = 1,
+    limit: Limit = None,
+    timeout_s: Annotated[
+        float, typer.Option("--timeout-s", help="Give up after so many seconds.")
+    ] = 600.0,
+    seed: Seed = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a network in Lava and compare every spike and readout with the reference.
+
+    Ends with exit status 3 if any differs.
+
+    \b
+    Example:
+      pmsm-hw lava net.h5 --data digits --limit 32
+    """
+    from pmsm_hw import reference
+    from pmsm_hw.lava import run as run_in_lava
+    from pmsm_hw.reference import differing_readouts, differing_spikes
+    from pmsm_hw.tables import table
+
+    needs_random(seed, data)
+    opened = open_network(file, nir_options(max_steps, levels, input_scale, input_levels))
+    network = opened.network
+    samples = samples_for(opened, data, n_steps, limit, seed)
+    with bar("Lava, steps") as progress:
+        result = run_in_lava(
+            network, samples.x, n_steps, timeout_s=timeout_s, progress=progress.steps
+        )
+    expected = reference.run(network, samples.x, n_steps)
+    values: dict[str, Any] = {
+        "n_samples": samples.n_samples,
+        "n_steps": n_steps,
+        "differing_spikes": differing_spikes(result.spikes, expected.spikes),
+        "differing_readouts": differing_readouts(result.readouts, expected.readouts),
+        "spikes": {name: int(abs(k).sum()) for name, k in result.spikes.items()},
+    }
+    if samples.labels is not None and len(network.readouts) == 1:
+        values["accuracy"] = float((result.predictions() == samples.labels).mean())
+    rows = [(k, v) for k, v in values.items() if k != "spikes"]
+    rows += [(f"spikes of {name}", n) for name, n in values["spikes"].items()]
+    say_notes(opened, samples)
+    answer(as_json, values, table(("", "value"), rows, title=f"Lava: {network.name}"))
+    if values["differing_spikes"] or values["differing_readouts"]:
+        raise typer.Exit(DIFFERENT)
