@@ -1,8 +1,9 @@
 """Sum the test reports of both environments; the last line counts them.
 
 Ends non-zero if a report is missing, a test failed, nothing passed, a test that one environment
-left to the other (tests/shares.py) did not pass there, or Lava went untested: a test skipped for
-lack of lava-nc, or a file of Lava tests of which none passed in either environment.
+left to the other (tests/shares.py) did not pass there, one that is named for the long profile is
+none, or Lava went untested: a test skipped for lack of lava-nc, or a file of Lava tests of which
+none passed in either environment.
 """
 
 from __future__ import annotations
@@ -12,6 +13,10 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parents[1] / "tests"
+sys.path.insert(0, str(TESTS))
+
+from shares import LONG_ONLY  # noqa: E402
+
 LACK_OF_LAVA = "to a Python 3.10 with lava-nc"
 """In the reason of a test that was skipped because no Lava was found."""
 
@@ -23,11 +28,16 @@ def in_report(nodeid: str) -> str:
     return f"{'.'.join(places)}::{name}{bracket}{parameters}"
 
 
+def told(report: ET.Element, what: str) -> set[str]:
+    """Tests that tests/conftest.py left out of a run."""
+    return {p.get("value", "") for p in report.iter("property") if p.get("name") == what}
+
+
 def main(paths: list[str]) -> int:
     """Print problems and the count; return the exit status."""
     passed = failed = skipped = 0
     problems = []
-    left_out, all_passed = set(), set()
+    left_out, long_only, all_passed = set(), set(), set()
     lava_files = {path.stem for path in TESTS.glob("test_lava_*.py")}
     for path in paths:
         if not Path(path).is_file():
@@ -35,11 +45,8 @@ def main(paths: list[str]) -> int:
             continue
         report = ET.parse(path).getroot()
         cases = list(report.iter("testcase"))
-        left_out |= {
-            in_report(p.get("value", ""))
-            for p in report.iter("property")
-            if p.get("name") == "left out"
-        }
+        left_out |= {in_report(nodeid) for nodeid in told(report, "left out")}
+        long_only |= told(report, "long only")
         n_passed = 0
         for case in cases:
             name = f"{case.get('classname')}::{case.get('name')}"
@@ -62,11 +69,18 @@ def main(paths: list[str]) -> int:
         f"{name}: left to the other environment, where it did not pass"
         for name in sorted(left_out - all_passed)
     ]
+    listed = {f"tests/{name}" for names in LONG_ONLY.values() for name in names}
+    problems += [
+        f"{nodeid}: tests/shares.py leaves it to the long profile, and there is no such test"
+        for nodeid in sorted(listed - long_only if long_only else ())
+    ]
     problems += [f"tests/{name}.py: no test passed in any environment" for name in lava_files]
     for problem in problems:
         print(problem)
     if left_out:
         print(f"{len(left_out)} tests ran in one environment: tests/shares.py says why")
+    for nodeid in sorted(long_only):
+        print(f"in make test-long only: {nodeid}")
     print(f"{passed} passed, {failed + len(problems)} failed, {skipped} skipped")
     return 1 if failed or problems else 0
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
-from shares import SHARES, elsewhere, entry_of
+from shares import SHARES, elsewhere, entry_of, long_only
 
 # deadline off: compilation and process starts make single examples slow, and no test is timed
 _common = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
@@ -56,6 +56,7 @@ def pytest_report_header() -> list[str]:
 
 
 _left_out: dict[str, list[str]] = {}
+_long_only: list[tuple[str, str]] = []
 
 
 def pytest_collection_modifyitems(config, items) -> None:
@@ -64,7 +65,12 @@ def pytest_collection_modifyitems(config, items) -> None:
     if share := config.getoption("share"):
         names = elsewhere(share)
         for item in items:
-            if item not in away and (name := entry_of(item.nodeid, names)):
+            if item in away:
+                continue
+            if reason := long_only(item.nodeid):
+                _long_only.append((item.nodeid, reason))
+                away.add(item)
+            elif name := entry_of(item.nodeid, names):
                 _left_out.setdefault(name, []).append(item.nodeid)
                 away.add(item)
     if away:
@@ -73,14 +79,17 @@ def pytest_collection_modifyitems(config, items) -> None:
 
 
 def pytest_terminal_summary(terminalreporter, config) -> None:
-    """Say by name what the other environment runs, and why once is enough."""
-    if not _left_out:
-        return
-    terminalreporter.section("run in the other environment of make test")
-    names = elsewhere(config.getoption("share"))
-    for name, left in sorted(_left_out.items()):
-        environment, reason = names[name]
-        terminalreporter.write_line(f"{environment}: {name} ({len(left)}): {reason}")
+    """Say by name what ran elsewhere, or runs in the long profile, and why that is enough."""
+    if _left_out:
+        terminalreporter.section("run in the other environment of make test")
+        names = elsewhere(config.getoption("share"))
+        for name, left in sorted(_left_out.items()):
+            environment, reason = names[name]
+            terminalreporter.write_line(f"{environment}: {name} ({len(left)}): {reason}")
+    if _long_only:
+        terminalreporter.section("run by make test-long only")
+        for nodeid, reason in _long_only:
+            terminalreporter.write_line(f"{nodeid}: {reason}")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -88,6 +97,8 @@ def _left_out_in_the_report(record_testsuite_property) -> None:
     """For ``.ci/count_tests.py``, which looks whether they passed in the other environment."""
     for nodeid in (n for left in _left_out.values() for n in left):
         record_testsuite_property("left out", nodeid)
+    for nodeid, _ in _long_only:
+        record_testsuite_property("long only", nodeid)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Which tests `make test` runs in one of its two environments only, by name and with the reason.
+"""Which tests `make test` runs in one environment only, or not at all, by name with the reason.
 
 Both environments run every other test that they can. These take long and can show nothing on the
 second Python that lighter tests of the same code do not show there. `make test` gives each to one
@@ -118,6 +118,37 @@ SHARES: dict[str, dict[str, tuple[str, ...]]] = {
 """Per environment and reason, tests as ``file::test`` (with all its parameters), or whole files."""
 
 
+LONG_ONLY: dict[str, tuple[str, ...]] = {
+    "other parameters of these run in the quick profile": (
+        "test_html_report.py::test_names_are_not_formulas[$x^{2$]",
+        "test_html_report.py::test_names_are_not_formulas[\\\\\\\\$$]",
+        "test_html_report.py::test_names_are_not_formulas[$a$]",
+        "test_mapping_dead_inputs.py::"
+        "test_dead_neurons_cost_an_update_but_no_axon_entry_or_message[1-shape1]",
+        "test_mapping_dead_inputs.py::"
+        "test_dead_neurons_cost_an_update_but_no_axon_entry_or_message[2-shape0]",
+        "test_mapping_dead_inputs.py::"
+        "test_dead_neurons_cost_an_update_but_no_axon_entry_or_message[2-shape2]",
+        "test_mapping_objectives.py::test_each_objective_is_best_at_what_it_is_for[loihi1-lenet]",
+        "test_mapping_objectives.py::test_each_objective_is_best_at_what_it_is_for[loihi2-digits]",
+        "test_mapping_objectives.py::test_each_objective_is_best_at_what_it_is_for[loihi2-conv]",
+        "test_mapping_relays.py::test_every_gain_and_spike_mode_is_relayed_exactly[gains0-unit]",
+        "test_mapping_relays.py::test_every_gain_and_spike_mode_is_relayed_exactly[gains1-graded]",
+        "test_mapping_relays.py::test_every_gain_and_spike_mode_is_relayed_exactly[gains2-unit]",
+        "test_mapping_relays.py::test_every_gain_and_spike_mode_is_relayed_exactly[gains3-graded]",
+        "test_mapping_relays.py::test_every_gain_and_spike_mode_is_relayed_exactly[gains4-unit]",
+        "test_mapping_relays.py::test_every_gain_and_spike_mode_is_relayed_exactly[gains6-unit]",
+    ),
+    "100 other networks run in Lava in the quick profile": (
+        "test_lava_networks.py::test_random_networks_equal_the_reference[100]",
+        "test_lava_networks.py::test_random_networks_equal_the_reference[125]",
+        "test_lava_networks.py::test_random_networks_equal_the_reference[150]",
+        "test_lava_networks.py::test_random_networks_equal_the_reference[175]",
+    ),
+}
+"""By reason, tests that `make test` leaves to `make test-long` in both environments, one by one."""
+
+
 def elsewhere(share: str) -> dict[str, tuple[str, str]]:
     """What the other environment runs: for each entry, its name and the reason."""
     return {
@@ -127,6 +158,12 @@ def elsewhere(share: str) -> dict[str, tuple[str, str]]:
         for reason, entries in reasons.items()
         for entry in entries
     }
+
+
+def long_only(nodeid: str) -> str | None:
+    """Why a test is left to the long profile, None where it is not."""
+    name = nodeid.removeprefix("tests/")
+    return next((reason for reason, names in LONG_ONLY.items() if name in names), None)
 
 
 def entry_of(nodeid: str, entries: Container[str]) -> str | None:

@@ -14,7 +14,7 @@ import pmsm_hw as p
 from pmsm_hw import lava, reference
 from pmsm_hw.lava.interpreter import VARIABLE
 
-N_NETWORKS = 1000 if os.environ.get("PMSM_HW_HYPOTHESIS") == "long" else 100
+N_NETWORKS = 1000 if os.environ.get("PMSM_HW_HYPOTHESIS") == "long" else 200
 CHUNK = 25
 
 

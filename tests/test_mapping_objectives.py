@@ -5,7 +5,6 @@ from __future__ import annotations
 import fuzz_objectives
 import numpy as np
 import pytest
-from quick import LONG
 
 from pmsm_hw import Conv2d, Dense, Input, Network, PolarityMultiSpike, Readout, SumPool
 from pmsm_hw.emulator import emulate
@@ -66,11 +65,8 @@ NETWORKS = {
 }
 
 
-ON_CHIPS = [(name, chip) for name in NETWORKS for chip in ("loihi1", "loihi2")]
-QUICK_ON_CHIPS = [("digits", "loihi1"), ("lenet", "loihi2"), ("conv", "loihi1")]
-
-
-@pytest.mark.parametrize(("name", "chip_name"), ON_CHIPS if LONG else QUICK_ON_CHIPS)
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("chip_name", ["loihi1", "loihi2"])
 def test_each_objective_is_best_at_what_it_is_for(name, chip_name):
     network, chip = NETWORKS[name], load_chip(chip_name)
     x = np.random.default_rng(0).integers(0, 16, (2, *network.populations[0].shape))

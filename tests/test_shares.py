@@ -10,7 +10,7 @@ from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
 import pytest
-from shares import SHARES, elsewhere, entry_of
+from shares import LONG_ONLY, SHARES, elsewhere, entry_of, long_only
 
 TESTS = Path(__file__).resolve().parent
 LEFT = "tests/test_x.py::test_y[a::b/c.py-'q']"
@@ -38,9 +38,10 @@ def test_entries_are_tests(share):
     assert entry_of("tests/test_x.py::test_why", ["test_x.py::test_wh", "x.py"]) is None
 
 
-def report(path, *, case=None, left=None):
+def report(path, *, case=None, left=None, long_only=()):
     case = f"<testcase classname='tests.test_x' name={quoteattr(case)}/>" if case else ""
     left = f"<property name='left out' value={quoteattr(left)}/>" if left else ""
+    left += "".join(f"<property name='long only' value={quoteattr(x)}/>" for x in long_only)
     path.write_text(
         f"<testsuites><testsuite><properties>{left}</properties>"
         f"<testcase classname='tests.test_x' name='test_both'/>{case}</testsuite></testsuites>"
@@ -55,6 +56,22 @@ def test_what_is_left_to_the_other_environment_must_pass_there(tmp_path, capsys)
         said = capsys.readouterr().out
         assert ("left to the other environment, where it did not pass" in said) == missed
         assert "1 tests ran in one environment" in said
+
+
+def test_what_is_left_to_the_long_profile_is_told_and_must_exist(tmp_path, capsys):
+    listed = [f"tests/{name}" for names in LONG_ONLY.values() for name in names]
+    for nodeid in listed:
+        file, _, name = nodeid.partition("::")
+        text = (TESTS.parent / file).read_text(encoding="utf-8")
+        assert re.search(rf"^def {name.partition('[')[0]}\(", text, re.M), nodeid
+        assert long_only(nodeid)
+    assert long_only(listed[0].partition("[")[0]) is None
+    for some in (listed, listed[1:]):
+        count_tests(report(tmp_path / "here.xml", long_only=some))
+        said = capsys.readouterr().out
+        assert f"in make test-long only: {listed[1]}" in said
+        missing = f"{listed[0]}: tests/shares.py leaves it to the long profile, and there is no"
+        assert (missing in said) == (some != listed)
 
 
 def test_tests_are_left_out_by_name_and_in_the_report(tmp_path):
