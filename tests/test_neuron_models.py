@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
 from neuron_cases import Case, cases, plainly
 from numpy.typing import ArrayLike, NDArray
 
-from pmsm_hw import io, operators, reference, workers
+from pmsm_hw import io, lava, operators, reference, workers
 from pmsm_hw.emulator import emulate
 from pmsm_hw.errors import MappingError, NetworkError, NeuronModelError
+from pmsm_hw.lava.interpreter import VARIABLE
+from pmsm_hw.lava.neurons import LAVA
 from pmsm_hw.mapping import load_chip, map_network
 from pmsm_hw.network import Network
 from pmsm_hw.neurons import (
@@ -335,3 +339,60 @@ def test_a_new_parameter_with_a_default_changes_no_fingerprint():
     assert fingerprint(Later) == before
     assert fingerprint(Later, refractory=2) != before
     register(Leaky)
+
+
+# -- Lava -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("granularity", ["coarse", "fine"])
+def test_lava(granularity, lava_python):
+    """Every model that Lava has something for; a long list of cases in one child."""
+    for kind in LAVA.kinds:
+        some: list[Case] = []
+
+        @settings(max_examples=N_LAVA, database=None, phases=[Phase.generate])
+        @given(data=st.data())
+        def collect(data):
+            some.append(data.draw(cases(model_of(kind))))  # noqa: B023 - called at once
+
+        collect()
+        small = [case for case in some if _fits_lava(case, granularity)][:N_LAVA]
+        jobs = [lava.Job(network=c.network, x=c.units, n_steps=c.n_steps) for c in small]
+        results = lava.run_many(jobs, granularity=granularity, timeout_s=600)
+        for case, result in zip(small, results, strict=True):
+            for name, mine in plainly(case).items():
+                if case.network[name].fires:  # type: ignore[attr-defined]
+                    np.testing.assert_array_equal(result.spikes[name], mine.spikes)
+                else:
+                    np.testing.assert_array_equal(result.readouts[name], mine.states["v"])
+                assert result.saturations.get(name, 0) == mine.outside
+
+
+N_LAVA = 200 if os.environ.get("PMSM_HW_HYPOTHESIS") == "long" else 12
+
+
+def _fits_lava(case: Case, granularity: str) -> bool:
+    """Messages of Lava's own synapses are 24 bits wide."""
+    largest = max(
+        max(-bound.payload_min, bound.payload_max) for bound in case.network.bounds.values()
+    )
+    return largest < 1 << 23
+
+
+def test_a_model_that_lava_lacks_is_refused_before_anything_runs():
+    network = Network(populations=(Leaky(name="n", shape=(1,), threshold=3),), projections=())
+    with pytest.raises(
+        NeuronModelError, match=r"population 'n': Lava has nothing for neuron model 'test_leaky'"
+    ):
+        lava.run(network, {})
+
+
+@pytest.fixture(scope="module")
+def lava_python() -> None:
+    """Skip, with a reason, where no Python with Lava is known; never in CI."""
+    if (
+        importlib.util.find_spec("lava") is None
+        and VARIABLE not in os.environ
+        and "CI" not in os.environ
+    ):
+        pytest.skip(f"set {VARIABLE} to a Python 3.10 with lava-nc")

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = [
     "ParameterSet",
     "axon_signs",
-    "gains_of",
     "has_one_threshold",
     "most_thresholds",
     "spike_mode",
@@ -78,7 +77,7 @@ def axon_signs(network: Network, population: Population, chip: Chip) -> tuple[in
         return (1,)
     if graded:
         return tuple(signs)
-    gains = gains_of(population)
+    gains = population.unit_gains if isinstance(population, Neurons) else (1, 1)
     factors = tuple(s * gains[0 if s > 0 else 1] for s in signs)
     for factor in factors:
         if factor == 0 or abs(factor) & (abs(factor) - 1):
@@ -91,14 +90,6 @@ def axon_signs(network: Network, population: Population, chip: Chip) -> tuple[in
                 limit="plus or minus powers of two",
             )
     return factors
-
-
-def gains_of(population: Population) -> tuple[int, int]:
-    """Payload of a positive unit spike, and of a negative one with its sign turned."""
-    if not isinstance(population, Neurons):
-        return 1, 1
-    positive, negative = population.payload(np.array([1, -1])).tolist()
-    return positive, -negative
 
 
 def has_one_threshold(population: Population) -> bool:

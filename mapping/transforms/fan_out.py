@@ -34,7 +34,6 @@ from pmsm_hw.mapping.partition.entries import grid_entries
 from pmsm_hw.mapping.partition.excess import FanOutError, check_formats
 from pmsm_hw.mapping.partition.tiling import cut_network
 from pmsm_hw.mapping.resources import Resources
-from pmsm_hw.mapping.resources.neurons import gains_of
 from pmsm_hw.mapping.transforms.fan_in import LARGEST_SPIKE
 from pmsm_hw.network import (
     Dense,
@@ -225,7 +224,7 @@ def _relay(network: Network, source: Neurons) -> PolarityMultiSpike | None:
     """A population that sends each payload of the source on; ``None``: it is too large."""
     bound = network.bounds[source.name]
     used = (bound.k_max > 0, bound.k_min < 0)
-    gains = [abs(gain) for gain, on in zip(gains_of(source), used, strict=True) if on]
+    gains = [abs(gain) for gain, on in zip(source.unit_gains, used, strict=True) if on]
     unit = max(math.gcd(*gains), 1) if gains else 1
     n, p = max(-bound.payload_min, 0) // unit, max(bound.payload_max, 0) // unit
     if max(n, p) > LARGEST_SPIKE:

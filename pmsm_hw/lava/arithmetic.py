@@ -1,4 +1,4 @@
-"""What the Lava models compute, without Lava: synaptic sums and the neuron equations.
+"""What the Lava models compute of projections, without Lava: synaptic sums.
 
 Kept outside the folder of the Processes, since Lava executes every file there once per Process
 when it looks for models.
@@ -12,10 +12,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from pmsm_hw.network import STATE_MAX, STATE_MIN, Rule
 from pmsm_hw.operators import DenseForm, Form, WindowForm, exact_dtype, exact_product, magnitude
 
-__all__ = ["Kernel", "fire", "kernel", "payload_of", "saturate"]
+__all__ = ["Kernel", "kernel"]
 
 Kernel: TypeAlias = Callable[[NDArray[Any]], NDArray[Any]]
 
@@ -93,53 +92,3 @@ def _window(
         return sums.reshape(target)
 
     return window
-
-
-def saturate(u: NDArray[Any]) -> tuple[NDArray[Any], int]:
-    """Clip ``u`` to the state's width; also count the values that were outside."""
-    inside = np.clip(u, STATE_MIN, STATE_MAX)
-    return inside, int(np.count_nonzero(inside != u))
-
-
-def fire(
-    u: NDArray[Any],
-    theta: NDArray[Any],
-    levels: tuple[int, int],
-    rule: Rule,
-    sent: NDArray[Any],
-    step: int,
-) -> NDArray[Any]:
-    """Spikes ``k`` of one step: ``clip(floor(u / theta), low, high)``.
-
-    Parameters
-    ----------
-    u
-        State after integration, integers (of any dtype).
-    theta
-        Thresholds, broadcastable to ``u``.
-    levels
-        ``(n, p)``.
-    rule
-        Rule ``"bounded"`` keeps the running sum within ``[-n * step, p * step]``.
-    sent
-        Sum of the spikes sent before in this sample.
-    step
-        1, 2, ... within the sample.
-    """
-    n, p = levels
-    wanted: NDArray[Any] = u // theta
-    k: NDArray[Any]
-    if rule == "bounded":
-        k = np.clip(wanted, -n * step - sent, p * step - sent)
-    else:
-        k = np.clip(wanted, -n, p)
-    return k
-
-
-def payload_of(k: NDArray[Any], gains: tuple[int, int]) -> NDArray[Any]:
-    """What spikes ``k`` carry: ``gain_pos * k`` or ``gain_neg * k``."""
-    gain_pos, gain_neg = gains
-    if gain_pos == gain_neg:
-        plain: NDArray[Any] = k * gain_pos
-        return plain
-    return np.where(k > 0, k * gain_pos, k * gain_neg)

@@ -20,13 +20,12 @@ from numpy.typing import NDArray
 
 from pmsm_hw.datasets.events import to_frames
 from pmsm_hw.errors import LavaError
+from pmsm_hw.lava.neurons import LAVA, check_models, common_arguments
 from pmsm_hw.lava.options import Granularity, Tag, check_options
-from pmsm_hw.lava.processes.neurons import PolarityMultiSpike as NeuronProcess
-from pmsm_hw.lava.processes.neurons import Readout as ReadoutProcess
 from pmsm_hw.lava.processes.neurons import coarse
 from pmsm_hw.lava.processes.sources import CoarseFrameSource, EventSource, FrameSource
 from pmsm_hw.lava.processes.synapses import DelayLine, Synapses
-from pmsm_hw.network import Input, Network, PolarityMultiSpike, Population, Projection, Readout
+from pmsm_hw.network import Input, Network, Neurons, Projection, Readout
 from pmsm_hw.operators import DenseForm, Form, lowered, magnitude
 from pmsm_hw.reference import Inputs, check_steps, units_of
 
@@ -311,11 +310,14 @@ def to_lava(
     ------
     InputError
         If inputs or options do not suit the network.
+    NeuronModelError
+        If there is no Process for the model of one of its populations.
     """
     check_options(granularity, tag)
     units = None if x is None else units_of(network, x, n_steps)
     if units is None:
         check_steps(network, n_steps)
+    check_models(network)
     until = n_steps * len(next(iter(units.values()))) if units else None
     record = record or {}
     populations: dict[str, AbstractProcess] = {}
@@ -331,7 +333,7 @@ def to_lava(
         _inputs=inputs,
     )
     for population in network.topological:
-        if isinstance(population, Input):
+        if not isinstance(population, Neurons):
             continue
         files = {what: str(path) for what, path in record.get(population.name, {}).items()}
         populations[population.name] = _population(
@@ -358,34 +360,22 @@ def _sources_of(network: Network, name: str) -> list[str]:
 
 def _population(
     network: Network,
-    population: Population,
+    population: Neurons,
     n_steps: int,
     until: int | None,
     is_coarse: bool,
     files: dict[str, str],
 ) -> AbstractProcess:
+    model = LAVA.of(population)
     common: dict[str, Any] = {
-        "shape": population.shape,
-        "saturates": getattr(population, "overflow", "error") == "saturate",
+        **common_arguments(population),
+        **model.arguments(population),
         "interval": n_steps,
         "offset": network.depths[population.name],
         "until": until,
         "record": files,
-        "name": population.name,
     }
-    kind: type[AbstractProcess] = ReadoutProcess
-    if isinstance(population, PolarityMultiSpike):
-        kind = NeuronProcess
-        common |= {
-            "theta": population.theta,
-            "bias": population.bias,
-            "v_init": population.start,
-            "levels": population.levels,
-            "gains": population.gains,
-            "rule": population.rule,
-        }
-    elif isinstance(population, Readout):
-        common["bias"] = population.bias
+    kind: type[AbstractProcess] = model.process_class()
     if is_coarse:
         sources = _sources_of(network, population.name)
         common["sources"] = [network[s].shape for s in sources]
@@ -432,8 +422,8 @@ def _connect_fine(
     for projection in network.projections:
         source = network[projection.source]
         chains: list[tuple[str, str, int]] = [("", "s_out", 1)]
-        if isinstance(source, PolarityMultiSpike) and source.spike_mode == "unit":
-            gain_pos, gain_neg = source.gains
+        if isinstance(source, Neurons) and getattr(source, "spike_mode", "auto") == "unit":
+            gain_pos, gain_neg = source.unit_gains
             chains = [("+", "s_pos_out", gain_pos), ("-", "s_neg_out", -gain_neg)]
         made: list[AbstractProcess] = []
         for suffix, port_name, gain in chains:

@@ -22,6 +22,7 @@ from pmsm_hw.errors import FormatError, InputError, LavaError
 from pmsm_hw.lava.cleanup import KILL_WAIT_S, end_group, remove_shared_memory
 from pmsm_hw.lava.handover import NO_LAVA, NO_ROOM, read_result, write_units
 from pmsm_hw.lava.interpreter import REMEDY, check_python, find_python
+from pmsm_hw.lava.neurons import check_models
 from pmsm_hw.lava.options import Granularity, Tag, check_options, check_timeout
 from pmsm_hw.network import Network
 from pmsm_hw.reference import Inputs, Result, recorded, units_of
@@ -209,6 +210,7 @@ def _hand_over(folder: Path, token: str, jobs: Sequence[Job], granularity: str, 
     entries, total = [], 0
     for i, job in enumerate(jobs):
         units = units_of(job.network, job.x, job.n_steps)
+        check_models(job.network)
         record = job.record
         names = [p.name for p in job.network] if record is None else recorded(job.network, record)
         save(folder / f"{i}.h5", job.network)

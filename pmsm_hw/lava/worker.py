@@ -31,7 +31,7 @@ from pmsm_hw.errors import FormatError
 from pmsm_hw.io import load
 from pmsm_hw.lava.cleanup import end_group, remove_shared_memory
 from pmsm_hw.lava.handover import NO_LAVA, NO_ROOM, read_units, write_result
-from pmsm_hw.network import Network, PolarityMultiSpike, Readout
+from pmsm_hw.network import Network, Neurons, Readout
 from pmsm_hw.reference import Result
 
 if TYPE_CHECKING:
@@ -196,11 +196,11 @@ def _run(
 
     for i, population in enumerate(network):
         mine: dict[str, Path] = {}
-        if isinstance(population, PolarityMultiSpike | Readout):
+        if isinstance(population, Neurons):
             mine["saturations"] = file(i, "saturations", (1,), np.int64)
         if isinstance(population, Readout):
             mine["state"] = file(i, "state", (n_samples, *population.shape), np.int64)
-        elif isinstance(population, PolarityMultiSpike) and population.name in job["record"]:
+        elif isinstance(population, Neurons) and population.name in job["record"]:
             shape = (n_samples * n_steps, *population.shape)
             mine["spikes"] = file(i, "spikes", shape, np.int32)
         if population.name == deepest and "progress" in job:

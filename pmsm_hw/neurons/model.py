@@ -350,6 +350,12 @@ class Neurons(Population):
             if p.is_array and p.type != "real"
         )
 
+    @property
+    def unit_gains(self) -> tuple[int, int]:
+        """Payload of a positive unit spike, and of a negative one with its sign turned."""
+        positive, negative = self.payload(np.array([1, -1])).tolist()
+        return positive, -negative
+
     def payload(self, k: NDArray[Any]) -> NDArray[Any]:
         """Value that spikes ``k`` carry.
 

@@ -32,7 +32,9 @@ from lava.magma.core.sync.protocols.async_protocol import AsyncProtocol
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 from numpy.typing import NDArray
 
-from pmsm_hw.lava.arithmetic import fire, kernel, payload_of, saturate
+from pmsm_hw import network
+from pmsm_hw.lava.arithmetic import kernel
+from pmsm_hw.neurons import Step
 
 # -- Processes ------------------------------------------------------------------------------------
 
@@ -231,14 +233,24 @@ class _PopulationModel:
         step = int(self.time_step) - 1 - self.offset
         return step if 0 <= step < self.until else -1
 
-    def integrate(self, drive: NDArray[Any]) -> NDArray[Any]:
-        u: NDArray[Any] = self.v + drive + self.bias
-        if self.saturates:
-            u, n_outside = saturate(u)
-            if n_outside:
-                self.n_saturated[0] += n_outside
-                self.recorder.write("saturations", 0, self.n_saturated[0])
-        return u
+    @property
+    def overflow(self) -> str:
+        return "saturate" if self.saturates else "error"
+
+    def take(self, model: type[network.Neurons], drive: NDArray[Any], in_sample: int) -> Step:
+        """Take a step as the neuron model defines it, from the state variables that it has."""
+        model_ = model.model
+        start = model_.start(self)
+        if in_sample == 0:
+            for name, values in start.items():
+                getattr(self, name)[...] = values
+        step = model_.step(self, {name: getattr(self, name) for name in start}, drive, in_sample)
+        for name, values in step.state.items():
+            getattr(self, name)[...] = values
+        if step.outside:
+            self.n_saturated[0] += step.outside
+            self.recorder.write("saturations", 0, self.n_saturated[0])
+        return step
 
 
 class _NeuronModel(_PopulationModel):
@@ -266,7 +278,7 @@ class _NeuronModel(_PopulationModel):
             k = self.act(step, drive)
             self.recorder.write("spikes", step, k)
             self.recorder.write("progress", 0, step + 1)
-        self.s_out.send(payload_of(k, self.gains))
+        self.s_out.send(network.PolarityMultiSpike.model.payload(self, k))
         if self.s_pos_out.csp_ports:
             self.s_pos_out.send(np.maximum(k, 0))
         if self.s_neg_out.csp_ports:
@@ -275,15 +287,12 @@ class _NeuronModel(_PopulationModel):
     def act(self, step: int, drive: NDArray[Any]) -> NDArray[Any]:
         in_sample = step % self.interval
         if in_sample == 0:
-            self.v[...] = self.v_init
             self.sent[...] = 0
-        u = self.integrate(drive)
-        k = fire(u, self.theta, self.levels, self.rule, self.sent, in_sample + 1)
-        self.sent += k
-        self.u[...] = u
-        self.v[...] = self.v_init if self.rule == "reset" else u - k * self.theta
-        self.k[...] = k
-        return k
+        taken = self.take(network.PolarityMultiSpike, drive, in_sample)
+        if self.rule != "bounded":
+            self.sent += taken.spikes
+        self.u[...], self.k[...] = taken.u, taken.spikes
+        return taken.spikes
 
 
 class _ReadoutModel(_PopulationModel):
@@ -294,9 +303,7 @@ class _ReadoutModel(_PopulationModel):
         step = self.step
         if step >= 0:
             sample, in_sample = divmod(step, self.interval)
-            if in_sample == 0:
-                self.v[...] = 0
-            self.v[...] = self.integrate(drive)
+            self.take(network.Readout, drive, in_sample)
             if in_sample == self.interval - 1:
                 self.recorder.write("state", sample, self.v)
             self.recorder.write("progress", 0, step + 1)
@@ -438,7 +445,8 @@ def coarse(kind: type[AbstractProcess], n_sources: int) -> type[AbstractProcess]
     Parameters
     ----------
     kind
-        `PolarityMultiSpike` or `Readout`.
+        A Process of neurons; beside it stand its models, named as it is, and ``Fixed`` or
+        ``Float``.
     n_sources
         Number of populations it receives spikes from: ports ``s_in_0``, ``s_in_1``, ...
 
@@ -447,7 +455,7 @@ def coarse(kind: type[AbstractProcess], n_sources: int) -> type[AbstractProcess]
     type
         Takes the parameters of ``kind`` and ``sources`` (shapes, in order) and ``incoming``, a list
         of ``(source index, hardware delay, delay, form, payload_max, weight_exponent)``. Its models
-        stand beside it in this module, where Lava looks for them.
+        stand beside ``kind`` in its module, where Lava looks for them.
     """
     name = f"Coarse{kind.__name__}{n_sources}"
 
@@ -455,15 +463,12 @@ def coarse(kind: type[AbstractProcess], n_sources: int) -> type[AbstractProcess]
         for i, source in enumerate(self.proc_params["sources"]):
             setattr(self, f"s_in_{i}", InPort(shape=source))
 
-    members = {"_add_inputs": add_inputs, "__module__": __name__, "__doc__": kind.__doc__}
+    module = sys.modules[kind.__module__]
+    members = {"_add_inputs": add_inputs, "__module__": module.__name__, "__doc__": kind.__doc__}
     process = type(name, (kind,), members)
-    globals()[name] = process
-    models = (
-        (PolarityMultiSpikeFixed, PolarityMultiSpikeFloat, _NeuronModel)
-        if kind is PolarityMultiSpike
-        else (ReadoutFixed, ReadoutFloat, _ReadoutModel)
-    )
-    for twin, base in ((models[0], models[2]), (models[1], models[2])):
+    setattr(module, name, process)
+    for twin in (getattr(module, kind.__name__ + suffix) for suffix in ("Fixed", "Float")):
+        base = twin.__bases__[0]
         fixed = twin.fixed
         attributes: dict[str, Any] = {
             key: value
@@ -476,12 +481,12 @@ def coarse(kind: type[AbstractProcess], n_sources: int) -> type[AbstractProcess]
         attributes |= {
             "fixed": fixed,
             "dtype": np.int64 if fixed else np.float64,
-            "__module__": __name__,
+            "__module__": module.__name__,
             "__doc__": twin.__doc__,
         }
         model_name = name + ("Fixed" if fixed else "Float")
         model = type(model_name, (base, _CoarseModel), attributes)
         model = tag("fixed_pt" if fixed else "floating_pt")(model)
         model = requires(CPU)(model)
-        globals()[model_name] = implements(proc=process, protocol=AsyncProtocol)(model)
+        setattr(module, model_name, implements(proc=process, protocol=AsyncProtocol)(model))
     return process
