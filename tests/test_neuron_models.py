@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from pmsm_hw import io, lava, operators, reference, workers
 from pmsm_hw.emulator import emulate
-from pmsm_hw.errors import MappingError, NetworkError, NeuronModelError
+from pmsm_hw.errors import FormatError, MappingError, NetworkError, NeuronModelError
+from pmsm_hw.io.nir_neurons import NIR
 from pmsm_hw.lava.interpreter import VARIABLE
 from pmsm_hw.lava.neurons import LAVA
 from pmsm_hw.mapping import load_chip, map_network
@@ -266,6 +267,20 @@ def test_files(kind, data, tmp_path_factory):
     assert again == case.network
     assert again.fingerprint == case.network.fingerprint
     assert again.bounds == case.network.bounds
+
+
+@every_model
+@given(data=st.data())
+def test_nir_files(kind, data, tmp_path_factory):
+    pytest.importorskip("nir", reason="needs the nir package: pip install 'pmsm-hw[nir]'")
+    case = data.draw(cases(model_of(kind)))
+    path = tmp_path_factory.mktemp("files") / "n.nir"
+    if kind not in NIR.kinds:
+        with pytest.raises(FormatError, match=f"NIR has nothing for neuron model '{kind}'"):
+            io.save_nir(path, case.network)
+        return
+    io.save_nir(path, case.network)
+    assert io.load_nir(path) == case.network
 
 
 # -- what is missing or wrong is an error ---------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from pmsm_hw.io.nir_neurons import NIR, check_models
 from pmsm_hw.io.schema import (
     MAX_ITEMS,
     at_most,
@@ -24,11 +25,10 @@ from pmsm_hw.network import (
     Identity,
     Input,
     Network,
+    Neurons,
     Pads,
-    PolarityMultiSpike,
     Population,
     Projection,
-    Readout,
     Shape,
     SumPool,
 )
@@ -66,6 +66,7 @@ def plain_graph(subject: str, network: Network) -> PlainGraph:
     FormatError
         If the network exceeds what files hold.
     """
+    check_models(subject, network)
     items: list[Population | Projection] = [*network.populations, *network.projections]
     for what, group in (
         ("populations", network.populations),
@@ -88,9 +89,9 @@ def plain_graph(subject: str, network: Network) -> PlainGraph:
         p.name: min((q.weight_exponent for q in network.into(p.name)), default=0) for p in network
     }
     bias_left = {
-        p.name: p.bias / 2.0 ** shift_of[p.name]
+        p.name: added / 2.0 ** shift_of[p.name]
         for p in network
-        if isinstance(p, PolarityMultiSpike | Readout) and p.bias.any()
+        if isinstance(p, Neurons) and (added := NIR.of(p).bias(p)).any()
     }
     for i, item in enumerate(items):
         key, metadata = keys[i], _metadata(i, fields[i])
@@ -98,11 +99,12 @@ def plain_graph(subject: str, network: Network) -> PlainGraph:
             graph.nodes[key] = {
                 **_population_node(item, shift_of[item.name]), "metadata": metadata
             }  # fmt: skip
-            if isinstance(item, Readout):
+            if isinstance(item, Neurons) and not item.fires:
                 output = graph.free(f"{key}_output")
                 graph.nodes[output] = {"type": "Output", "shape": np.array(item.shape)}
                 graph.edges.append((key, output))
-            graph.notes += _population_notes(item)
+            if isinstance(item, Neurons):
+                graph.notes += NIR.of(item).notes(item)
             continue
         shift = item.weight_exponent - shift_of[item.target]
         metadata[PREFIX + "shift"] = shift
@@ -154,12 +156,7 @@ def _metadata(index: int, fields: Mapping[str, Any]) -> dict[str, Any]:
 def _population_node(item: Population, shift: int) -> dict[str, Any]:
     if isinstance(item, Input):
         return {"type": "Input", "shape": np.array(item.shape)}
-    resistance = np.full(item.shape, 2.0**shift, np.float32)
-    if isinstance(item, PolarityMultiSpike):
-        threshold = np.broadcast_to(item.theta, item.shape).astype(np.float32)
-        reset = np.zeros(item.shape, np.float32)
-        return {"type": "IF", "r": resistance, "v_threshold": threshold, "v_reset": reset}
-    return {"type": "I", "r": resistance}
+    return NIR.of(item).node(item, np.full(item.shape, 2.0**shift, np.float32))
 
 
 def _takes_bias(item: Projection, bias: NDArray[Any]) -> bool:
@@ -319,19 +316,6 @@ class _Window:
 
 def _changed(values: tuple[Any, ...], index: int, value: Any) -> tuple[Any, ...]:
     return (*values[:index], value, *values[index + 1 :])
-
-
-def _population_notes(item: Population) -> list[str]:
-    if not isinstance(item, PolarityMultiSpike):
-        return []
-    notes = [
-        f"'{item.name}' is a polarity multi-spike population (levels {item.levels}, rule "
-        f"'{item.rule}', initial state, overflow '{item.overflow}'); NIR's IF sends one positive "
-        "spike a step above, not at, its threshold and resets to 0"
-    ]
-    if item.gains != (1, 1):
-        notes.append(f"spikes of '{item.name}' carry gains {item.gains}; NIR's carry 1")
-    return notes
 
 
 def _projection_notes(item: Projection, node: Mapping[str, Any], target: Population) -> list[str]:

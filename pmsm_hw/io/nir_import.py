@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pmsm_hw.errors import FormatError, NetworkError
 from pmsm_hw.io.nir_graph import LINEAR, MAX_LINEAR_IN_A_ROW, Graph, Node
+from pmsm_hw.io.nir_neurons import made_of
 from pmsm_hw.io.nir_rounding import Branch, Target, network_of, shortest
 from pmsm_hw.io.schema import MAX_ITEMS, at_most, check_limits
 from pmsm_hw.network import (
@@ -24,7 +25,6 @@ from pmsm_hw.network import (
     PolarityMultiSpike,
     Population,
     Projection,
-    Readout,
     Shape,
     SumPool,
 )
@@ -271,18 +271,10 @@ class _Import:
 
     def _target(self, key: str) -> Population | None:
         """Population of a node that ends a branch; its numbers follow in `network_of`."""
-        kind, shape = self.graph.type_of(key), self.shapes[key]
-        if kind == "IF":
-            return PolarityMultiSpike(
-                name=key, shape=shape, theta=np.array(1), levels=self.options.levels,
-                v_init=np.array(0),
-            )  # fmt: skip
-        sources = self.graph.into[key]
+        kind, sources = self.graph.type_of(key), self.graph.into[key]
         if kind == "Output" and [self.graph.type_of(s) for s in sources] == ["I"]:
             return None  # the integrator is the readout
-        if kind in ("I", "Output"):
-            return Readout(name=key, shape=shape)
-        return None
+        return made_of(kind, key, self.shapes[key], self.options.levels)
 
     def _threshold(self, key: str) -> NDArray[Any] | None:
         """Threshold over resistance: the input that makes a neuron fire."""

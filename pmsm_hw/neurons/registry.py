@@ -150,6 +150,10 @@ class Backend(Generic[_T]):
             )
         return found
 
+    def values(self) -> tuple[_T, ...]:
+        """All that it has, in the order in which it was registered."""
+        return tuple(self._of.values())
+
     @property
     def kinds(self) -> tuple[str, ...]:
         """Kinds of the models that it has something for."""
