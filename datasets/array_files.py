@@ -242,7 +242,7 @@ def _header(subject: str, file: IO[bytes]) -> tuple[_Header, int]:
     if len(begin) < 8 or begin[:6] != _MAGIC or begin[6] not in (1, 2, 3):
         raise _refusal(
             subject,
-            f"begins with {begin.hex(' ') or 'nothing'}, which is no array of numpy.save",
+            f"begins with {begin.hex(' ') or 'nothing'}, which numpy.save does not write",
             begin.hex(),
             _MAGIC.hex(),
         )

@@ -166,7 +166,7 @@ def _checked(
     if not isinstance(root, str | os.PathLike) or "\0" in os.fspath(root):
         raise InputError(
             "root",
-            f"{root!r} is no folder's name",
+            f"{root!r} is not the name of a folder",
             remedy="give the folder that holds the data set",
             actual=root,
         )

@@ -55,7 +55,7 @@ def read_nmnist(
     if not isinstance(path, str | os.PathLike):
         raise InputError(
             "recording",
-            f"{path!r} is no file's name",
+            f"{path!r} is not the name of a file",
             remedy="give the path of a .bin file",
             actual=path,
         )

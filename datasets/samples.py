@@ -107,7 +107,7 @@ def load_samples(source: str | Path, *, n_steps: int = 1, limit: int | None = No
     else:
         raise DatasetError(
             f"data {source!r}",
-            "is no data set's name, and a file's suffix is unknown"
+            "is not the name of a data set, and a file's suffix is unknown"
             if not path.suffix
             else f"suffix {path.suffix!r} is unknown",
             remedy=f"give {SOURCES}",

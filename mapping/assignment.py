@@ -415,7 +415,7 @@ class Mapping(Record):
 def _integers(values: object) -> NDArray[np.int64]:
     array = np.asarray(values)
     if array.dtype.kind not in "iu" and array.size:
-        raise TypeError(f"{array.dtype} is no integer type")
+        raise TypeError(f"{array.dtype} is not an integer type")
     return array.astype(np.int64)
 
 

@@ -104,7 +104,8 @@ def integer(
         beyond = f"below {low}" if high is None else f"outside {low}..{high}"
         raise error(
             subject,
-            f"{what} {shown(value)} is " + (f"no integer, {limits}" if number is None else beyond),
+            f"{what} {shown(value)} is "
+            + (f"not an integer, {limits}" if number is None else beyond),
             remedy=remedy,
             actual=value,
             limit=(low, high),
@@ -142,7 +143,7 @@ def number(
     if not (ok and math.isfinite(found)):
         raise error(
             subject,
-            f"{what} {shown(value)} is no finite number {limit}",
+            f"{what} {shown(value)} is not a finite number {limit}",
             remedy=remedy,
             actual=value,
             limit=limit,
@@ -168,7 +169,7 @@ def array_of(
     except (ValueError, TypeError, OverflowError) as problem:
         raise error(
             subject,
-            f"{what} {shown(value)} is no array, {names} of equally long rows are needed",
+            f"{what} {shown(value)} is not an array, {names} of equally long rows are needed",
             remedy=remedy,
             actual=type(value).__name__,
             limit=names,
@@ -199,7 +200,7 @@ def items(error: Error, subject: str, what: str, value: object, *, remedy: str) 
             pass
     raise error(
         subject,
-        f"{what} {shown(value)} is no sequence, one is needed",
+        f"{what} {shown(value)} is not a sequence, one is needed",
         remedy=remedy,
         actual=type(value).__name__,
         limit="a sequence",
@@ -237,9 +238,10 @@ def instance(
         The class.
     """
     if not isinstance(value, kind):
+        article = "an" if kind.__name__[0] in "AEIOUaeiou" else "a"
         raise error(
             subject,
-            f"{what} {shown(value)} is no {kind.__name__}",
+            f"{what} {shown(value)} is not {article} {kind.__name__}",
             remedy=remedy,
             actual=type(value).__name__,
             limit=kind.__name__,

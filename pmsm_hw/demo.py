@@ -334,7 +334,7 @@ def _folder(save_dir: str | os.PathLike[str]) -> Path:
     if not isinstance(save_dir, str | os.PathLike):
         raise InputError(
             "demo",
-            f"save_dir {shown(save_dir)} is no path",
+            f"save_dir {shown(save_dir)} is not a path",
             remedy="give a str or a pathlib.Path",
             actual=type(save_dir).__name__,
             limit="a path",

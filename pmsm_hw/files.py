@@ -263,7 +263,7 @@ def _path(path: AnyPath, what: str) -> Path:
         return Path(path)
     raise FormatError(
         what,
-        f"{path!r:.60} is no path",
+        f"{path!r:.60} is not a path",
         remedy="give a str or a pathlib.Path",
         actual=type(path).__name__,
         limit="a path",

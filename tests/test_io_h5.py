@@ -801,7 +801,7 @@ def test_500_damaged_files_give_a_network_or_a_refusal():
     ],
 )
 def test_what_is_no_path_and_no_network_is_refused(tmp_path, call):
-    with pytest.raises(FormatError, match=r"is no path|was given to save|(mapping|report) is a"):
+    with pytest.raises(FormatError, match=r"is not a path|was given to save|(mapping|report) is a"):
         call(tmp_path / "x.h5")
     assert os.listdir(tmp_path) == []
 

@@ -365,7 +365,7 @@ def test_a_folder_left_by_a_killed_process_goes_with_the_next_run(tmp_path: Path
     "timeout_s", [float("nan"), float("inf"), 0, -1.0, "x", True, None, 10**400]
 )
 def test_limits_that_are_none(timeout_s: object) -> None:
-    with pytest.raises(p.errors.InputError, match=r"timeout_s .*is no finite number > 0"):
+    with pytest.raises(p.errors.InputError, match=r"timeout_s .*is not a finite number > 0"):
         lava.run(NETWORK, IMAGES, timeout_s=timeout_s)  # type: ignore[arg-type]
 
 
@@ -387,9 +387,9 @@ def test_a_python_that_cannot_be_started(tmp_path: Path, no_traces: None) -> Non
 
 def test_a_python_without_lava(tmp_path: Path, no_traces: None, lava_python: None) -> None:
     for python in ("/bin/false", "/bin/true"):
-        assert "is no Python 3.10 with lava-nc" in str(failure(python=python))
+        assert "is not a Python 3.10 with lava-nc" in str(failure(python=python))
     bare = broken_worker(tmp_path, "sys.modules['lava'] = None\n")
-    assert "is no Python 3.10 with lava-nc" in str(failure(python=bare))
+    assert "is not a Python 3.10 with lava-nc" in str(failure(python=bare))
 
 
 def test_no_python_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -401,7 +401,7 @@ def test_no_python_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "needs CPython 3.10 with lava-nc" in str(error)
     assert "\n" not in str(error)
     monkeypatch.setenv(VARIABLE, "/nowhere/python")
-    assert "'/nowhere/python' is no executable file" in str(failure())
+    assert "'/nowhere/python' is not an executable file" in str(failure())
     assert "argument python" in str(failure(python="/nowhere/at/all"))
 
 

@@ -227,7 +227,9 @@ def test_checkpoints(tmp_path: Path) -> None:
         with pytest.raises(QuantizationError, match="cannot be resumed"):
             train()
     path.write_bytes(b"nonsense")
-    with pytest.raises(QuantizationError, match="cannot be resumed: it is no archive of tensors"):
+    with pytest.raises(
+        QuantizationError, match="cannot be resumed: it is not an archive of tensors"
+    ):
         train()
 
 

@@ -142,7 +142,7 @@ def neuron(**changes):
         (lambda: neuron(name="a/b"), r"holds a slash"),
         (lambda: neuron(shape=()), r"shape \(\) is not 1 to 3 positive sizes"),
         (lambda: neuron(shape=(0, 2)), r"not 1 to 3 positive sizes"),
-        (lambda: Input(name="x", shape=(1,), scale=0), r"scale 0 is no finite number > 0"),
+        (lambda: Input(name="x", shape=(1,), scale=0), r"scale 0 is not a finite number > 0"),
         (lambda: Input(name="x", shape=(1,), levels=(3, 2)), r"levels \(3, 2\)"),
         (lambda: Readout(name="y", shape=(1,), scale=np.nan), r"NaN or infinity"),
         (

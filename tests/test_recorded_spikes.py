@@ -149,7 +149,7 @@ def test_wrong_numbers_of_samples():
         with pytest.raises(InputError, match="record_samples"):
             emulate(network, mapping, x, record_samples=value)
     for mode in ("counts", "cycle"):  # None is no word for all, nor for none
-        with pytest.raises(InputError, match="trace None is no integer"):
+        with pytest.raises(InputError, match="trace None is not an integer"):
             emulate(network, mapping, x, mode=mode, trace=None)
     with pytest.raises(EmulationError, match="mode 'cycle' only"):
         emulate(network, mapping, x, mode="counts", trace=3)

@@ -299,7 +299,7 @@ def floats(name):
         ({"events": np.array([(0, 0, 5, 2)], [(n, "i8") for n in "xytp"])}, r"p lies in \[2, 2\]"),
         ({"events": np.array([(0, 0, 5, -1)], [(n, "i8") for n in "xytp"])}, r"p lies in \[-1, -1"),
         ({"events": np.array([(0, 0, 2**63, 1)], [(n, "u8") for n in "xytp"])}, "t lies in"),
-        ({"window_us": 1e1}, r"window_us 10\.0 is no integer"),
+        ({"window_us": 1e1}, r"window_us 10\.0 is not an integer"),
         ({"window_us": 2**70}, "window_us"),
         ({"window_us": 5, "start_us": 0.0}, r"start_us 0\.0"),
         ({"start_us": 0}, "without window_us"),
@@ -341,8 +341,8 @@ def test_wrong_arguments_of_the_encoder(change, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"root": 5}, "is no folder's name"),
-        ({"root": "a\0b"}, "is no folder's name"),
+        ({"root": 5}, "is not the name of a folder"),
+        ({"root": "a\0b"}, "is not the name of a folder"),
         ({"transform": 5}, "5 cannot be called"),
         ({"transform": [lambda x, rng: x, "y"]}, "'y' cannot be called"),
         ({"n_steps": "3"}, "n_steps '3'"),

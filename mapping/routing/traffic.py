@@ -166,7 +166,7 @@ def rates_of(
         try:
             value = np.asarray(given)
             if value.dtype.kind not in "iuf":
-                raise TypeError(f"{value.dtype} are no real numbers")
+                raise TypeError(f"{value.dtype} are not real numbers")
             value = value.astype(np.float64)
         except (TypeError, ValueError) as error:
             raise MappingError(

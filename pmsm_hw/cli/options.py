@@ -108,7 +108,7 @@ def refuse_given(
 def _a_name(given: str | None) -> str | None:
     if given is not None and not (given.strip() and given.isprintable() and len(given) <= 200):
         raise typer.BadParameter(
-            f"{given[:40]!r} is no name: 1 to 200 printable characters, not all blank"
+            f"{given[:40]!r} is not a name: 1 to 200 printable characters, not all blank"
         )
     return given
 

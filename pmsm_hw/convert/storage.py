@@ -122,7 +122,7 @@ def load_model(path: str | os.PathLike[str]) -> nn.Module:
     if not isinstance(path, str | os.PathLike):
         raise FormatError(
             "model",
-            f"{path!r:.60} is no path",
+            f"{path!r:.60} is not a path",
             remedy="give a str or a pathlib.Path",
             actual=type(path).__name__,
             limit="a path",
@@ -219,14 +219,14 @@ def _rebuilt(content: dict[str, Any]) -> nn.Module:
 def _dictionary(content: Mapping[str, Any], key: str) -> dict[str, Any]:
     found = content[key]
     if not isinstance(found, dict) or not all(isinstance(k, str) for k in found):
-        raise ValueError(f"its {key} is no dictionary of names")
+        raise ValueError(f"its {key} is not a dictionary of names")
     return dict(found)
 
 
 def _sound(name: str, value: Any) -> None:
     """Raise ValueError for what is no plain tensor, or larger than what is stored of it."""
     if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_quantized:
-        raise ValueError(f"{name[:60]!a} is no plain tensor")
+        raise ValueError(f"{name[:60]!a} is not a plain tensor")
     if value.numel() * value.element_size() > value.untyped_storage().nbytes():
         raise ValueError(f"{name[:60]!a} has more values than are stored")
 

@@ -273,7 +273,7 @@ def import_nir(
     if max_steps is not None and not isinstance(max_steps, int | np.integer):
         refuse(
             subject,
-            f"max_steps {max_steps!r:.40} is no integer",
+            f"max_steps {max_steps!r:.40} is not an integer",
             "give the largest number of steps you will run",
             max_steps,
             "an integer",

@@ -50,7 +50,9 @@ _NOT_SAVED = object()
 def subject_of(path: object, network: object = _NOT_SAVED) -> str:
     """How error messages name a file; a path that is none, or no network to save, is refused."""
     if not isinstance(path, str | os.PathLike):
-        refuse(f"path {path!r:.60}", "is no path", "give a str or a pathlib.Path", path, "a path")
+        refuse(
+            f"path {path!r:.60}", "is not a path", "give a str or a pathlib.Path", path, "a path"
+        )
     subject = f"file '{os.fspath(path)}'"
     if network is not _NOT_SAVED and not isinstance(network, Network):
         refuse(

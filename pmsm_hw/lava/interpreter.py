@@ -44,7 +44,7 @@ def check_python(python: object) -> None:
     if python is not None and not isinstance(python, str | os.PathLike):
         raise InputError(
             "lava",
-            f"python {shown(python)} is no path",
+            f"python {shown(python)} is not a path",
             remedy="give the path of a Python 3.10 that has lava-nc",
             actual=type(python).__name__,
             limit="a path",
@@ -104,7 +104,7 @@ def _existing(path: str, what: str) -> str:
     if found is None:
         raise LavaError(
             what,
-            f"'{path}' is no executable file, a Python 3.10 with lava-nc is needed",
+            f"'{path}' is not an executable file, a Python 3.10 with lava-nc is needed",
             remedy=REMEDY,
             actual=path,
             limit="an executable file",

@@ -346,7 +346,7 @@ def _raise(folder: Path, interpreter: str, status: int) -> NoReturn:
         said = f": {lines[-1].removeprefix(': ')}" if lines else ""
         raise LavaError(
             "lava",
-            f"'{interpreter}' ({ended}) is no Python 3.10 with lava-nc{said}",
+            f"'{interpreter}' ({ended}) is not a Python 3.10 with lava-nc{said}",
             remedy=REMEDY,
             actual=interpreter,
             limit="3.10 with lava-nc",

@@ -39,7 +39,7 @@ def register(model: _Model) -> _Model:
     """
     kind, subject = model.kind, f"neuron model '{model.kind}'"
     if not kind.isidentifier() or kind in POPULATION_KINDS:
-        known = "is known already" if kind in POPULATION_KINDS else "is no identifier"
+        known = "is known already" if kind in POPULATION_KINDS else "is not an identifier"
         raise NeuronModelError(
             subject,
             f"its kind {kind!r} {known}",

@@ -379,7 +379,7 @@ def _refuse_others(root: nn.Module, graph: fx.Graph, max_pool: str) -> None:
             raise QuantizationError(
                 "model",
                 "has PolarityQuant modules already, limit: 0",
-                remedy="use nn.calibrate to choose theta anew",
+                remedy="use nn.calibrate to choose theta again",
                 actual="quantized",
                 limit="a float model",
             )
@@ -525,7 +525,7 @@ def _check_batch(graph: fx.Graph, batch: Sequence[Tensor]) -> None:
 
 
 def calibrate(model: nn.Module, x: Batch, init: str = "mse", *, per_channel: bool = False) -> None:
-    """Choose theta of every `PolarityQuant` anew, in place, layer by layer.
+    """Choose theta of every `PolarityQuant` again, in place, layer by layer.
 
     Parameters
     ----------

@@ -232,7 +232,7 @@ class PolarityQuant(nn.Module):
         except (TypeError, ValueError, RuntimeError) as cause:
             raise QuantizationError(
                 "PolarityQuant",
-                f"theta {shown(theta)} is no step, one number or one per channel is needed"
+                f"theta {shown(theta)} is not a step, one number or one per channel is needed"
                 + (f" ({channels:,} channels)" if channels is not None else ""),
                 remedy="give a positive number, or a tensor (channels,)",
                 actual=theta,

@@ -75,7 +75,7 @@ def _reason(cause: Exception) -> str:
     if isinstance(cause, ValueError | zipfile.BadZipFile | MemoryError):
         lines = str(cause).strip().splitlines()
         return lines[0][:200] if lines else "it does not fit into memory"
-    return "it is no archive of tensors alone"  # torch's texts are a page long
+    return "it is not an archive of tensors alone"  # torch's texts are a page long
 
 
 def _check(path: str | os.PathLike[str], size: int) -> None:

@@ -365,7 +365,7 @@ def _to_device_of(model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
     if not is_pair or not all(isinstance(part, Tensor) for part in batch):
         raise QuantizationError(
             "batch",
-            f"{shown(batch)} is no pair of tensors (x, labels)",
+            f"{shown(batch)} is not a pair of tensors (x, labels)",
             remedy="give pmsm_hw.nn.loader(x, labels), or a list of (x, labels)",
             actual=type(batch).__name__,
             limit="pairs of tensors",

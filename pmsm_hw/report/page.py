@@ -100,7 +100,7 @@ def _check_extras(
     if entropy is not None:
         known = callable(getattr(entropy, "plot", None))
         remedy = "give what pmsm_hw.nn.entropy_report returned"
-        require(known, "entropy", entropy, "is no entropy report", remedy)
+        require(known, "entropy", entropy, "is not an entropy report", remedy)
     if accuracy_by_steps is not None:
         remedy = "give reports of this network by their numbers of steps, {report.n_steps: report}"
         known = isinstance(accuracy_by_steps, MappingType)
@@ -109,7 +109,7 @@ def _check_extras(
         for steps, report in accuracy_by_steps.items():
             known = isinstance(report, Report) and report.network.fingerprint == network.fingerprint
             what = f"accuracy_by_steps[{shown(steps)}]"
-            require(known, what, report, "is no report of this network", remedy)
+            require(known, what, report, "is not a report of this network", remedy)
             assert isinstance(report, Report)
             problem = f"is of {report.n_steps} steps"
             require(steps == report.n_steps, what, report, problem, remedy)
