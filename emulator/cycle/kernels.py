@@ -25,12 +25,12 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def _jit(function: _F) -> _F:
-    return cast(_F, njit(error_model="numpy")(function))
+    return cast(_F, njit(error_model="numpy", _nrt=False)(function))
 
 
 def _inline(function: _F) -> _F:
     """Compile into the caller: a call would hand over every array of a plan one by one."""
-    return cast(_F, njit(error_model="numpy", forceinline=True)(function))
+    return cast(_F, njit(error_model="numpy", forceinline=True, _nrt=False)(function))
 
 
 # what `run_steps` answers
@@ -229,39 +229,27 @@ def _deposit_window(
 
 @_inline
 def _next_message(
-    g: int,
-    at: Any,
-    ks: Any,
-    active: Any,
-    on: Any,
-    entry: Any,
-    block_slot: Any,
-    block_unit: Any,
-    last_block: int,
-    idle_ps: int,
-    active_ps: int,
-    spike_ps: int,
-    out_ps: int,
+    sender: Any, ks: Any, active: Any, on: Any, entry: Any, block_slot: Any, block_unit: Any
 ) -> Any:
     """Advance a core to its next message; answer the ps until it is ready.
 
-    ``at[g]`` holds (slot, entry, spikes left, block, end of the entries). When no message is left
-    the slot is -1 and the answer is the time of the remaining updates.
+    When no message is left the slot is -1 and the answer is the time of the remaining updates.
     """
-    slot, left, block = at[g, 0], at[g, 2], at[g, 3]
+    slot, left, block = sender.slot, sender.spikes_left, sender.block
     if left > 0:
-        e = at[g, 1] + 1
-        if e < at[g, 4]:
-            at[g, 1] = e
-            return out_ps
+        e = sender.entry + 1
+        if e < sender.entry_end:
+            sender.entry = e
+            return sender.out_ps
         left -= 1
         if left > 0:
-            at[g, 1] = entry[slot]
-            at[g, 2] = left
-            return out_ps
+            sender.entry = entry[slot]
+            sender.spikes_left = left
+            return sender.out_ps
         slot += 1
     ps: Any = 0
-    while block < last_block:
+    idle_ps, active_ps, spike_ps = sender.idle_ps, sender.active_ps, sender.spike_ps
+    while block < sender.block_end:
         stop = block_slot[block + 1]
         if on[block] != 0:
             while slot < stop:
@@ -271,19 +259,236 @@ def _next_message(
                     ps += spike_ps
                     first, end = entry[slot], entry[slot + 1]
                     if first < end:
-                        at[g, 0] = slot
-                        at[g, 1] = first
-                        at[g, 2] = abs(k) if block_unit[block] != 0 else 1
-                        at[g, 3] = block
-                        at[g, 4] = end
-                        return ps + out_ps
+                        sender.slot = slot
+                        sender.entry = first
+                        sender.spikes_left = abs(k) if block_unit[block] != 0 else 1
+                        sender.block = block
+                        sender.entry_end = end
+                        return ps + sender.out_ps
                 slot += 1
         slot = stop
         block += 1
-    at[g, 0] = -1
-    at[g, 2] = 0
-    at[g, 3] = block
+    sender.slot = -1
+    sender.spikes_left = 0
+    sender.block = block
     return ps
+
+
+# -- cores -------------------------------------------------------------------------------------
+
+
+@_inline
+def _start_step(plan: Plan, machine: Machine, n_senders: int, n_cores: int) -> None:
+    """Cores before the first message of a step."""
+    machine.ring[:] = 0
+    for g in range(n_senders):
+        sender = machine.senders[g]
+        sender.slot = plan.block_slot[sender.block_first]
+        sender.spikes_left = 0
+        sender.block = sender.block_first
+        sender.busy_ps = 0
+        sender.end_ps = 0
+        sender.blocked_ps = 0
+    for core in range(n_cores):
+        receiver = machine.receivers[core]
+        receiver.n_received = 0
+        receiver.free_at = 0
+        receiver.busy_ps = 0
+        receiver.start_ps = 0
+
+
+@_inline
+def _put(plan: Plan, machine: Machine, tally: Tally, sender: Any) -> None:
+    """Put a core's message into the buffer of its router, and count its way."""
+    core = np.int64(plan.entry_core[sender.entry])
+    buffer = machine.buffers[sender.buffer]
+    at = (buffer.head + buffer.count) & machine.buffer_mask
+    machine.messages[sender.buffer, at] = (core << 32) | sender.entry
+    buffer.count += 1
+    block = plan.slot_block[sender.slot]
+    sample = machine.block_sample[block]
+    tally.messages_out[sample, block] += 1
+    router, goal = sender.router, machine.receivers[core].router
+    dx = plan.router_x[goal] - plan.router_x[router]
+    dy = plan.router_y[goal] - plan.router_y[router]
+    tally.hops[sample, block, 0 if dx > 0 else 1] += abs(dx)
+    tally.hops[sample, block, 2 if dy > 0 else 3] += abs(dy)
+    tally.crossings[sample, block] += abs(
+        plan.router_chip_x[goal] - plan.router_chip_x[router]
+    ) + abs(plan.router_chip_y[goal] - plan.router_chip_y[router])
+
+
+@_inline
+def _look_up(
+    plan: Plan,
+    machine: Machine,
+    tally: Tally,
+    costs: Costs,
+    sums: Any,
+    message: Any,
+    h: int,
+    n_steps: int,
+) -> Any:
+    """Look a message's synapses up and add them to the summed inputs; answer the ps it takes."""
+    e, core = message & 0xFFFFFFFF, message >> 32
+    slot = np.int64(plan.entry_slot[e])
+    block = plan.slot_block[slot]
+    sample, t = machine.block_sample[block], machine.block_step[block]
+    pair = plan.pair_of[plan.block_population[block], core]
+    times = 1 if plan.block_unit[block] != 0 else abs(np.int64(machine.k[slot]))
+    service = costs.packet_in
+    tally.messages_in[sample, pair] += 1
+    offset = plan.entry_offset[e]
+    for r in range(plan.pair_row[pair], plan.pair_row[pair + 1]):
+        n = np.int64(plan.entry_synapses[offset])
+        offset += 1
+        service += n * costs.row[r]
+        tally.synops[sample, r] += n
+        tally.unit_synops[sample, r] += n * times
+    value = machine.payload[slot]
+    n_delays, n_slots = machine.sums.shape
+    for d in range(plan.pair_deposit[pair], plan.pair_deposit[pair + 1]):
+        deposit = plan.deposit[d]
+        if t + deposit.delay >= n_steps:
+            continue  # the sample ends before: nothing reaches the next one
+        base = ((h + deposit.hardware_delay) % n_delays) * n_slots
+        scaled = sums.dtype.type(value << deposit.weight_exponent)
+        if deposit.is_window == 0:
+            flat = np.int64(plan.slot_flat[slot])
+            _deposit_matrix(deposit, plan.weights, sums, base, flat, scaled)
+        else:
+            c, y, x = plan.slot_c[slot], plan.slot_y[slot], plan.slot_x[slot]
+            _deposit_window(
+                deposit, plan.weights, sums, base, np.int64(c), np.int64(y), np.int64(x), scaled
+            )
+    return service
+
+
+@_inline
+def _serve(receiver: Any, ring: Any, core: Any, now: Any, service: Any) -> None:
+    """Let a core work on a message as soon as it is free."""
+    begin = max(now, receiver.free_at)
+    if receiver.n_received == 0:
+        receiver.start_ps = begin
+    at = receiver.ring_at
+    ring[core, at] = begin
+    receiver.ring_at = at + 1 if at + 1 < ring.shape[1] else 0
+    receiver.n_received += 1
+    receiver.free_at = begin + service
+    receiver.busy_ps += service
+
+
+# -- routers -----------------------------------------------------------------------------------
+
+
+@_inline
+def _output_of(plan: Plan, machine: Machine, b: Any, n_links: int) -> Any:
+    """Output that the first message of a buffer asks for: along x first, then y, then its core."""
+    buffer = machine.buffers[b]
+    core = machine.messages[b, buffer.head] >> 32
+    router, goal = buffer.router, machine.receivers[core].router
+    if router == goal:
+        return n_links + core
+    dx = plan.router_x[goal] - plan.router_x[router]
+    if dx > 0:
+        return 4 * router
+    if dx < 0:
+        return 4 * router + 1
+    if plan.router_y[goal] > plan.router_y[router]:
+        return 4 * router + 2
+    return 4 * router + 3
+
+
+@_inline
+def _arrive(machine: Machine, link: Any) -> Any:
+    """Put the message of a link into the buffer at its end; answer the buffer."""
+    output = machine.outputs[link]
+    b = output.target
+    buffer = machine.buffers[b]
+    machine.messages[b, (buffer.head + buffer.count) & machine.buffer_mask] = output.message
+    buffer.count += 1
+    output.message = -1
+    peak = machine.peak[0]
+    if buffer.count > peak.link_buffer:
+        peak.link_buffer = buffer.count
+    return b
+
+
+@_inline
+def _wait(outputs: Any, waiting: Any, item: Any, b: Any) -> None:
+    """Queue a buffer behind those that wait for an output."""
+    output = outputs[item]
+    waiting[item, (output.first_waiting + output.n_waiting) & (waiting.shape[1] - 1)] = b
+    output.n_waiting += 1
+
+
+@_inline
+def _next_waiting(outputs: Any, waiting: Any, item: Any) -> Any:
+    """Take the first buffer that waits for an output."""
+    output = outputs[item]
+    b = np.int64(waiting[item, output.first_waiting])
+    output.first_waiting = (output.first_waiting + 1) & (waiting.shape[1] - 1)
+    output.n_waiting -= 1
+    return b
+
+
+@_inline
+def _earliest(heap: Any, n_heap: int, queue: Any, queues: Any) -> Any:
+    """The first pending event, and the queue that it stands in; -1: the heap, -2: there is none."""
+    key, chosen = np.int64(0x7FFFFFFFFFFFFFFF), -2
+    if n_heap > 0:
+        key, chosen = heap[0], -1
+    for q in range(queues.shape[0]):
+        first = queues[q].first
+        if first != queues[q].last:
+            found = queue[q, first & (queue.shape[1] - 1)]
+            if found < key:
+                key, chosen = found, q
+    return key, chosen
+
+
+@_inline
+def _schedule(queue: Any, queues: Any, q: Any, key: Any) -> None:
+    """Append an event to a queue, where it is the latest."""
+    queue[q, queues[q].last & (queue.shape[1] - 1)] = key
+    queues[q].last += 1
+
+
+@_inline
+def _end_step(machine: Machine, costs: Costs, h: int, n_cores: int, n_sent: Any, peak: Any) -> None:
+    """The barrier: how long the step took, and what each core did in it."""
+    work = machine.senders[n_cores].end_ps
+    for c in range(n_cores):
+        work = max(work, machine.receivers[c].free_at, machine.senders[c].end_ps)
+    machine.step_ps[h] = work + costs.barrier
+    machine.peak[0].in_flight = max(machine.peak[0].in_flight, peak)
+    tracing = h < machine.trace.shape[0]
+    if tracing:
+        machine.message_trace[h].sent = n_sent
+        machine.message_trace[h].in_flight = peak
+    for c in range(n_cores):
+        sender, receiver, busy = machine.senders[c], machine.receivers[c], machine.busy[c]
+        busy.update += sender.busy_ps
+        busy.blocked += sender.blocked_ps
+        busy.receive += receiver.busy_ps
+        busy.work += work
+        if tracing:
+            done = machine.trace[h, c]
+            done.update = sender.busy_ps
+            done.blocked = sender.blocked_ps
+            done.update_end = sender.end_ps
+            done.receive = receiver.busy_ps
+            done.receive_start = receiver.start_ps
+            done.receive_end = receiver.free_at
+
+
+@_inline
+def _trace_link(machine: Machine, h: int, link: Any, now: Any, arrival: Any) -> None:
+    traced = machine.link_trace[h, link]
+    if traced.messages == 0:
+        traced.departure = now
+    traced.messages += 1
+    traced.arrival = arrival
 
 
 @_jit
@@ -300,278 +505,112 @@ def run_steps(
     record: Any,
     readout: Any,
 ) -> Any:
-    """Run hardware steps ``h0 <= h < h1``; answer ``(status, step, n_sent, n_delivered)``."""
+    """Run hardware steps ``h0 <= h < h1``; answer ``(status, step, n_sent, n_delivered)``.
+
+    Pending events are ``(time << shift) | entity``. Those that come a fixed time after their cause
+    are in order as they are made: a queue for each such time (links; the last one for delivery in a
+    tile), and a heap for the rest. Entities: senders; room in a core's input; delivery to a core of
+    the tile; arrival at the end of a link.
+    """
     # into local variables: an array taken from a tuple inside a loop costs a reference count
-    block_population, block_depth = plan.block_population, plan.block_depth
-    block_unit, block_slot, core_block = plan.block_unit, plan.block_slot, plan.core_block
-    slot_block, slot_flat = plan.slot_block, plan.slot_flat
-    slot_c, slot_y, slot_x = plan.slot_c, plan.slot_y, plan.slot_x
-    entry, entry_core, entry_slot = plan.entry, plan.entry_core, plan.entry_slot
-    entry_offset, entry_synapses = plan.entry_offset, plan.entry_synapses
-    pair_of, pair_row, pair_deposit = plan.pair_of, plan.pair_row, plan.pair_deposit
-    deposit, weights = plan.deposit, plan.weights
-    core_router, router_x, router_y = plan.core_router, plan.router_x, plan.router_y
-    chip_x, chip_y, link_target = plan.router_chip_x, plan.router_chip_y, plan.link_target
-    buffer_router, buffer_feeder = plan.buffer_router, plan.buffer_feeder
-    injection_buffer = plan.injection_buffer
-    ks, payload, active, on = machine.k, machine.payload, machine.active, machine.block_on
+    senders, receivers = machine.senders, machine.receivers
+    buffers, outputs, messages = machine.buffers, machine.outputs, machine.messages
+    waiting, ring, stack = machine.waiting, machine.ring, machine.stack
+    heap, queue, queues = machine.heap, machine.queue, machine.queues
+    ks, active, on = machine.k, machine.active, machine.block_on
+    entry, block_slot, block_unit = plan.entry, plan.block_slot, plan.block_unit
+    queue_ps, within_tile = costs.link_queue_ps, costs.within_tile
+    link_load, size, mask = tally.link_load, machine.buffer_size, machine.buffer_mask
     sums = machine.sums.reshape(machine.sums.size)
-    n_delays, n_slots = machine.sums.shape
-    messages_out, messages_in = tally.messages_out, tally.messages_in
-    synops, unit_synops = tally.synops, tally.unit_synops
-    hops, crossings, link_load = tally.hops, tally.crossings, tally.link_load
-    row_ps, queue_ps, link_queue = costs.row, costs.link_queue_ps, costs.link_queue
-    peak, busy, trace, step_ps = machine.peak, machine.busy, machine.trace, machine.step_ps
-    link_trace, message_trace = machine.link_trace, machine.message_trace
-    sample_of = np.zeros(block_depth.shape[0], np.int64)
-    step_of = np.zeros(block_depth.shape[0], np.int64)
-
-    n_cores = core_router.shape[0] - 1
-    n_generators = n_cores + 1
-    n_blocks = block_population.shape[0]
-    n_links = link_target.shape[0]
-    n_buffers, size = machine.buffer.shape[0], machine.buffer_size
-    place = machine.buffer.shape[1] - 1  # a power of two, less one
-    queue_size = machine.receive_ring.shape[1]
-    n_outputs = n_links + n_cores
-    n_ports = 4
-    while n_ports < plan.n_ports:
-        n_ports *= 2
-    port = n_ports - 1
-    buffer, ring = machine.buffer, machine.receive_ring
-
-    n_entities = n_generators + 2 * n_cores + n_links
+    n_cores, n_links, n_senders = receivers.shape[0], plan.link_target.shape[0], senders.shape[0]
+    local, links = n_senders + n_cores, n_senders + 2 * n_cores  # first entities of these kinds
     shift = 1
-    while (1 << shift) < n_entities:
+    while (1 << shift) < links + n_links:
         shift += 1
-    mask = (1 << shift) - 1
     limit = np.int64(1) << (62 - shift)
-    # Pending events, (time << shift) | entity. Those that come a fixed time after their cause are
-    # in order as they are made: a queue for each such time (links; the last one for delivery in a
-    # tile), and a heap for the rest.
-    heap = np.empty(n_generators + n_cores + 1, np.int64)
-    n_queues = queue_ps.shape[0] + 1
-    n_places = 1
-    while n_places < max(n_links, n_cores):
-        n_places *= 2
-    around = n_places - 1
-    queue = np.empty((n_queues, n_places), np.int64)
-    first = np.zeros(n_queues, np.int64)
-    last = np.zeros(n_queues, np.int64)
-    stack = np.empty(4 * (n_buffers + n_outputs) + 64, np.int64)
-
-    count = np.zeros(n_buffers, np.int32)
-    head = np.zeros(n_buffers, np.int32)
-    wait = np.zeros((n_outputs, n_ports), np.int32)
-    n_wait = np.zeros(n_outputs, np.int32)
-    head_wait = np.zeros(n_outputs, np.int32)
-    link_message = np.full(n_links, -1, np.int64)
-    local_message = np.full(n_cores, -1, np.int64)
-    wake = np.zeros(n_cores, np.uint8)
-    received = np.zeros(n_cores, np.int64)
-    ring_at = np.zeros(n_cores, np.int64)
-    receive_free = np.zeros(n_cores, np.int64)
-    receive_busy = np.zeros(n_cores, np.int64)
-    receive_start = np.zeros(n_cores, np.int64)
-    at = np.zeros((n_generators, 5), np.int64)
-    blocked_since = np.full(n_generators, -1, np.int64)
-    blocked = np.zeros(n_generators, np.int64)
-    update_busy = np.zeros(n_generators, np.int64)
-    update_end = np.zeros(n_generators, np.int64)
-    # inputs enter in no time
-    generator_ps = np.zeros((n_generators, 4), np.int64)
-    for g in range(n_cores):
-        generator_ps[g, 0] = costs.update_idle
-        generator_ps[g, 1] = costs.update_active
-        generator_ps[g, 2] = costs.spike
-        generator_ps[g, 3] = costs.packet_out
-    within_tile, packet_in, barrier = costs.within_tile, costs.packet_in, costs.barrier
-    never = np.int64(0x7FFFFFFFFFFFFFFF)
 
     for h in range(h0, h1):
-        tracing = h < trace.shape[0]
-        for block in range(n_blocks):
-            f = h - block_depth[block]
-            acts = 0 <= f < n_steps * n_samples
-            on[block] = acts
-            if acts:
-                sample_of[block] = f // n_steps
-                step_of[block] = f - sample_of[block] * n_steps
+        for block in range(on.shape[0]):
+            f = h - plan.block_depth[block]
+            on[block] = 0 <= f < n_steps * n_samples
+            if on[block] != 0:
+                machine.block_sample[block] = f // n_steps
+                machine.block_step[block] = f % n_steps
                 _update_block(plan, machine, tally, block, h, n_steps, units, record, readout)
-        received[:] = 0
-        receive_free[:] = 0
-        receive_busy[:] = 0
-        receive_start[:] = 0
-        ring[:] = 0
-        blocked[:] = 0
+        _start_step(plan, machine, n_senders, n_cores)
         n_heap, n_sent, n_delivered, n_peak = 0, 0, 0, 0
-        for g in range(n_generators):
-            at[g, 0] = block_slot[core_block[g]]
-            at[g, 2] = 0
-            at[g, 3] = core_block[g]
-            ps = _next_message(
-                g,
-                at,
-                ks,
-                active,
-                on,
-                entry,
-                block_slot,
-                block_unit,
-                core_block[g + 1],
-                generator_ps[g, 0],
-                generator_ps[g, 1],
-                generator_ps[g, 2],
-                generator_ps[g, 3],
-            )
-            update_busy[g] = ps
-            update_end[g] = ps
+        for g in range(n_senders):
+            sender = senders[g]
+            ps = _next_message(sender, ks, active, on, entry, block_slot, block_unit)
+            sender.busy_ps = ps
+            sender.end_ps = ps
             if ps >= limit:
                 return CLOCK, h, n_sent, n_delivered
-            if at[g, 0] >= 0:
+            if sender.slot >= 0:
                 n_heap = _push(heap, n_heap, (ps << shift) | g)
         while True:
-            key, chosen = never, -1
-            if n_heap > 0:
-                key = heap[0]
-            for q in range(n_queues):
-                if first[q] != last[q] and queue[q, first[q] & around] < key:
-                    key, chosen = queue[q, first[q] & around], q
-            if chosen >= 0:
-                first[chosen] += 1
-            elif n_heap > 0:
-                n_heap = _pop(heap, n_heap)
-            else:
+            key, chosen = _earliest(heap, n_heap, queue, queues)
+            if chosen == -2:
                 break
-            now = key >> shift
-            entity = key & mask
+            if chosen >= 0:
+                queues[chosen].first += 1
+            else:
+                n_heap = _pop(heap, n_heap)
+            now, entity = key >> shift, key & ((1 << shift) - 1)
             n_stack = 0
             inject: Any = -1
             arrived = np.int64(-1)
             b: Any = np.int64(-1)
-            if entity < n_generators:
+            if entity < n_senders:
                 # a core has a message ready
-                b = injection_buffer[entity]
-                if count[b] == size:
-                    blocked_since[entity] = now
+                if buffers[senders[entity].buffer].count == size:
+                    senders[entity].blocked_since = now
                 else:
                     inject = entity
-            elif entity < n_generators + n_cores:
+            elif entity < local:
                 # room in a core's input queue
-                core = entity - n_generators
-                wake[core] = 0
+                core = entity - n_senders
+                receivers[core].wakes = 0
                 stack[0] = n_links + core
                 n_stack = 1
-            elif entity < n_generators + 2 * n_cores:
+            elif entity < links:
                 # a message reaches a core of its tile
-                core = entity - n_generators - n_cores
-                arrived = local_message[core]
-                local_message[core] = -1
+                output = outputs[n_links + entity - local]
+                arrived = output.message
+                output.message = -1
             else:
                 # a message reaches the end of a link
-                link = entity - n_generators - 2 * n_cores
-                b = link_target[link]
-                buffer[b, (head[b] + count[b]) & place] = link_message[link]
-                count[b] += 1
-                link_message[link] = -1
-                if n_wait[link] > 0:
-                    stack[0] = link
+                b = _arrive(machine, entity - links)
+                if outputs[entity - links].n_waiting > 0:
+                    stack[0] = entity - links
                     n_stack = 1
-                if count[b] == 1:
+                if buffers[b].count == 1:
                     stack[n_stack] = -1 - b
                     n_stack += 1
-                if count[b] > peak[0].link_buffer:
-                    peak[0].link_buffer = count[b]
             while True:
                 if arrived >= 0:
-                    # look up the message's synapses and add them to the summed inputs
-                    e, core = arrived & 0xFFFFFFFF, arrived >> 32
-                    slot = np.int64(entry_slot[e])
+                    service = _look_up(plan, machine, tally, costs, sums, arrived, h, n_steps)
+                    core = arrived >> 32
                     arrived = np.int64(-1)
-                    block = slot_block[slot]
-                    sample, t = sample_of[block], step_of[block]
-                    pair = pair_of[block_population[block], core]
-                    times = 1 if block_unit[block] != 0 else abs(np.int64(ks[slot]))
-                    service = packet_in
-                    messages_in[sample, pair] += 1
-                    offset = entry_offset[e]
-                    for r in range(pair_row[pair], pair_row[pair + 1]):
-                        n = np.int64(entry_synapses[offset])
-                        offset += 1
-                        service += n * row_ps[r]
-                        synops[sample, r] += n
-                        unit_synops[sample, r] += n * times
-                    value = payload[slot]
-                    for d in range(pair_deposit[pair], pair_deposit[pair + 1]):
-                        here = deposit[d]
-                        if t + here.delay >= n_steps:
-                            continue  # the sample ends before: nothing reaches the next one
-                        base = ((h + here.hardware_delay) % n_delays) * n_slots
-                        scaled = sums.dtype.type(value << here.weight_exponent)
-                        if here.is_window == 0:
-                            flat = np.int64(slot_flat[slot])
-                            _deposit_matrix(here, weights, sums, base, flat, scaled)
-                        else:
-                            c, y, x = slot_c[slot], slot_y[slot], slot_x[slot]
-                            _deposit_window(
-                                here, weights, sums, base, np.int64(c), np.int64(y), np.int64(x),
-                                scaled,
-                            )  # fmt: skip
-                    begin = max(now, receive_free[core])
-                    if received[core] == 0:
-                        receive_start[core] = begin
-                    ring[core, ring_at[core]] = begin
-                    ring_at[core] = ring_at[core] + 1 if ring_at[core] + 1 < queue_size else 0
-                    received[core] += 1
-                    receive_free[core] = begin + service
-                    receive_busy[core] += service
+                    _serve(receivers[core], ring, core, now, service)
                     n_delivered += 1
                     stack[n_stack] = n_links + core
                     n_stack += 1
                 if inject >= 0:
-                    g = inject
+                    sender, g = senders[inject], inject
                     inject = -1
-                    b = injection_buffer[g]
-                    slot = at[g, 0]
-                    core = np.int64(entry_core[at[g, 1]])
-                    buffer[b, (head[b] + count[b]) & place] = (core << 32) | at[g, 1]
-                    count[b] += 1
+                    _put(plan, machine, tally, sender)
                     n_sent += 1
-                    block = slot_block[slot]
-                    sample = sample_of[block]
-                    messages_out[sample, block] += 1
-                    router, goal = core_router[g], core_router[core]
-                    dx, dy = router_x[goal] - router_x[router], router_y[goal] - router_y[router]
-                    hops[sample, block, 0 if dx > 0 else 1] += abs(dx)
-                    hops[sample, block, 2 if dy > 0 else 3] += abs(dy)
-                    crossings[sample, block] += abs(chip_x[goal] - chip_x[router]) + abs(
-                        chip_y[goal] - chip_y[router]
-                    )
-                    if n_sent - n_delivered > n_peak:
-                        n_peak = n_sent - n_delivered
-                    if count[b] == 1:
-                        stack[n_stack] = -1 - b
+                    n_peak = max(n_peak, n_sent - n_delivered)
+                    if buffers[sender.buffer].count == 1:
+                        stack[n_stack] = -1 - sender.buffer
                         n_stack += 1
-                    ps = _next_message(
-                        g,
-                        at,
-                        ks,
-                        active,
-                        on,
-                        entry,
-                        block_slot,
-                        block_unit,
-                        core_block[g + 1],
-                        generator_ps[g, 0],
-                        generator_ps[g, 1],
-                        generator_ps[g, 2],
-                        generator_ps[g, 3],
-                    )
-                    update_busy[g] += ps
-                    update_end[g] = now + ps
+                    ps = _next_message(sender, ks, active, on, entry, block_slot, block_unit)
+                    sender.busy_ps += ps
+                    sender.end_ps = now + ps
                     if now + ps >= limit:
                         return CLOCK, h, n_sent, n_delivered
-                    if at[g, 0] >= 0:
+                    if sender.slot >= 0:
                         n_heap = _push(heap, n_heap, ((now + ps) << shift) | g)
                 if n_stack == 0:
                     break
@@ -579,113 +618,68 @@ def run_steps(
                 item = stack[n_stack]
                 if item < 0:
                     # a new head of a buffer asks for its output
-                    b = -1 - np.int64(item)
-                    core = buffer[b, head[b]] >> 32
-                    router, goal = buffer_router[b], core_router[core]
-                    if router == goal:
-                        item = n_links + core
-                    else:
-                        dx = router_x[goal] - router_x[router]
-                        if dx > 0:
-                            item = 4 * router
-                        elif dx < 0:
-                            item = 4 * router + 1
-                        elif router_y[goal] > router_y[router]:
-                            item = 4 * router + 2
-                        else:
-                            item = 4 * router + 3
-                    if n_wait[item] > 0:  # behind the others
-                        wait[item, (head_wait[item] + n_wait[item]) & port] = b
-                        n_wait[item] += 1
+                    b = -1 - item
+                    item = _output_of(plan, machine, b, n_links)
+                    if outputs[item].n_waiting > 0:  # behind the others
+                        _wait(outputs, waiting, item, b)
                         b = np.int64(-1)
-                elif n_wait[item] > 0:
+                elif outputs[item].n_waiting > 0:
                     b = np.int64(-1)
                 else:
                     continue
                 # b is the buffer that asks, where no other waits; else the first that waits is next
+                output = outputs[item]
+                is_free = output.message < 0
                 if item < n_links:
-                    is_free = link_message[item] < 0 and count[link_target[item]] < size
+                    is_free = is_free and buffers[output.target].count < size
                 else:
                     core = item - n_links
-                    is_free = local_message[core] < 0
-                    free_at = ring[core, ring_at[core]]
+                    free_at = ring[core, receivers[core].ring_at]
                     if is_free and free_at > now:
                         is_free = False
-                        if wake[core] == 0:
-                            wake[core] = 1
+                        if receivers[core].wakes == 0:
+                            receivers[core].wakes = 1
                             if free_at >= limit:
                                 return CLOCK, h, n_sent, n_delivered
-                            n_heap = _push(heap, n_heap, (free_at << shift) | (n_generators + core))
+                            n_heap = _push(heap, n_heap, (free_at << shift) | (n_senders + core))
                 if not is_free:
                     if b >= 0:
-                        wait[item, head_wait[item] & port] = b
-                        n_wait[item] = 1
+                        _wait(outputs, waiting, item, b)
                     continue
                 if b < 0:
-                    b = np.int64(wait[item, head_wait[item]])
-                    head_wait[item] = (head_wait[item] + 1) & port
-                    n_wait[item] -= 1
-                message = buffer[b, head[b]]
-                head[b] = (head[b] + 1) & place
-                count[b] -= 1
+                    b = _next_waiting(outputs, waiting, item)
+                buffer = buffers[b]
+                message = messages[b, buffer.head]
+                buffer.head = (buffer.head + 1) & mask
+                buffer.count -= 1
                 if item < n_links:
-                    link_message[item] = message
-                    q = link_queue[item]
-                    arrival = now + queue_ps[q]
-                    queue[q, last[q] & around] = (arrival << shift) | (
-                        n_generators + 2 * n_cores + item
-                    )
-                    last[q] += 1
+                    output.message = message
+                    arrival = now + queue_ps[output.queue]
+                    _schedule(queue, queues, output.queue, (arrival << shift) | (links + item))
                     link_load[item] += 1
-                    if tracing:
-                        traced = link_trace[h, item]
-                        if traced.messages == 0:
-                            traced.departure = now
-                        traced.messages += 1
-                        traced.arrival = arrival
+                    if h < machine.trace.shape[0]:
+                        _trace_link(machine, h, item, now, arrival)
                 elif within_tile > 0:
-                    local_message[core] = message
-                    queue[n_queues - 1, last[n_queues - 1] & around] = (
-                        (now + within_tile) << shift
-                    ) | (n_generators + n_cores + core)
-                    last[n_queues - 1] += 1
+                    output.message = message
+                    arrival = now + within_tile
+                    _schedule(queue, queues, output.queue, (arrival << shift) | (local + core))
                 else:
                     arrived = message
                 # one place in buffer b is free
-                if count[b] > 0:
+                if buffer.count > 0:
                     stack[n_stack] = -1 - b
                     n_stack += 1
-                feeder = buffer_feeder[b]
+                feeder = buffer.feeder
                 if feeder >= 0:
-                    if n_wait[feeder] > 0:
+                    if outputs[feeder].n_waiting > 0:
                         stack[n_stack] = feeder
                         n_stack += 1
-                elif blocked_since[-1 - feeder] >= 0:
+                elif senders[-1 - feeder].blocked_since >= 0:
                     inject = -1 - feeder
-                    blocked[inject] += now - blocked_since[inject]
-                    blocked_since[inject] = -1
+                    sender = senders[inject]
+                    sender.blocked_ps += now - sender.blocked_since
+                    sender.blocked_since = -1
         if n_sent != n_delivered:
             return LOST, h, n_sent, n_delivered
-        work = np.int64(0)
-        for c in range(n_cores):
-            work = max(work, receive_free[c], update_end[c])
-        work = max(work, update_end[n_cores])
-        step_ps[h] = work + barrier
-        peak[0].in_flight = max(peak[0].in_flight, n_peak)
-        if tracing:
-            message_trace[h].sent = n_sent
-            message_trace[h].in_flight = n_peak
-        for c in range(n_cores):
-            busy[c].update += update_busy[c]
-            busy[c].blocked += blocked[c]
-            busy[c].receive += receive_busy[c]
-            busy[c].work += work
-            if tracing:
-                done = trace[h, c]
-                done.update = update_busy[c]
-                done.blocked = blocked[c]
-                done.update_end = update_end[c]
-                done.receive = receive_busy[c]
-                done.receive_start = receive_start[c]
-                done.receive_end = receive_free[c]
+        _end_step(machine, costs, h, n_cores, n_sent, n_peak)
     return OK, h1, 0, 0

@@ -7,15 +7,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pmsm_hw.emulator.constants import DEFAULT_LINK_BUFFER
 from pmsm_hw.emulator.counts import Tally, empty_tally
 from pmsm_hw.emulator.cycle.machine import (
-    BUSY,
     CORE_TRACE,
     LINK_TRACE,
     MESSAGE_TRACE,
-    PEAK,
     Machine,
+    machine_of,
 )
 from pmsm_hw.emulator.cycle.plain import plain_blocks
 from pmsm_hw.emulator.layout import Plan
@@ -51,7 +49,7 @@ def run_cycle(run: Run) -> Outcome:
     """
     arrays = empty_tally(run.layout, run.n_samples)
     memory, plan = _memory(run)
-    machine = _machine(run)
+    machine = machine_of(run, _traced_steps(run))
     _run_steps(run, plan, machine, Tally(**arrays), memory)
     n_planned, n_taken = int(arrays["hops"].sum()), int(arrays["link_load"].sum())
     if n_planned != n_taken:
@@ -135,32 +133,6 @@ def _memory(run: Run) -> tuple[_Memory, Plan]:
         unit_base=unit_base,
         unit_sample=unit_sample,
         unit_step=unit_step,
-    )
-
-
-def _machine(run: Run) -> Machine:
-    layout, plan = run.layout, run.layout.plan
-    n_cores, n_slots = len(layout.cores), len(plan.slot_flat)
-    quantity = layout.mapping.chip.mesh.link_buffer_messages
-    size = DEFAULT_LINK_BUFFER if quantity is None else int(quantity.value)
-    n_traced = _traced_steps(run)
-    return Machine(
-        sums=np.zeros((layout.n_delays, n_slots), np.int64 if layout.wide else np.int32),
-        v=np.zeros(n_slots, np.int64),
-        sent=np.zeros(n_slots, np.int64),
-        k=np.zeros(n_slots, np.int32),
-        payload=np.zeros(n_slots, np.int64),
-        active=np.zeros(n_slots, np.uint8),
-        block_on=np.zeros(len(layout.block_populations), np.uint8),
-        buffer=np.zeros((len(plan.buffer_router), 1 << (size - 1).bit_length()), np.int64),
-        buffer_size=size,
-        receive_ring=np.zeros((n_cores, size), np.int64),
-        step_ps=np.zeros(run.n_hardware_steps, np.int64),
-        busy=np.zeros(n_cores, BUSY),
-        trace=np.zeros((n_traced, n_cores), CORE_TRACE),
-        link_trace=np.zeros((n_traced, len(plan.link_target)), LINK_TRACE),
-        message_trace=np.zeros(n_traced, MESSAGE_TRACE),
-        peak=np.zeros(1, PEAK),
     )
 
 
