@@ -14,7 +14,6 @@ KERNEL_FILES = {"mapping/partition/cut_kernels.py"}
 
 KERNELS = {
     "emulator/counting/kernels.py:count_population",
-    "emulator/cycle/kernels.py:run_steps",
     "mapping/partition/bound_kernels.py:cell_tables",
     "mapping/partition/pack_kernels.py:fill_cores",
     "mapping/placement/annealing.py:anneal",

@@ -24,17 +24,23 @@ __all__ = ["CLOCK", "LOST", "run_steps"]
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
+# Without reference counts (`_nrt`): a function that takes arrays from a tuple would pay for each
+# one, in every call. Nothing is allocated here, and callers hold what they hand over.
+
+
 def _jit(function: _F) -> _F:
     return cast(_F, njit(error_model="numpy", _nrt=False)(function))
 
 
 def _inline(function: _F) -> _F:
-    """Compile into the caller: a call would hand over every array of a plan one by one."""
     return cast(_F, njit(error_model="numpy", forceinline=True, _nrt=False)(function))
 
 
 # what `run_steps` answers
 OK, LOST, CLOCK = 0, 1, 2
+
+# whether an output takes a message, if not CLOCK
+NO, YES = 0, 1
 
 
 @_inline
@@ -280,6 +286,9 @@ def _next_message(
 @_inline
 def _start_step(plan: Plan, machine: Machine, n_senders: int, n_cores: int) -> None:
     """Cores before the first message of a step."""
+    state = machine.state[0]
+    state.n_heap, state.n_sent, state.n_delivered, state.n_peak = 0, 0, 0, 0
+    state.arrived, state.inject = -1, -1
     machine.ring[:] = 0
     for g in range(n_senders):
         sender = machine.senders[g]
@@ -378,6 +387,55 @@ def _serve(receiver: Any, ring: Any, core: Any, now: Any, service: Any) -> None:
     receiver.busy_ps += service
 
 
+@_inline
+def _receive(
+    plan: Plan,
+    machine: Machine,
+    tally: Tally,
+    costs: Costs,
+    sums: Any,
+    now: Any,
+    h: int,
+    n_steps: int,
+) -> None:
+    """Let a core take the message that arrived; there may be room for one more."""
+    state = machine.state[0]
+    message = state.arrived
+    state.arrived = -1
+    core = message >> 32
+    service = _look_up(plan, machine, tally, costs, sums, message, h, n_steps)
+    _serve(machine.receivers[core], machine.ring, core, now, service)
+    state.n_delivered += 1
+    machine.stack[state.n_stack] = plan.link_target.shape[0] + core
+    state.n_stack += 1
+
+
+@_inline
+def _send(plan: Plan, machine: Machine, tally: Tally, now: Any, shift: int, limit: Any) -> bool:
+    """Let a core send its message and make the next one; false: the clock does not reach so far."""
+    state = machine.state[0]
+    g = state.inject
+    state.inject = -1
+    sender = machine.senders[g]
+    _put(plan, machine, tally, sender)
+    state.n_sent += 1
+    state.n_peak = max(state.n_peak, state.n_sent - state.n_delivered)
+    if machine.buffers[sender.buffer].count == 1:
+        machine.stack[state.n_stack] = -1 - sender.buffer
+        state.n_stack += 1
+    ps = _next_message(
+        sender, machine.k, machine.active, machine.block_on, plan.entry, plan.block_slot,
+        plan.block_unit,
+    )  # fmt: skip
+    sender.busy_ps += ps
+    sender.end_ps = now + ps
+    if sender.end_ps >= limit:
+        return False
+    if sender.slot >= 0:
+        state.n_heap = _push(machine.heap, state.n_heap, (sender.end_ps << shift) | g)
+    return True
+
+
 # -- routers -----------------------------------------------------------------------------------
 
 
@@ -433,6 +491,83 @@ def _next_waiting(outputs: Any, waiting: Any, item: Any) -> Any:
 
 
 @_inline
+def _schedule(queue: Any, queues: Any, q: Any, key: Any) -> None:
+    """Append an event to a queue, where it is the latest."""
+    queue[q, queues[q].last & (queue.shape[1] - 1)] = key
+    queues[q].last += 1
+
+
+@_inline
+def _has_room(machine: Machine, item: Any, n_links: int, now: Any, shift: int, limit: Any) -> int:
+    """Whether an output takes a message now (YES, NO); a core with a full queue will wake up.
+
+    CLOCK: that takes longer than the clock.
+    """
+    output = machine.outputs[item]
+    if output.message >= 0:
+        return NO
+    if item < n_links:
+        return YES if machine.buffers[output.target].count < machine.buffer_size else NO
+    core = item - n_links
+    receiver = machine.receivers[core]
+    free_at = machine.ring[core, receiver.ring_at]
+    if free_at <= now:
+        return YES
+    if receiver.wakes == 0:
+        receiver.wakes = 1
+        if free_at >= limit:
+            return CLOCK
+        state = machine.state[0]
+        key = (free_at << shift) | (machine.senders.shape[0] + core)
+        state.n_heap = _push(machine.heap, state.n_heap, key)
+    return NO
+
+
+@_inline
+def _forward(
+    machine: Machine, tally: Tally, costs: Costs, item: Any, b: Any, n_links: int, now: Any, h: int,
+    shift: int,
+) -> None:  # fmt: skip
+    """Move the first message of a buffer to an output; its place is free."""
+    state, output, buffer = machine.state[0], machine.outputs[item], machine.buffers[b]
+    message = machine.messages[b, buffer.head]
+    buffer.head = (buffer.head + 1) & machine.buffer_mask
+    buffer.count -= 1
+    n_senders, n_cores = machine.senders.shape[0], machine.receivers.shape[0]
+    if item < n_links:
+        output.message = message
+        arrival = now + costs.link_queue_ps[output.queue]
+        key = (arrival << shift) | (n_senders + 2 * n_cores + item)
+        _schedule(machine.queue, machine.queues, output.queue, key)
+        tally.link_load[item] += 1
+        if h < machine.trace.shape[0]:
+            _trace_link(machine, h, item, now, arrival)
+    elif costs.within_tile > 0:
+        output.message = message
+        key = ((now + costs.within_tile) << shift) | (n_senders + n_cores + item - n_links)
+        _schedule(machine.queue, machine.queues, output.queue, key)
+    else:
+        state.arrived = message
+    if buffer.count > 0:
+        machine.stack[state.n_stack] = -1 - b
+        state.n_stack += 1
+    feeder = buffer.feeder
+    if feeder >= 0:
+        if machine.outputs[feeder].n_waiting > 0:
+            machine.stack[state.n_stack] = feeder
+            state.n_stack += 1
+        return
+    sender = machine.senders[-1 - feeder]
+    if sender.blocked_since >= 0:
+        state.inject = -1 - feeder
+        sender.blocked_ps += now - sender.blocked_since
+        sender.blocked_since = -1
+
+
+# -- events and steps --------------------------------------------------------------------------
+
+
+@_inline
 def _earliest(heap: Any, n_heap: int, queue: Any, queues: Any) -> Any:
     """The first pending event, and the queue that it stands in; -1: the heap, -2: there is none."""
     key, chosen = np.int64(0x7FFFFFFFFFFFFFFF), -2
@@ -448,10 +583,86 @@ def _earliest(heap: Any, n_heap: int, queue: Any, queues: Any) -> Any:
 
 
 @_inline
-def _schedule(queue: Any, queues: Any, q: Any, key: Any) -> None:
-    """Append an event to a queue, where it is the latest."""
-    queue[q, queues[q].last & (queue.shape[1] - 1)] = key
-    queues[q].last += 1
+def _begin(plan: Plan, machine: Machine, entity: Any, now: Any) -> None:
+    """What an event starts with: a message to send or that arrived, or outputs to look at."""
+    state, outputs, stack = machine.state[0], machine.outputs, machine.stack
+    n_senders, n_cores = machine.senders.shape[0], machine.receivers.shape[0]
+    n_links = plan.link_target.shape[0]
+    state.n_stack = 0
+    if entity < n_senders:
+        # a core has a message ready
+        sender = machine.senders[entity]
+        if machine.buffers[sender.buffer].count == machine.buffer_size:
+            sender.blocked_since = now
+        else:
+            state.inject = entity
+    elif entity < n_senders + n_cores:
+        # room in a core's input queue
+        core = entity - n_senders
+        machine.receivers[core].wakes = 0
+        stack[0] = n_links + core
+        state.n_stack = 1
+    elif entity < n_senders + 2 * n_cores:
+        # a message reaches a core of its tile
+        output = outputs[n_links + entity - n_senders - n_cores]
+        state.arrived = output.message
+        output.message = -1
+    else:
+        # a message reaches the end of a link
+        link = entity - n_senders - 2 * n_cores
+        b = _arrive(machine, link)
+        if outputs[link].n_waiting > 0:
+            stack[0] = link
+            state.n_stack = 1
+        if machine.buffers[b].count == 1:
+            stack[state.n_stack] = -1 - b
+            state.n_stack += 1
+
+
+@_inline
+def _settle(
+    plan: Plan,
+    machine: Machine,
+    tally: Tally,
+    costs: Costs,
+    sums: Any,
+    now: Any,
+    h: int,
+    n_steps: int,
+    shift: int,
+    limit: Any,
+) -> bool:
+    """All that follows from an event at once; false: a time is longer than the clock."""
+    state, outputs, n_links = machine.state[0], machine.outputs, plan.link_target.shape[0]
+    while True:
+        if state.arrived >= 0:
+            _receive(plan, machine, tally, costs, sums, now, h, n_steps)
+        if state.inject >= 0 and not _send(plan, machine, tally, now, shift, limit):
+            return False
+        if state.n_stack == 0:
+            return True
+        state.n_stack -= 1
+        item, b = machine.stack[state.n_stack], np.int64(-1)
+        if item < 0:
+            # a new head of a buffer asks for its output
+            b = -1 - item
+            item = _output_of(plan, machine, b, n_links)
+            if outputs[item].n_waiting > 0:  # behind the others
+                _wait(outputs, machine.waiting, item, b)
+                b = np.int64(-1)
+        elif outputs[item].n_waiting == 0:
+            continue
+        # b is the buffer that asks, where no other waits; else the first that waits is next
+        room = _has_room(machine, item, n_links, now, shift, limit)
+        if room == CLOCK:
+            return False
+        if room == NO:
+            if b >= 0:
+                _wait(outputs, machine.waiting, item, b)
+            continue
+        if b < 0:
+            b = _next_waiting(outputs, machine.waiting, item)
+        _forward(machine, tally, costs, item, b, n_links, now, h, shift)
 
 
 @_inline
@@ -512,23 +723,13 @@ def run_steps(
     tile), and a heap for the rest. Entities: senders; room in a core's input; delivery to a core of
     the tile; arrival at the end of a link.
     """
-    # into local variables: an array taken from a tuple inside a loop costs a reference count
-    senders, receivers = machine.senders, machine.receivers
-    buffers, outputs, messages = machine.buffers, machine.outputs, machine.messages
-    waiting, ring, stack = machine.waiting, machine.ring, machine.stack
-    heap, queue, queues = machine.heap, machine.queue, machine.queues
-    ks, active, on = machine.k, machine.active, machine.block_on
-    entry, block_slot, block_unit = plan.entry, plan.block_slot, plan.block_unit
-    queue_ps, within_tile = costs.link_queue_ps, costs.within_tile
-    link_load, size, mask = tally.link_load, machine.buffer_size, machine.buffer_mask
+    state, heap, queues, on = machine.state[0], machine.heap, machine.queues, machine.block_on
     sums = machine.sums.reshape(machine.sums.size)
-    n_cores, n_links, n_senders = receivers.shape[0], plan.link_target.shape[0], senders.shape[0]
-    local, links = n_senders + n_cores, n_senders + 2 * n_cores  # first entities of these kinds
+    n_cores, n_senders = machine.receivers.shape[0], machine.senders.shape[0]
     shift = 1
-    while (1 << shift) < links + n_links:
+    while (1 << shift) < n_senders + 2 * n_cores + plan.link_target.shape[0]:
         shift += 1
     limit = np.int64(1) << (62 - shift)
-
     for h in range(h0, h1):
         for block in range(on.shape[0]):
             f = h - plan.block_depth[block]
@@ -538,148 +739,30 @@ def run_steps(
                 machine.block_step[block] = f % n_steps
                 _update_block(plan, machine, tally, block, h, n_steps, units, record, readout)
         _start_step(plan, machine, n_senders, n_cores)
-        n_heap, n_sent, n_delivered, n_peak = 0, 0, 0, 0
         for g in range(n_senders):
-            sender = senders[g]
-            ps = _next_message(sender, ks, active, on, entry, block_slot, block_unit)
+            sender = machine.senders[g]
+            ps = _next_message(
+                sender, machine.k, machine.active, on, plan.entry, plan.block_slot, plan.block_unit
+            )
             sender.busy_ps = ps
             sender.end_ps = ps
             if ps >= limit:
-                return CLOCK, h, n_sent, n_delivered
+                return CLOCK, h, state.n_sent, state.n_delivered
             if sender.slot >= 0:
-                n_heap = _push(heap, n_heap, (ps << shift) | g)
+                state.n_heap = _push(heap, state.n_heap, (ps << shift) | g)
         while True:
-            key, chosen = _earliest(heap, n_heap, queue, queues)
+            key, chosen = _earliest(heap, state.n_heap, machine.queue, queues)
             if chosen == -2:
                 break
             if chosen >= 0:
                 queues[chosen].first += 1
             else:
-                n_heap = _pop(heap, n_heap)
-            now, entity = key >> shift, key & ((1 << shift) - 1)
-            n_stack = 0
-            inject: Any = -1
-            arrived = np.int64(-1)
-            b: Any = np.int64(-1)
-            if entity < n_senders:
-                # a core has a message ready
-                if buffers[senders[entity].buffer].count == size:
-                    senders[entity].blocked_since = now
-                else:
-                    inject = entity
-            elif entity < local:
-                # room in a core's input queue
-                core = entity - n_senders
-                receivers[core].wakes = 0
-                stack[0] = n_links + core
-                n_stack = 1
-            elif entity < links:
-                # a message reaches a core of its tile
-                output = outputs[n_links + entity - local]
-                arrived = output.message
-                output.message = -1
-            else:
-                # a message reaches the end of a link
-                b = _arrive(machine, entity - links)
-                if outputs[entity - links].n_waiting > 0:
-                    stack[0] = entity - links
-                    n_stack = 1
-                if buffers[b].count == 1:
-                    stack[n_stack] = -1 - b
-                    n_stack += 1
-            while True:
-                if arrived >= 0:
-                    service = _look_up(plan, machine, tally, costs, sums, arrived, h, n_steps)
-                    core = arrived >> 32
-                    arrived = np.int64(-1)
-                    _serve(receivers[core], ring, core, now, service)
-                    n_delivered += 1
-                    stack[n_stack] = n_links + core
-                    n_stack += 1
-                if inject >= 0:
-                    sender, g = senders[inject], inject
-                    inject = -1
-                    _put(plan, machine, tally, sender)
-                    n_sent += 1
-                    n_peak = max(n_peak, n_sent - n_delivered)
-                    if buffers[sender.buffer].count == 1:
-                        stack[n_stack] = -1 - sender.buffer
-                        n_stack += 1
-                    ps = _next_message(sender, ks, active, on, entry, block_slot, block_unit)
-                    sender.busy_ps += ps
-                    sender.end_ps = now + ps
-                    if now + ps >= limit:
-                        return CLOCK, h, n_sent, n_delivered
-                    if sender.slot >= 0:
-                        n_heap = _push(heap, n_heap, ((now + ps) << shift) | g)
-                if n_stack == 0:
-                    break
-                n_stack -= 1
-                item = stack[n_stack]
-                if item < 0:
-                    # a new head of a buffer asks for its output
-                    b = -1 - item
-                    item = _output_of(plan, machine, b, n_links)
-                    if outputs[item].n_waiting > 0:  # behind the others
-                        _wait(outputs, waiting, item, b)
-                        b = np.int64(-1)
-                elif outputs[item].n_waiting > 0:
-                    b = np.int64(-1)
-                else:
-                    continue
-                # b is the buffer that asks, where no other waits; else the first that waits is next
-                output = outputs[item]
-                is_free = output.message < 0
-                if item < n_links:
-                    is_free = is_free and buffers[output.target].count < size
-                else:
-                    core = item - n_links
-                    free_at = ring[core, receivers[core].ring_at]
-                    if is_free and free_at > now:
-                        is_free = False
-                        if receivers[core].wakes == 0:
-                            receivers[core].wakes = 1
-                            if free_at >= limit:
-                                return CLOCK, h, n_sent, n_delivered
-                            n_heap = _push(heap, n_heap, (free_at << shift) | (n_senders + core))
-                if not is_free:
-                    if b >= 0:
-                        _wait(outputs, waiting, item, b)
-                    continue
-                if b < 0:
-                    b = _next_waiting(outputs, waiting, item)
-                buffer = buffers[b]
-                message = messages[b, buffer.head]
-                buffer.head = (buffer.head + 1) & mask
-                buffer.count -= 1
-                if item < n_links:
-                    output.message = message
-                    arrival = now + queue_ps[output.queue]
-                    _schedule(queue, queues, output.queue, (arrival << shift) | (links + item))
-                    link_load[item] += 1
-                    if h < machine.trace.shape[0]:
-                        _trace_link(machine, h, item, now, arrival)
-                elif within_tile > 0:
-                    output.message = message
-                    arrival = now + within_tile
-                    _schedule(queue, queues, output.queue, (arrival << shift) | (local + core))
-                else:
-                    arrived = message
-                # one place in buffer b is free
-                if buffer.count > 0:
-                    stack[n_stack] = -1 - b
-                    n_stack += 1
-                feeder = buffer.feeder
-                if feeder >= 0:
-                    if outputs[feeder].n_waiting > 0:
-                        stack[n_stack] = feeder
-                        n_stack += 1
-                elif senders[-1 - feeder].blocked_since >= 0:
-                    inject = -1 - feeder
-                    sender = senders[inject]
-                    sender.blocked_ps += now - sender.blocked_since
-                    sender.blocked_since = -1
-        if n_sent != n_delivered:
-            return LOST, h, n_sent, n_delivered
-        _end_step(machine, costs, h, n_cores, n_sent, n_peak)
+                state.n_heap = _pop(heap, state.n_heap)
+            now = key >> shift
+            _begin(plan, machine, key & ((1 << shift) - 1), now)
+            if not _settle(plan, machine, tally, costs, sums, now, h, n_steps, shift, limit):
+                return CLOCK, h, state.n_sent, state.n_delivered
+        if state.n_sent != state.n_delivered:
+            return LOST, h, state.n_sent, state.n_delivered
+        _end_step(machine, costs, h, n_cores, state.n_sent, state.n_peak)
     return OK, h1, 0, 0

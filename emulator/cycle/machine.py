@@ -51,6 +51,13 @@ OUTPUT = _int64(
 
 QUEUE = _int64("first", "last")
 
+STATE = _int64(
+    "n_sent", "n_delivered", "n_peak",  # messages of this step; most in flight
+    "n_heap", "n_stack",
+    "inject",  # sender whose message goes into its router now, -1: none
+    "arrived",  # message that a core takes now, -1: none
+)  # fmt: skip
+
 BUSY = _int64("update", "blocked", "receive", "work")
 """Times of a core in ps: neuron updates, blocked, receiving, and the work times of the steps."""
 
@@ -92,6 +99,7 @@ class Machine(NamedTuple):
     outputs: Any  # (n_links + n_cores,) `OUTPUT`
     waiting: Any  # (n_outputs, a power of two) int32: buffers that ask for it
     # events
+    state: Any  # (1,) `STATE`
     heap: Any  # int64
     queues: Any  # (n_queues,) `QUEUE`
     queue: Any  # (n_queues, a power of two) int64
@@ -155,6 +163,7 @@ def machine_of(run: Run, n_traced_steps: int) -> Machine:
         messages=np.zeros((n_buffers, _power(size)), np.int64),
         outputs=outputs,
         waiting=np.zeros((len(outputs), _power(max(plan.n_ports, 4))), np.int32),
+        state=np.zeros(1, STATE),
         heap=np.zeros(2 * n_cores + 2, np.int64),
         queues=np.zeros(n_queues, QUEUE),
         queue=np.zeros((n_queues, _power(max(n_links, n_cores))), np.int64),
