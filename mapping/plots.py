@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-__all__ = ["plot_mapping", "tile_link_load", "tile_utilisation"]
+__all__ = ["plot_mapping", "tile_utilisation"]
 
 
 def tile_utilisation(mapping: Mapping, resource: str) -> NDArray[np.float64]:
@@ -52,11 +52,6 @@ def tile_utilisation(mapping: Mapping, resource: str) -> NDArray[np.float64]:
         x, y = chip.tile_of(core)
         share[y, x] += used / limit / chip.mesh.cores_per_tile.value
     return share
-
-
-def tile_link_load(mapping: Mapping) -> NDArray[np.float64]:
-    """Messages over the fullest link that leaves each tile, ``(rows, columns)`` float64."""
-    return np.asarray(mapping.link_load.max(axis=2), np.float64)
 
 
 def plot_mapping(mapping: Mapping, path: str | Path | None = None) -> Figure:

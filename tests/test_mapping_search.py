@@ -37,10 +37,10 @@ from pmsm_hw.mapping.placement.places import (
     total_hops,
     twins,
 )
-from pmsm_hw.mapping.plots import plot_mapping, tile_link_load, tile_utilisation
+from pmsm_hw.mapping.plots import plot_mapping, tile_utilisation
 from pmsm_hw.mapping.resources import Resources
 from pmsm_hw.mapping.routing.traffic import IO, Traffic, core_traffic, rates_of
-from pmsm_hw.mapping.routing.xy import link_loads, tree_links
+from pmsm_hw.mapping.routing.xy import link_loads
 from pmsm_hw.mapping.settings import Settings
 
 
@@ -271,14 +271,6 @@ def test_routes_go_along_x_first_and_loads_add_up():
     assert np.allclose(loads, want)
 
 
-def test_multicast_tree_shares_links():
-    tree = tree_links((0, 0), [(2, 0), (2, 2), (2, 1)])
-    assert len(tree) == 4  # two east, two north
-    assert len(set(tree)) == 4
-    reached = {link.end for link in tree}
-    assert {(2, 0), (2, 1), (2, 2)} <= reached
-
-
 def test_metrics_follow_from_places():
     chip = load_chip("loihi1")
     traffic = Traffic(
@@ -316,7 +308,7 @@ def test_heat_maps_show_usage_and_loads(network, mapping, tmp_path):
     share = tile_utilisation(mapping, "neurons")
     assert share.shape == (4, 8)
     assert share.sum() * 4 * 1024 == pytest.approx(network.n_neurons)
-    assert tile_link_load(mapping).max() == mapping.metrics["max_link_load"]
+    assert mapping.link_load.max() == mapping.metrics["max_link_load"]
     figure = plot_mapping(mapping, tmp_path / "mesh.png")
     panels = [a for a in figure.axes if a.get_title()]
     assert [a.get_title() for a in panels] == [

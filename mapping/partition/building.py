@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pmsm_hw.mapping.blocks import Block
+from pmsm_hw.mapping.blocks import Block, Range
 from pmsm_hw.mapping.partition.excess import single_neuron_excess
 from pmsm_hw.mapping.partition.grids import (
     UNPLACED,
     Grid,
-    Range,
     Target,
     edges_of,
     entries_before,

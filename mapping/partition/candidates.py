@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pmsm_hw.mapping.partition.grids import Range, cut_choices, edges_of, parts_of
+from pmsm_hw.mapping.blocks import Range
+from pmsm_hw.mapping.partition.grids import cut_choices, edges_of, parts_of
 from pmsm_hw.mapping.resources import list_bits
 from pmsm_hw.mapping.resources.neurons import most_thresholds
 from pmsm_hw.mapping.resources.windows import part_key, signatures, singles

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pmsm_hw.mapping.partition.grids import Grid, Range, grid_blocks, parts_of
+from pmsm_hw.mapping.blocks import Range
+from pmsm_hw.mapping.partition.grids import Grid, grid_blocks, parts_of
 from pmsm_hw.mapping.resources.windows import reach_mask, signatures, source_range
 from pmsm_hw.operators import WindowForm, chw
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pmsm_hw.mapping.blocks import Block
+from pmsm_hw.mapping.blocks import Block, Range
 from pmsm_hw.operators import chw
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ __all__ = [
     "runs_of",
 ]
 
-Range = tuple[int, int]
 UNPLACED = -1
 """Core of a block that has none yet."""
 

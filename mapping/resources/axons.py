@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from pmsm_hw.mapping.blocks import Range
 from pmsm_hw.mapping.resources.memory import Memory
 from pmsm_hw.mapping.resources.windows import (
     Box,
-    Range,
     from_key,
     group_channels,
     hits,

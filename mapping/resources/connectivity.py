@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pmsm_hw.mapping.resources.windows import Range, group_channels, source_range
+from pmsm_hw.mapping.blocks import Range
+from pmsm_hw.mapping.resources.windows import group_channels, source_range
 from pmsm_hw.operators import DenseForm, WindowForm, chw, lowered
 
 if TYPE_CHECKING:

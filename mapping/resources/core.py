@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from pmsm_hw.mapping.blocks import Range
 from pmsm_hw.mapping.resources import neurons
 from pmsm_hw.mapping.resources.axons import Axons
-from pmsm_hw.mapping.resources.windows import Box, Range, group_channels, source_range, union
+from pmsm_hw.mapping.resources.windows import Box, group_channels, source_range, union
 from pmsm_hw.mapping.resources.wiring import remembered
 from pmsm_hw.operators import WindowForm, chw
 

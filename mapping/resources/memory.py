@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from pmsm_hw.mapping.blocks import Range
 from pmsm_hw.mapping.resources.connectivity import FanOut, fan_out_box
 from pmsm_hw.mapping.resources.lists import bits_by_length, list_rule
 from pmsm_hw.mapping.resources.windows import (
-    Range,
     distinct,
     distinct_key,
     from_key,

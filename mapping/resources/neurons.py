@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pmsm_hw.errors import MappingError
+from pmsm_hw.mapping.blocks import Range
 from pmsm_hw.network import Neurons
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ __all__ = [
     "thresholds_vary_by_place",
 ]
 
-Range = tuple[int, int]
 ParameterSet: TypeAlias = tuple[str | int, ...]
 """Kind of a neuron model, and values of the parameters that a core holds sets of."""
 

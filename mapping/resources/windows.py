@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pmsm_hw.mapping.blocks import Range
 from pmsm_hw.operators import WindowForm, exact_product
 
 __all__ = [
@@ -37,7 +38,6 @@ __all__ = [
     "window_of",
 ]
 
-Range = tuple[int, int]
 
 _REMEMBERED = 1 << 16
 """Parts of axes that are remembered, by function."""

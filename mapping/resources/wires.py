@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pmsm_hw.errors import CapacityError, MappingError
-from pmsm_hw.mapping.resources.windows import Range, Window, window_of
+from pmsm_hw.mapping.blocks import Range
+from pmsm_hw.mapping.resources.windows import Window, window_of
 from pmsm_hw.network import Input
 from pmsm_hw.operators import DenseForm, Form, WindowForm, chw, lowered
 

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from functools import cached_property, wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
+from pmsm_hw.mapping.blocks import Range
 from pmsm_hw.mapping.resources.neurons import axon_signs, has_one_threshold, spike_mode
-from pmsm_hw.mapping.resources.windows import Range, part_key
+from pmsm_hw.mapping.resources.windows import part_key
 from pmsm_hw.mapping.resources.wires import Wire, wire_of
 from pmsm_hw.network import Input
 from pmsm_hw.operators import DenseForm, WindowForm, chw

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pmsm_hw.errors import MappingError
+from pmsm_hw.mapping.blocks import Range
 from pmsm_hw.mapping.resources.windows import group_channels, hits, source_range, union
 from pmsm_hw.network import Input
 from pmsm_hw.operators import WindowForm, chw
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["IO", "Traffic", "core_traffic", "measured_traffic", "pairs_of", "rates_of"]
 
-Range = tuple[int, int]
 IO = -1
 """Source index of messages that enter through the I/O port."""
 

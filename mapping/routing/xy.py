@@ -22,7 +22,6 @@ __all__ = [
     "WEST",
     "Link",
     "link_loads",
-    "tree_links",
     "xy_route",
 ]
 
@@ -87,14 +86,6 @@ def _tile(what: str, value: tuple[int, int]) -> tuple[int, int]:
     return pair(MappingError, "route", what, value, remedy="give a tile (x, y)")
 
 
-def tree_links(source: tuple[int, int], targets: list[tuple[int, int]]) -> tuple[Link, ...]:
-    """Links of the multicast tree of XY routes: each link once, in the order of first use.
-
-    XY routes from one tile share their links up to where they part, so their union is a tree.
-    """
-    return tuple(dict.fromkeys(link for target in targets for link in xy_route(source, target)))
-
-
 def link_loads(
     columns: int, rows: int, source: ArrayLike, target: ArrayLike, weight: ArrayLike
 ) -> NDArray[np.float64]:
@@ -120,7 +111,7 @@ def link_loads(
     # difference arrays: add at the first link, take away after the last one, then sum up
     east, west = np.zeros((rows, columns + 1)), np.zeros((rows, columns + 1))
     north, south = np.zeros((rows + 1, columns)), np.zeros((rows + 1, columns))
-    sx, sy, tx, ty = s[:, 0], s[:, 1], t[:, 0], t[:, 1]
+    (sx, sy), (tx, ty) = s.T, t.T
     for loads, low, high, chosen in ((east, sx, tx, tx > sx), (west, tx + 1, sx + 1, tx < sx)):
         np.add.at(loads, (sy[chosen], low[chosen]), w[chosen])
         np.add.at(loads, (sy[chosen], high[chosen]), -w[chosen])

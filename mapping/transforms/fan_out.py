@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from pmsm_hw.errors import CapacityError, NetworkError
 from pmsm_hw.mapping.arguments import check_network_and_chip
+from pmsm_hw.mapping.blocks import Range
 from pmsm_hw.mapping.partition.entries import grid_entries
 from pmsm_hw.mapping.partition.excess import FanOutError, check_formats
 from pmsm_hw.mapping.partition.tiling import cut_network
@@ -54,8 +55,6 @@ __all__ = ["SplitFanOut", "split_fan_out"]
 _SHARES = (4, 2, 1)
 """A relay neuron may need this part of a core's output axons: the fuller, the fewer relays."""
 _MAX_ROUNDS = 64
-
-Range = tuple[int, int]
 
 
 @dataclass(frozen=True)
