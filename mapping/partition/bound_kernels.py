@@ -77,7 +77,7 @@ def cell_tables(  # type: ignore[no-untyped-def]
     row_hit, ..., column_taps
         ``(wires, cuts, kinds[, taps])`` of `AxisTaps`.
     shapes, eachs
-        Of the wires: `cut_search.shape_of`, `cut_search.each_of`.
+        Of the wires: `tables.WIRE`, `tables.WEIGHTS`.
     capacity, rule, index_bits
         Of a core, and of lists (`list_bits_of`).
     channels
@@ -124,7 +124,7 @@ def cell_tables(  # type: ignore[no-untyped-def]
     exact = total * n_channels <= _EXACT
     density_least = 1.0
     for w in range(n_wires):
-        density_least = min(density_least, eachs[w, 1])
+        density_least = min(density_least, eachs[w].density)
     slack = 1.0 + 2.0 * (1.0 - max(density_least, 0.5))
     for j in range(n_j):
         for a in range(n_a):
@@ -138,14 +138,14 @@ def cell_tables(  # type: ignore[no-untyped-def]
                     units = 0.0  # input axons without plain ones, of one channel at least
                     for w in range(n_wires):
                         pixels = row_hit[w, j, a] * column_hit[w, k, b]
-                        if shapes[w, 0] == 1:
-                            units += shapes[w, 5] * shapes[w, 6]
-                        elif shapes[w, 7] == 1:
-                            units += pixels * shapes[w, 6]
-                        elif shapes[w, 1] == 1:
-                            units += pixels * shapes[w, 2] * shapes[w, 6]
+                        if shapes[w].dense == 1:
+                            units += shapes[w].units * shapes[w].signs
+                        elif shapes[w].pixel == 1:
+                            units += pixels * shapes[w].signs
+                        elif shapes[w].groups == 1:
+                            units += pixels * shapes[w].channels * shapes[w].signs
                         else:
-                            units += pixels * shapes[w, 3] * shapes[w, 6]
+                            units += pixels * shapes[w].group_in * shapes[w].signs
                     if units > capacity[1]:
                         continue
                     left = capacity[1] - units
@@ -154,25 +154,25 @@ def cell_tables(  # type: ignore[no-untyped-def]
                     for w in range(n_wires):
                         pixels = row_hit[w, j, a] * column_hit[w, k, b]
                         alone = row_single[w, j, a] * column_single[w, k, b]
-                        of_pixel = float(shapes[w, 2])
-                        if shapes[w, 0] == 1:
-                            pixels = alone = shapes[w, 5]
-                            of_pixel = shapes[w, 2] / max(pixels, 1)
-                        if shapes[w, 8] == 0:
+                        of_pixel = float(shapes[w].channels)
+                        if shapes[w].dense == 1:
+                            pixels = alone = shapes[w].units
+                            of_pixel = shapes[w].channels / max(pixels, 1)
+                        if shapes[w].plain == 0:
                             alone = 0
-                        elif shapes[w, 1] == 1 and of_pixel > 1:
-                            more = (of_pixel - 1.0) * shapes[w, 6]
+                        elif shapes[w].groups == 1 and of_pixel > 1:
+                            more = (of_pixel - 1.0) * shapes[w].signs
                             alone = min(alone, int(max(left, 0.0) / more + 1e-9))
                             left -= alone * more
                             units += alone * more
                         plain[w, j, a, k, b] = alone
                         sent = (
-                            shapes[w, 6]
-                            * (pixels * shapes[w, 9] - alone * (shapes[w, 9] - 1))
+                            shapes[w].signs
+                            * (pixels * shapes[w].entries - alone * (shapes[w].entries - 1))
                             * channels[w]
                             / capacity[2]
                         )
-                        if shapes[w, 1] == 1:
+                        if shapes[w].groups == 1:
                             each_sent[source_of[w]] += sent
                         else:
                             once_sent[source_of[w]] += sent
@@ -190,19 +190,19 @@ def cell_tables(  # type: ignore[no-untyped-def]
                             break
                         bits = 0.0
                         for w in range(n_wires):
-                            bits_each, density = int(eachs[w, 0]), eachs[w, 1]
-                            signs = shapes[w, 6]
+                            bits_each, density = int(eachs[w].bits), eachs[w].density
+                            signs = shapes[w].signs
                             dense_list = list_bits_of(c * area, bits_each, rule)
-                            if shapes[w, 0] == 1:
+                            if shapes[w].dense == 1:
                                 length = max(int(c * area * density + 0.5), 1)
                                 sparse_list = list_bits_of(length, bits_each + index_bits, rule)
-                                bits += signs * shapes[w, 2] * min(dense_list, sparse_list)
+                                bits += signs * shapes[w].channels * min(dense_list, sparse_list)
                                 continue
                             # with groups: at least the channels that so many need, and all of
                             # them short
-                            n_lists, long = float(shapes[w, 2]), c
-                            if shapes[w, 1] > 1:
-                                n_lists = shapes[w, 3] * -(-c // shapes[w, 4])
+                            n_lists, long = float(shapes[w].channels), c
+                            if shapes[w].groups > 1:
+                                n_lists = shapes[w].group_in * -(-c // shapes[w].group_out)
                                 long = 1
                             lists = 0.0
                             sparse = 0.0
@@ -479,7 +479,7 @@ def least_entries(  # type: ignore[no-untyped-def]
             one[:] = base[min(m, len(base) - 1)]
             for w in range(len(shapes)):
                 dense, groups, signs, each = (
-                    shapes[w, 0] == 1, shapes[w, 1], shapes[w, 6], shapes[w, 9],
+                    shapes[w].dense == 1, shapes[w].groups, shapes[w].signs, shapes[w].entries,
                 )  # fmt: skip
                 for r in range(row_start[j], row_start[j + 1]):
                     a = row_kinds[r]
@@ -501,8 +501,8 @@ def least_entries(  # type: ignore[no-untyped-def]
                         less = parts * signs
                         more = less * each
                         if dense:  # source neurons without a weight send nothing
-                            more = more * shapes[w, 2] // shapes[w, 10]
-                            less = less * shapes[w, 2] // shapes[w, 10]
+                            more = more * shapes[w].channels // shapes[w].neurons
+                            less = less * shapes[w].channels // shapes[w].neurons
                         for y in range(top, bottom):
                             if not dense and not row_meets[w, r, y]:
                                 continue

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from pmsm_hw.mapping.partition.cut_search import each_of, shape_of
 from pmsm_hw.mapping.partition.grids import edges_of, parts_of
+from pmsm_hw.mapping.partition.tables import WEIGHTS, WIRE
 from pmsm_hw.mapping.resources.windows import hits, singles, source_range
 from pmsm_hw.network import Input
 from pmsm_hw.operators import WindowForm, chw
@@ -74,7 +75,7 @@ class _Table:
     n_channels
         Of the population.
     wires, shapes
-        Those into it that reach all of its channels; of each, `cut_search.shape_of`.
+        Those into it that reach all of its channels; of each, `tables.WIRE`.
     sources
         Where they come from, each once.
     axes
@@ -85,7 +86,7 @@ class _Table:
 
     n_channels: int
     wires: list[Wire]
-    shapes: Ints
+    shapes: NDArray[Any]
     sources: list[str]
     axes: tuple[Ints, ...]
     start: Ints
@@ -478,14 +479,14 @@ class Backwards:
             plain=plain,
         )
 
-    def _shapes(self, wires: list[Wire]) -> Ints:
-        return np.array([shape_of(self._resources, w) for w in wires], np.int64).reshape(-1, 11)
+    def _shapes(self, wires: list[Wire]) -> NDArray[Any]:
+        return np.array([shape_of(self._resources, w) for w in wires], WIRE)
 
     def _given(self, name: str) -> tuple[Any, ...]:
         """What `bound_kernels.cell_tables` takes."""
         resources, counts, wires = self._resources, self._counts[name], self._wires(name)
         y, x = counts.classes
-        eachs = np.array([each_of(resources, w) for w in wires], np.float64).reshape(-1, 3)
+        eachs = np.array([each_of(resources, w) for w in wires], WEIGHTS)
         sources = list(dict.fromkeys(w.projection.source for w in wires))
         limits = resources.chip.limits
         return (

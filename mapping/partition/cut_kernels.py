@@ -42,9 +42,8 @@ class Table(NamedTuple):
 
     Parameters
     ----------
-    size
-        By population: channels, height and width; where its numbers of rows and columns are in
-        `part_start`, and how many; where its cells and its part of `fit` start.
+    population
+        `tables.POPULATION`.
     fit
         Channels of equal blocks, as few as fit, output axons aside, by numbers and kinds of rows
         and columns.
@@ -56,9 +55,9 @@ class Table(NamedTuple):
         By population, pairs: kinds of parts, where they start, and their sizes.
     out_start, out_wire
         Wires out of each population, less recurrent ones.
-    wire_start, wire_source, wire_target, wire_shape, wire_each, pixel_start
-        Wires into each population; their sources or -1; targets; `cut_search.shape_of` and
-        `each_of`; where the pixels of their sources start.
+    wire_start, wire_source, wire_target, wire, weights, pixel_start
+        Wires into each population; their sources or -1; targets; `tables.WIRE` and
+        `tables.WEIGHTS`; where the pixels of their sources start.
     wire_kind, hit, single, taps
         Where each wire's kinds start; `candidates.AxisTaps` of those.
     wire_part, low, high, how_start, how
@@ -69,7 +68,7 @@ class Table(NamedTuple):
         Of lists (`list_bits_of`).
     """
 
-    size: Any
+    population: Any
     fit: Any
     widest: Any
     part_start: Any
@@ -84,8 +83,8 @@ class Table(NamedTuple):
     wire_start: Any
     wire_source: Any
     wire_target: Any
-    wire_shape: Any
-    wire_each: Any
+    wire: Any
+    weights: Any
     pixel_start: Any
     wire_kind: Any
     hit: Any
@@ -214,37 +213,37 @@ def _axons_of(p, y, x, c, table, alone):  # type: ignore[no-untyped-def]
 
     As `Resources.n_plain`: plain axons while input axons suffice.
     """
-    shape = table.wire_shape
+    shape = table.wire
     first = table.wire_start[p]
     axons = 0.0
     for w in range(first, table.wire_start[p + 1]):
-        reaching, signs = table.wire_each[w, 2], shape[w, 6]
-        if shape[w, 0] == 1:
-            axons += shape[w, 5] * signs * reaching
+        reaching, signs = table.weights[w].reaching, shape[w].signs
+        if shape[w].dense == 1:
+            axons += shape[w].units * signs * reaching
             continue
         pixels = table.hit[0][table.wire_kind[w, 0] + y] * table.hit[1][table.wire_kind[w, 1] + x]
         channels = 1.0
-        if shape[w, 7] == 0:
-            channels = float(shape[w, 2])
-            if shape[w, 1] > 1:
-                channels = shape[w, 3] * max(1.0, c / shape[w, 4])
+        if shape[w].pixel == 0:
+            channels = float(shape[w].channels)
+            if shape[w].groups > 1:
+                channels = shape[w].group_in * max(1.0, c / shape[w].group_out)
         axons += reaching * signs * pixels * channels
     for w in range(first, table.wire_start[p + 1]):
         alone[w - first] = 0
-        if not shape[w, 8]:
+        if not shape[w].plain:
             continue
-        if shape[w, 0] == 1:
-            n = shape[w, 5]
-            channels = shape[w, 2] / max(n, 1)
+        if shape[w].dense == 1:
+            n = shape[w].units
+            channels = shape[w].channels / max(n, 1)
         else:
             n = (
                 table.single[0][table.wire_kind[w, 0] + y]
                 * table.single[1][table.wire_kind[w, 1] + x]
             )
-            channels = float(shape[w, 2])
-            if shape[w, 1] > 1:
-                channels = shape[w, 3] * max(1.0, c / shape[w, 4])
-        more = (channels - 1.0) * shape[w, 6]
+            channels = float(shape[w].channels)
+            if shape[w].groups > 1:
+                channels = shape[w].group_in * max(1.0, c / shape[w].group_out)
+        more = (channels - 1.0) * shape[w].signs
         if more > 0.0:
             n = min(n, int(max(table.capacity[1] - axons, 0.0) / more + 1e-9))
         axons += n * more
@@ -255,22 +254,22 @@ def _axons_of(p, y, x, c, table, alone):  # type: ignore[no-untyped-def]
 @njit(nogil=True, error_model="numpy")
 def _bits_of(p, y, x, c, neurons, table):  # type: ignore[no-untyped-def]
     """Synapse memory of a block of ``c`` channels."""
-    shape, rule = table.wire_shape, table.rule
+    shape, rule = table.wire, table.rule
     n_taps = table.taps[0].shape[1]
     bits = 0.0
     for w in range(table.wire_start[p], table.wire_start[p + 1]):
-        width, density = int(table.wire_each[w, 0]), table.wire_each[w, 1]
-        signs, groups = shape[w, 6] * table.wire_each[w, 2], shape[w, 1]
-        if shape[w, 0] == 1:
+        width, density = int(table.weights[w].bits), table.weights[w].density
+        signs, groups = shape[w].signs * table.weights[w].reaching, shape[w].groups
+        if shape[w].dense == 1:
             length = max(int(neurons * density + 0.5), 1)
-            sparse = shape[w, 2] * list_bits_of(length, width + table.index_bits, rule)
-            dense = shape[w, 2] * list_bits_of(neurons, width, rule)
+            sparse = shape[w].channels * list_bits_of(length, width + table.index_bits, rule)
+            dense = shape[w].channels * list_bits_of(neurons, width, rule)
             bits += signs * min(sparse, dense)
             continue
-        channels, longest = float(shape[w, 2]), c
+        channels, longest = float(shape[w].channels), c
         if groups > 1:
-            channels = shape[w, 3] * max(1.0, c / shape[w, 4])
-            longest = min(c, shape[w, 4])
+            channels = shape[w].group_in * max(1.0, c / shape[w].group_out)
+            longest = min(c, shape[w].group_out)
         row, column = (
             table.taps[0][table.wire_kind[w, 0] + y],
             table.taps[1][table.wire_kind[w, 1] + x],
@@ -309,7 +308,7 @@ def _known_at(p, j, k, a, b, c, known):  # type: ignore[no-untyped-def]
 def _sum_entries(p, table, cut, sums):  # type: ignore[no-untyped-def]
     """Sums of a channel's output entries above and left of each pixel; whether there are any."""
     first, end = table.out_start[p], table.out_start[p + 1]
-    height, width = table.size[p, 1], table.size[p, 2]
+    height, width = table.population[p].height, table.population[p].width
     for y in range(height if first < end else 0):
         line = 0.0
         for x in range(width):
@@ -342,31 +341,36 @@ def _count_entries(p, j, k, table, cut, alone, group_of):  # type: ignore[no-unt
     alone, group_of
         Pixels with plain axons by group of cells and wire; group of each cell.
     """
-    size, shape = table.size, table.wire_shape
-    row, column = table.part_start[0][size[p, 3] + j], table.part_start[1][size[p, 4] + k]
-    n_rows = table.part_start[0][size[p, 3] + j + 1] - row
-    n_columns = table.part_start[1][size[p, 4] + k + 1] - column
+    size, shape = table.population, table.wire
+    row, column = (
+        table.part_start[0][size[p].row_parts + j],
+        table.part_start[1][size[p].column_parts + k],
+    )
+    n_rows = table.part_start[0][size[p].row_parts + j + 1] - row
+    n_columns = table.part_start[1][size[p].column_parts + k + 1] - column
     for w in range(table.wire_start[p], table.wire_start[p + 1]):
         source = table.wire_source[w]
         if source < 0:
             continue
-        breadth = size[source, 2]
+        breadth = size[source].width
         base = table.pixel_start[w]
-        pixels = cut.entries[base : base + size[source, 1] * breadth]
+        pixels = cut.entries[base : base + size[source].height * breadth]
         pixels[:] = 0.0
-        groups, more = shape[w, 1], shape[w, 9] - 1
+        groups, more = shape[w].groups, shape[w].entries - 1
         for r in range(n_rows):
             ry = table.wire_part[w, 0] + row + r
             for s in range(n_columns):
                 cell = r * n_columns + s
-                width = cut.width[size[p, 7] + cell]
-                parts = float(-(-size[p, 0] // width))
+                width = cut.width[size[p].first_cell + cell]
+                parts = float(-(-size[p].channels // width))
                 if groups > 1:
-                    parts = 1.0 + _cuts_in_groups(size[p, 0], width, shape[w, 4]) / groups
-                parts *= table.wire_each[w, 2] * shape[w, 6]
+                    parts = (
+                        1.0 + _cuts_in_groups(size[p].channels, width, shape[w].group_out) / groups
+                    )
+                parts *= table.weights[w].reaching * shape[w].signs
                 left = alone[group_of[cell], w - table.wire_start[p]]
-                if shape[w, 0] == 1:
-                    parts *= shape[w, 2] / shape[w, 10]
+                if shape[w].dense == 1:
+                    parts *= shape[w].channels / shape[w].neurons
                     for at in range(len(pixels)):
                         pixels[at] += parts * (1 + (at >= left) * more)
                     continue
@@ -391,10 +395,12 @@ def _count_entries(p, j, k, table, cut, alone, group_of):  # type: ignore[no-unt
 @njit(nogil=True, error_model="numpy")
 def _widest(p, j, k, a, b, fits, table):  # type: ignore[no-untyped-def]
     """Channels that a block can have, output axons aside, if equal ones can have so many."""
-    at = table.size[p, 8] + b
-    at += ((j * table.n_kinds[p, 0] + a) * table.size[p, 6] + k) * table.n_kinds[p, 1]
+    at = table.population[p].first_fit + b
+    at += ((j * table.n_kinds[p, 0] + a) * table.population[p].column_choices + k) * table.n_kinds[
+        p, 1
+    ]
     if table.widest[at] == 0:
-        n_channels, capacity = table.size[p, 0], table.capacity
+        n_channels, capacity = table.population[p].channels, table.capacity
         y, x = j * table.n_kinds[p, 0] + a, k * table.n_kinds[p, 1] + b
         largest = (
             table.kind_size[0][table.kind_start[p, 0] + y]
@@ -431,8 +437,7 @@ def _cut_one(p, state, table, cut, old, sums, known):  # type: ignore[no-untyped
     p
         Which population.
     state
-        ``(n_populations, 4)``: index of row and column cuts, channels of a block, whether those
-        of a cell are to be equal.
+        ``(n_populations,)`` `tables.CHOICE`.
     table, cut
         What the latter says of the population is overwritten.
     old
@@ -445,12 +450,15 @@ def _cut_one(p, state, table, cut, old, sums, known):  # type: ignore[no-untyped
     tuple
         Whether its sources' entries may differ; whether its blocks may.
     """
-    size, capacity = table.size, table.capacity
-    n_channels = size[p, 0]
-    j, k, wanted, equal = state[p, 0], state[p, 1], state[p, 2], state[p, 3] == 1
-    row, column = table.part_start[0][size[p, 3] + j], table.part_start[1][size[p, 4] + k]
-    n_rows = table.part_start[0][size[p, 3] + j + 1] - row
-    n_columns = table.part_start[1][size[p, 4] + k + 1] - column
+    size, capacity = table.population, table.capacity
+    n_channels = size[p].channels
+    j, k, wanted, equal = state[p].rows, state[p].columns, state[p].width, state[p].equal == 1
+    row, column = (
+        table.part_start[0][size[p].row_parts + j],
+        table.part_start[1][size[p].column_parts + k],
+    )
+    n_rows = table.part_start[0][size[p].row_parts + j + 1] - row
+    n_columns = table.part_start[1][size[p].column_parts + k + 1] - column
     some = _sum_entries(p, table, cut, sums)
     group_of = np.empty(n_rows * n_columns, np.int64)
     group = np.empty((_GROUPS, 4), np.int64)
@@ -460,11 +468,14 @@ def _cut_one(p, state, table, cut, old, sums, known):  # type: ignore[no-untyped
     n_groups, g = 0, 0
     beyond = 0.0
     above = old.grid[p, 0] != j or old.grid[p, 1] != k
-    cell = size[p, 7]
+    cell = size[p].first_cell
     for r in range(n_rows):
         a = table.part_kind[0][row + r]
         y0, y1 = table.part_first[0][row + r], table.part_end[0][row + r]
-        at = size[p, 8] + ((j * table.n_kinds[p, 0] + a) * size[p, 6] + k) * table.n_kinds[p, 1]
+        at = (
+            size[p].first_fit
+            + ((j * table.n_kinds[p, 0] + a) * size[p].column_choices + k) * table.n_kinds[p, 1]
+        )
         for s in range(n_columns):
             b = table.part_kind[1][column + s]
             x0, x1 = table.part_first[1][column + s], table.part_end[1][column + s]
@@ -497,7 +508,7 @@ def _cut_one(p, state, table, cut, old, sums, known):  # type: ignore[no-untyped
                 elif g == n_groups:
                     group[g, 0], group[g, 1], group[g, 2], group[g, 3] = a, b, width, step
                     n_groups += 1
-            group_of[cell - size[p, 7]] = g
+            group_of[cell - size[p].first_cell] = g
             cells[g] += 1
             sent_of[g] += sent
             area[g] += (y1 - y0) * (x1 - x0)
@@ -567,13 +578,13 @@ def _add_kind(needs, counts, n, need, count):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, error_model="numpy")
 def _empty_cut(table):  # type: ignore[no-untyped-def]
-    n = len(table.size)
+    n = len(table.population)
     n_pixels = 0
     for source in table.wire_source:
         if source >= 0:
-            n_pixels += table.size[source, 1] * table.size[source, 2]
+            n_pixels += table.population[source].height * table.population[source].width
     return Cut(
-        np.zeros((table.size[:, 1] * table.size[:, 2]).sum(), np.int64),
+        np.zeros((table.population["height"] * table.population["width"]).sum(), np.int64),
         np.zeros(n_pixels),
         np.zeros((n, 2 * _GROUPS, 4)),
         np.zeros((n, 2 * _GROUPS), np.int64),
@@ -586,14 +597,14 @@ def _empty_cut(table):  # type: ignore[no-untyped-def]
 @njit(nogil=True, error_model="numpy")
 def _copy_one(p, table, cut, onto):  # type: ignore[no-untyped-def]
     """Copy what is known of a population."""
-    first = table.size[p, 7]
-    end = first + table.size[p, 1] * table.size[p, 2]
+    first = table.population[p].first_cell
+    end = first + table.population[p].height * table.population[p].width
     onto.width[first:end] = cut.width[first:end]
     for w in range(table.wire_start[p], table.wire_start[p + 1]):
         source = table.wire_source[w]
         if source >= 0:
             first = table.pixel_start[w]
-            end = first + table.size[source, 1] * table.size[source, 2]
+            end = first + table.population[source].height * table.population[source].width
             onto.entries[first:end] = cut.entries[first:end]
     n = cut.n_kinds[p]
     onto.needs[p, :n] = cut.needs[p, :n]
@@ -754,8 +765,8 @@ def _value(cut, table, needs, counts, by_sent, by_block, at_most):  # type: igno
 @njit(nogil=True, error_model="numpy")
 def _room(table):  # type: ignore[no-untyped-def]
     """Room for sums of entries, blocks looked at, and for needs and numbers of all blocks."""
-    n = len(table.size) * 2 * _GROUPS
-    sums = np.zeros((table.size[:, 1].max() + 1, table.size[:, 2].max() + 1))
+    n = len(table.population) * 2 * _GROUPS
+    sums = np.zeros((table.population["height"].max() + 1, table.population["width"].max() + 1))
     known = Known(np.zeros((_KNOWN, 7), np.int64), np.zeros((_KNOWN, 2)))
     return sums, known, np.empty((4, n)), np.empty(n, np.int64)
 
@@ -780,8 +791,12 @@ def cores_of_cut(state, table, by_sent, by_block):  # type: ignore[no-untyped-de
 @njit(nogil=True, error_model="numpy")
 def _change(p, state, table, short_start, short):  # type: ignore[no-untyped-def]
     """Change a population's cut at random."""
-    j, k, w = state[p, 0], state[p, 1], state[p, 2]
-    c, n_rows, n_columns = table.size[p, 0], table.size[p, 5], table.size[p, 6]
+    j, k, w = state[p].rows, state[p].columns, state[p].width
+    c, n_rows, n_columns = (
+        table.population[p].channels,
+        table.population[p].row_choices,
+        table.population[p].column_choices,
+    )
     kind = np.random.randint(7)  # noqa: NPY002
     if kind == 0 and short_start[p + 1] > short_start[p]:
         pick = np.random.randint(short_start[p], short_start[p + 1])  # noqa: NPY002
@@ -789,24 +804,24 @@ def _change(p, state, table, short_start, short):  # type: ignore[no-untyped-def
     elif kind == 1:  # finer or coarser cells
         step = 1 if np.random.random() < 0.5 else -1  # noqa: NPY002
         if np.random.random() < 0.5:  # noqa: NPY002
-            state[p, 0] = min(max(j + step, 0), n_rows - 1)
+            state[p].rows = min(max(j + step, 0), n_rows - 1)
         else:
-            state[p, 1] = min(max(k + step, 0), n_columns - 1)
+            state[p].columns = min(max(k + step, 0), n_columns - 1)
     elif kind == 2:  # one part more or less
         n = -(-c // w) + (1 if np.random.random() < 0.5 else -1)  # noqa: NPY002
-        state[p, 2] = -(-c // min(max(n, 1), c))
+        state[p].width = -(-c // min(max(n, 1), c))
     elif kind == 3:
         step = 1 if np.random.random() < 0.5 else -1  # noqa: NPY002
-        state[p, 2] = min(max(w + step * (1 + np.random.randint(4)), 1), c)  # noqa: NPY002
+        state[p].width = min(max(w + step * (1 + np.random.randint(4)), 1), c)  # noqa: NPY002
     elif kind == 4:  # a fraction, or all channels
         n = 1 + np.random.randint(8)  # noqa: NPY002
-        state[p, 2] = max(-(-w // n), 1) if np.random.random() < 0.7 else -(-c // n)  # noqa: NPY002
+        state[p].width = max(-(-w // n), 1) if np.random.random() < 0.7 else -(-c // n)  # noqa: NPY002
     elif kind == 5:
-        state[p, 3] = 1 - state[p, 3]
+        state[p].equal = 1 - state[p].equal
     else:  # half as many cells one way, twice as many channels less the other
-        state[p, 0] = min(max(j + np.random.randint(3) - 1, 0), n_rows - 1)  # noqa: NPY002
-        state[p, 1] = min(max(k + np.random.randint(3) - 1, 0), n_columns - 1)  # noqa: NPY002
-        state[p, 2] = -(-c // (1 + np.random.randint(min(c, 64))))  # noqa: NPY002
+        state[p].rows = min(max(j + np.random.randint(3) - 1, 0), n_rows - 1)  # noqa: NPY002
+        state[p].columns = min(max(k + np.random.randint(3) - 1, 0), n_columns - 1)  # noqa: NPY002
+        state[p].width = -(-c // (1 + np.random.randint(min(c, 64))))  # noqa: NPY002
 
 
 @njit(nogil=True, error_model="numpy")
@@ -833,7 +848,7 @@ def anneal_cuts(  # type: ignore[no-untyped-def]
     Parameters
     ----------
     start, table
-        ``(n_populations, 4)`` state to start from.
+        ``(n_populations,)`` `tables.CHOICE` to start from.
     short_start, short
         States of a population to try, one population after the other.
     often

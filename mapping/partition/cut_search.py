@@ -17,14 +17,29 @@ from numpy.typing import NDArray
 
 from pmsm_hw.mapping.partition.cut_kernels import Table
 from pmsm_hw.mapping.partition.grids import Target, edges_of
+from pmsm_hw.mapping.partition.tables import CHOICE, POPULATION, WEIGHTS, WIRE
 from pmsm_hw.operators import WindowForm, chw
 
 if TYPE_CHECKING:
     from pmsm_hw.mapping.partition.candidates import Candidates
     from pmsm_hw.mapping.resources import Resources, Wire
 
-__all__ = ["FEW", "MANY", "MIXED", "NEAR", "Plan", "Search", "each_of", "plan_for", "shape_of"]
+__all__ = [
+    "FEW",
+    "MANY",
+    "MIXED",
+    "NEAR",
+    "Plan",
+    "Search",
+    "States",
+    "each_of",
+    "plan_for",
+    "shape_of",
+]
 
+States: TypeAlias = NDArray[Any]
+"""``(n_populations,)`` of `tables.CHOICE`."""
+_PARTS = ("row_parts", "column_parts")
 Weights: TypeAlias = tuple[float, float]
 """Of output axons, by which messages are few, and of a block and source: of few large blocks
 messages go less far, and they are mapped faster."""
@@ -108,24 +123,26 @@ class Search:
         self.counts = counts
         index = {name: i for i, name in enumerate(self.names)}
         wires = [w for name in self.names for w in resources.into(name)]
-        size = np.zeros((len(self.names), 9), np.int64)
+        size = np.zeros(len(self.names), POPULATION)
         n_kinds, kind_start = (np.zeros((len(self.names), 2), np.int64) for _ in range(2))
         fit: list[NDArray[np.int64]] = []
         axes = (_Axes(), _Axes())
         for p, name in enumerate(self.names):
             found = counts[name]
             shape = chw(resources.network[name].shape)
-            size[p, :3] = shape
+            row = size[p]
+            row["channels"], row["height"], row["width"] = shape
             for axis in (0, 1):
-                size[p, 3 + axis] = len(axes[axis].start)
-                size[p, 5 + axis] = len(found.choices[1 + axis])
+                row[_PARTS[axis]] = len(axes[axis].start)
+                row[("row_choices", "column_choices")[axis]] = len(found.choices[1 + axis])
                 n_kinds[p, axis] = found.classes[axis].size.shape[1]
                 kind_start[p, axis] = axes[axis].add(shape[1 + axis], found, axis)
             # blocks of each kind of cell that are as few as fit, and equal; output axons aside
             widths = np.append(-(-shape[0] // found.choices[0]), 0)[found.cell_parts]
             fit.append(widths.reshape(-1))
-        size[1:, 7] = np.cumsum(size[:-1, 1] * size[:-1, 2])
-        size[:, 8] = np.cumsum([0, *map(len, fit)])[:-1]
+        n_cells = size["height"] * size["width"]
+        size["first_cell"] = np.cumsum(n_cells) - n_cells
+        size["first_fit"] = np.cumsum([0, *map(len, fit)])[:-1]
         n_taps = 1 + max(
             (max(w.form.weight.shape[2:]) for w in wires if isinstance(w.form, WindowForm)),
             default=1,
@@ -144,11 +161,11 @@ class Search:
                 wire_kind[w, axis], wire_part[w, axis] = meets[axis].add(
                     resources, wire, axis, counts[target]
                 )
-                wire_part[w, axis] -= axes[axis].start[size[index[target], 3 + axis]]
-        pixels = np.where(source >= 0, size[source, 1] * size[source, 2], 0)
+                wire_part[w, axis] -= axes[axis].start[size[_PARTS[axis]][index[target]]]
+        pixels = np.where(source >= 0, n_cells[source], 0)
         limits = resources.chip.limits
         self._table = Table(
-            size=size,
+            population=size,
             fit=_joined(fit),
             widest=np.zeros(sum(map(len, fit)), np.int64),
             part_start=tuple(np.array(a.start, np.int64) for a in axes),
@@ -165,8 +182,8 @@ class Search:
             ),
             wire_source=source,
             wire_target=np.array([index[w.projection.target] for w in wires], np.int64),
-            wire_shape=np.array([shape_of(resources, w) for w in wires], np.int64).reshape(-1, 11),
-            wire_each=np.array([each_of(resources, w) for w in wires], np.float64).reshape(-1, 3),
+            wire=np.array([shape_of(resources, w) for w in wires], WIRE),
+            weights=np.array([each_of(resources, w) for w in wires], WEIGHTS),
             pixel_start=np.cumsum(pixels) - pixels,
             wire_kind=wire_kind,
             hit=tuple(_joined(m.hit) for m in meets),
@@ -197,7 +214,7 @@ class Search:
             index_bits=int(limits.index_bits.value),
         )
 
-    def state(self, cut: MappingType[str, Target]) -> NDArray[np.int64]:
+    def state(self, cut: MappingType[str, Target]) -> States:
         """State of a cut: by population, what is wanted (`grids.Target`)."""
         return np.array(
             [
@@ -211,10 +228,10 @@ class Search:
                     (name, cut[name]) for name in self.names
                 )
             ],
-            np.int64,
-        ).reshape(-1, 4)
+            CHOICE,
+        )
 
-    def cut(self, state: NDArray[np.int64]) -> dict[str, Target]:
+    def cut(self, state: States) -> dict[str, Target]:
         """What is wanted of each population (`grids.Target`)."""
         return {
             name: Target(
@@ -226,7 +243,7 @@ class Search:
             for name, (j, k, w, equal) in zip(self.names, state.tolist(), strict=True)
         }
 
-    def value(self, state: NDArray[np.int64], weights: Weights = (0.0, 0.0)) -> tuple[int, float]:
+    def value(self, state: States, weights: Weights = (0.0, 0.0)) -> tuple[int, float]:
         """Cores, and a finer measure of them, output axons and blocks weighing as they say."""
         from pmsm_hw.mapping.partition.cut_kernels import cores_of_cut
 
@@ -235,14 +252,14 @@ class Search:
 
     def improve(
         self,
-        starts: Sequence[NDArray[np.int64]],
+        starts: Sequence[States],
         options: MappingType[str, Sequence[tuple[int, ...]]],
         plan: Plan,
         *,
         longer: int = 1,
         enough: int = 0,
         seed: int = 0,
-    ) -> list[NDArray[np.int64]]:
+    ) -> list[States]:
         """Better states, the best first, by annealing searches in two rounds, two at a time.
 
         Parameters
@@ -265,7 +282,7 @@ class Search:
 
         short = [options[name] for name in self.names]
         short_start = np.cumsum([0, *map(len, short)], dtype=np.int64)
-        flat = np.array([o for each in short for o in each], np.int64).reshape(-1, 4)
+        flat = np.array([o for each in short for o in each], CHOICE)
 
         # large populations are changed more often than small ones
         shares = cores_of_cut(starts[0], self._table, 0.0, 0.0)[2] ** plan.power
@@ -274,8 +291,8 @@ class Search:
         often = np.cumsum(often / max(often.sum(), 1e-9))
 
         def run(
-            start: NDArray[np.int64], moves: int, hot: float, cold: float, i: int
-        ) -> tuple[float, int, NDArray[np.int64]]:
+            start: States, moves: int, hot: float, cold: float, i: int
+        ) -> tuple[float, int, States]:
             state, _ = anneal_cuts(
                 start, self._table, short_start, flat, often, moves, hot, cold,
                 *plan.weights[i % len(plan.weights)], enough, seed + i,
@@ -283,7 +300,7 @@ class Search:
             return self.value(state)[1], i, np.asarray(state)
 
         found = list(starts)
-        every: list[tuple[float, int, NDArray[np.int64]]] = []
+        every: list[tuple[float, int, States]] = []
         with ThreadPoolExecutor(2) as pool:
             for n, some, least, most, hot, cold in zip(
                 plan.searches,
@@ -394,11 +411,7 @@ def _joined(arrays: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
 
 
 def shape_of(resources: Resources, wire: Wire) -> tuple[int, ...]:
-    """What a kernel has to know of a wire, eleven numbers.
-
-    Dense? Groups, source channels (dense: source neurons that have weights), those of a group in
-    and out, axons, signs, pixel axons? plain axons? entries, source neurons (dense).
-    """
+    """A row of `tables.WIRE`."""
     source = resources.network[wire.projection.source]
     c = chw(source.shape)[0]
     pixel = wire.axons == "pixel"
@@ -416,7 +429,7 @@ def shape_of(resources: Resources, wire: Wire) -> tuple[int, ...]:
 
 
 def each_of(resources: Resources, wire: Wire) -> tuple[float, float, float]:
-    """Bits of a weight, share of weights other than zero, and of the channels that it reaches."""
+    """A row of `tables.WEIGHTS`."""
     weight = wire.form.weight
     if wire.is_full:
         return max(wire.widths, default=0) + wire.delay_bits, 1.0, 1.0

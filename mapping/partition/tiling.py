@@ -20,11 +20,21 @@ from pmsm_hw.mapping.partition.bounding import Backwards
 from pmsm_hw.mapping.partition.building import best_grid, build_runs
 from pmsm_hw.mapping.partition.candidates import all_candidates
 from pmsm_hw.mapping.partition.costs import Costs, Steps, scarcity, shares_of
-from pmsm_hw.mapping.partition.cut_search import FEW, MANY, MIXED, NEAR, Plan, Search, plan_for
+from pmsm_hw.mapping.partition.cut_search import (
+    FEW,
+    MANY,
+    MIXED,
+    NEAR,
+    Plan,
+    Search,
+    States,
+    plan_for,
+)
 from pmsm_hw.mapping.partition.entries import Entries, grid_entries
 from pmsm_hw.mapping.partition.excess import fan_out_excess
 from pmsm_hw.mapping.partition.grids import Grid, Target, grid_blocks
 from pmsm_hw.mapping.partition.packing import count_cores
+from pmsm_hw.mapping.partition.tables import CHOICE
 from pmsm_hw.mapping.settings import Settings
 from pmsm_hw.operators import chw
 
@@ -185,7 +195,7 @@ class _Cutting:
         resources, settings, counts = self.resources, self.settings, self.counts
         search, backwards = Search(resources, counts), Backwards(resources, counts)
 
-        def state_of(grids: MappingType[str, Grid]) -> NDArray[np.int64]:
+        def state_of(grids: MappingType[str, Grid]) -> States:
             return search.state({name: _target_of(grid) for name, grid in grids.items()})
 
         found = _Found([], Plan(), {}, 0)
@@ -225,19 +235,17 @@ class _Cutting:
             resources, ranked, bound, settings.objective, others if found.states else None
         )
 
-    def _search(
-        self, search: Search, backwards: Backwards, starts: list[NDArray[np.int64]]
-    ) -> _Found:
+    def _search(self, search: Search, backwards: Backwards, starts: list[States]) -> _Found:
         """Improve on cuts that the bound leads to, and on the best of the given ones."""
         resources, settings = self.resources, self.settings
         widest = {name: chw(resources.network[name].shape)[0] for name in search.names}
         frugal = [
-            np.array([(*axes[name], widest[name], 1) for name in search.names], np.int64)
+            np.array([(*axes[name], widest[name], 1) for name in search.names], CHOICE)
             for axes in backwards.frugal_cuts(min(search.value(state)[0] for state in starts))
         ]
         starts = [*frugal, starts[0]]
         options = {
-            name: _options(resources, self.counts[name], tuple(starts[0][i].tolist()))
+            name: _options(resources, self.counts[name], starts[0][i].item())
             for i, name in enumerate(search.names)
         }
         n_cores = search.value(starts[-1])[0]
@@ -257,7 +265,7 @@ class _Cutting:
 class _Found(NamedTuple):
     """What a search found: states, best first, how and among what, and the fewest cores."""
 
-    states: list[NDArray[np.int64]]
+    states: list[States]
     plan: Plan
     options: dict[str, list[tuple[int, ...]]]
     least: int
