@@ -15,6 +15,7 @@ API = TOOLS.parent / "api"
 
 FRONT_DOORS = {
     "pmsm_hw": None,
+    "pmsm_hw.neurons": None,
     "pmsm_hw.reference": None,
     "pmsm_hw.nn": "torch",
     "pmsm_hw.nn.models": "torch",
@@ -175,6 +176,13 @@ def test_the_page_of_the_command_line_is_up_to_date(reference):
         for parameter in reference.parameters(command):
             if name != "pmsm-hw":
                 assert f"`{reference.words_of(parameter)}`" in reference.page()
+
+
+def test_the_page_of_neuron_models_is_what_they_declare(monkeypatch):
+    monkeypatch.syspath_prepend(str(TOOLS))
+    models = importlib.import_module("neuron_models")
+    remedy = "python docs/tools/neuron_models.py --write"
+    assert models.PAGE.read_text(encoding="utf-8") == models.page(), remedy
 
 
 def test_an_option_without_a_text_is_found(reference, monkeypatch):

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pmsm_hw import io, lava, operators, reference, workers
 from pmsm_hw.emulator import emulate
+from pmsm_hw.emulator.layout.neurons import FUSED
 from pmsm_hw.errors import FormatError, MappingError, NetworkError, NeuronModelError
 from pmsm_hw.io.nir_neurons import NIR
 from pmsm_hw.lava.interpreter import VARIABLE
@@ -226,7 +227,20 @@ def test_reference(kind, data):
         assert_reference(case, done)
 
 
+def placed(network: Network, chip: Any) -> Any:
+    """A mapping; cases with exponents, gains or delays that the chip does not have are left out."""
+    try:
+        return map_network(network, chip, seed=0)
+    except MappingError:
+        assume(False)
+
+
+few = settings(max_examples=max(settings().max_examples // 3, 1))
+"""Of examples that map a network."""
+
+
 @every_model
+@few
 @given(data=st.data())
 def test_emulator_counts_and_cycle(kind, data):
     chip = load_chip(data.draw(st.sampled_from(["loihi1", "loihi2"])))
@@ -234,10 +248,7 @@ def test_emulator_counts_and_cycle(kind, data):
     network, done = case.network, plainly(case)
     messages = sum(int(np.abs(mine.spikes).sum()) for mine in done.values())
     assume(messages + int(np.abs(case.units).sum()) < 20_000)
-    try:
-        mapping = map_network(network, chip, seed=0)
-    except MappingError:  # exponents, gains or delays that the chip does not have
-        assume(False)
+    mapping = placed(network, chip)
     reports = {
         mode: emulate(network, mapping, case.units, case.n_steps, mode=mode)
         for mode in ("counts", "cycle")
@@ -257,7 +268,31 @@ def test_emulator_counts_and_cycle(kind, data):
         assert report.counts.saturated() == outside
 
 
+@pytest.mark.parametrize("kind", FUSED.kinds)
+@few
+@given(data=st.data())
+def test_the_compiled_loop_of_cycle_mode_equals_stepping_outside_of_it(kind, data):
+    case = data.draw(cases(model_of(kind)))
+    assume(int(np.abs(case.units).sum()) < 20_000)
+    mapping = placed(case.network, load_chip("loihi2"))
+    reports = [emulate(case.network, mapping, case.units, case.n_steps, mode="cycle")]
+    found = FUSED.find(case.network["n"])
+    assert found is not None
+    FUSED.unregister(kind)
+    try:
+        reports.append(emulate(case.network, mapping, case.units, case.n_steps, mode="cycle"))
+    finally:
+        FUSED.register(kind, found)
+    a, b = reports
+    assert a.to_dict() == b.to_dict()
+    for name, spikes in a.spikes.items():
+        np.testing.assert_array_equal(spikes, b.spikes[name])
+    for name, state in a.readouts.items():
+        np.testing.assert_array_equal(state, b.readouts[name])
+
+
 @every_model
+@few
 @given(data=st.data())
 def test_files(kind, data, tmp_path_factory):
     case = data.draw(cases(model_of(kind)))

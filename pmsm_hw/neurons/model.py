@@ -264,6 +264,15 @@ class IntervalStep(NamedTuple):
 
 
 def _same(p: Any, k: Array) -> Array:
+    """Payload of spikes that carry themselves.
+
+    Parameters
+    ----------
+    p
+        Parameters.
+    k
+        Spikes.
+    """
     return np.asarray(k, np.int64)
 
 
