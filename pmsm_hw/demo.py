@@ -415,7 +415,7 @@ def _accuracy(predictions: NDArray[np.int64], labels: NDArray[np.int64]) -> floa
 def _notes(report: Report) -> tuple[str, ...]:
     """What the figures include, and which constants are unknown or assumed."""
     parts = ", ".join(report.energy.parts)
-    notes = [f"energy includes {parts}; host and I/O are not in it"]
+    notes = [f"energy includes {parts}; host and I/O are not included"]
     if report.missing:
         notes.append(f"unknown constants, left out: {', '.join(report.missing)}")
     if report.assumed:

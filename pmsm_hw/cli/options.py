@@ -149,12 +149,12 @@ ModelName = Annotated[
     typer.Argument(
         metavar="MODEL",
         help="Network file (.h5, .nir), torch model of save_model (.pt), or "
-        "package.module:function that gives a torch model.",
+        "package.module:function that returns a torch model.",
     ),
 ]
 StateDict = Annotated[
     Path | None,
-    typer.Option("--state-dict", help="Trained values for package.module:function (torch.save)."),
+    typer.Option("--state-dict", help="State dict for package.module:function (torch.save)."),
 ]
 Levels = Annotated[
     str | None,
@@ -162,8 +162,8 @@ Levels = Annotated[
         "--levels",
         metavar="N,P",
         help="Quantize a plain torch model first: N negative, P positive levels. Without "
-        "fine-tuning in Python afterwards, give many, as in 0,15. Of a .nir file: most negative "
-        "and positive spikes a step of its neurons (0,1).",
+        "fine-tuning in Python afterwards, give many, as in 0,15. For a .nir file: largest numbers "
+        "of negative and positive spikes per step of its neurons (0,1).",
     ),
 ]
 Gains = Annotated[
@@ -171,7 +171,7 @@ Gains = Annotated[
     typer.Option(
         "--gains",
         metavar="POS,NEG",
-        help="Polarity gains of --levels (1,1); 4,1 gives alpha = 1/4.",
+        help="Polarity gains of --levels (1,1); 4,1 is alpha = 1/4.",
     ),
 ]
 Name = Annotated[str, typer.Option("--name", help="Name of the network.", callback=_a_name)]
@@ -185,7 +185,7 @@ MaxSteps = Annotated[
     int | None,
     typer.Option(
         "--max-steps",
-        help="Largest T for which overflow is excluded (8; of a .nir file 16).",
+        help="Largest T for which overflow is excluded (8; for a .nir file 16).",
         **between(1, MOST_STEPS),
     ),
 ]
@@ -193,7 +193,7 @@ NirMaxSteps = Annotated[
     int | None,
     typer.Option(
         "--max-steps",
-        help="Of a .nir file: largest T for which overflow is excluded (16).",
+        help="For a .nir file: largest T for which overflow is excluded (16).",
         **between(1, MOST_STEPS),
     ),
 ]
@@ -202,7 +202,8 @@ NirLevels = Annotated[
     typer.Option(
         "--levels",
         metavar="N,P",
-        help="Of a .nir file: most negative and positive spikes a step of its neurons (0,1).",
+        help="For a .nir file: largest numbers of negative and positive spikes per step of its "
+        "neurons (0,1).",
     ),
 ]
 PerChannel = Annotated[
@@ -215,7 +216,7 @@ MaxPool = Annotated[
     str | None,
     typer.Option(
         "--max-pool",
-        help="With --levels: average takes average pooling in place of max pooling.",
+        help="With --levels: average replaces max pooling by average pooling.",
         **one_of("average"),
     ),
 ]
@@ -223,8 +224,8 @@ InputScale = Annotated[
     float | None,
     typer.Option(
         "--input-scale",
-        help="Real value of one unit of the inputs (1 for a .nir file; for a torch model so that "
-        "the levels span the calibration samples).",
+        help="Real value of one unit of the inputs (1 for a .nir file; for a torch model chosen so "
+        "that the levels span the calibration samples).",
     ),
 ]
 InputLevels = Annotated[
@@ -242,15 +243,16 @@ Data = Annotated[
     typer.Option(
         "--data",
         help="digits (held-out third), digits-train, random (needs a network file), or a file: "
-        ".npz (x or one array an input, labels), .npy, .bin (one N-MNIST recording).",
+        ".npz (x or one array per input, labels), .npy, .bin (one N-MNIST recording).",
     ),
 ]
 Calibration = Annotated[
     str | None,
     typer.Option(
         "--calibration",
-        help="Samples that set a torch model's quantization and that its conversion report "
-        "compares on, as --data; by default what --data names (digits-train for digits).",
+        help="Calibration samples of a torch model, as for --data: they set its quantization, and "
+        "its conversion report is based on them. By default those of --data (digits-train for "
+        "digits).",
     ),
 ]
 Steps = Annotated[
@@ -277,13 +279,15 @@ Objective = Annotated[
 SplitFanIn = Annotated[
     bool,
     typer.Option(
-        "--split-fan-in", help="Split, by relays, fan-ins that no core of the chip can take."
+        "--split-fan-in",
+        help="Split fan-ins that exceed a core of the chip, with relay populations.",
     ),
 ]
 SplitFanOut = Annotated[
     bool,
     typer.Option(
-        "--split-fan-out", help="Split, by relays, fan-outs that no core of the chip can take."
+        "--split-fan-out",
+        help="Split fan-outs that exceed a core of the chip, with relay populations.",
     ),
 ]
 RunObjective = Annotated[
@@ -299,21 +303,23 @@ Mode = Annotated[
     str,
     typer.Option(
         "--mode",
-        help="counts (exact counts, latency without contention) or cycle (simulates each message: "
-        "contention and blocking).",
+        help="counts (exact counts, latency without contention) or cycle (cycle-level, simulates "
+        "each message: contention and blocking).",
         **one_of(*MODES),
     ),
 ]
 ProfileName = Annotated[
     str | None,
     typer.Option(
-        "--profile", help="Constants of energy and time of the chip; its first by default."
+        "--profile", help="Profile of the chip's energy and time constants; by default its first."
     ),
 ]
 HtmlReport = Annotated[
     Path | None,
     typer.Option(
-        "--report", metavar="HTML", help="Write a self-contained HTML report with figures here."
+        "--report",
+        metavar="HTML",
+        help="Write a self-contained HTML report with figures to this file.",
     ),
 ]
 TraceFile = Annotated[
@@ -321,8 +327,8 @@ TraceFile = Annotated[
     typer.Option(
         "--trace",
         metavar="JSON",
-        help="Write a trace for Perfetto here (cycle mode): the first sample and those that took "
-        "longest, as many as fit into 10 MB.",
+        help="Write a trace for Perfetto to this file (cycle mode): the first sample and those "
+        "that took longest, as many as fit into 10 MB.",
     ),
 ]
 TraceAll = Annotated[

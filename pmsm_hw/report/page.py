@@ -193,7 +193,7 @@ def write_html(
         if accuracy_by_steps
         else "",
         _section("Constants of the chip, with sources", _constants(report, mapping)),
-        _section("What is exact, measured, assumed", _standing(report)),
+        _section("What is exact, measured, assumed", _guarantees(report)),
         _section("Provenance", _provenance(network, mapping, command)),
     )
     page = (
@@ -225,7 +225,7 @@ def _head(report: Report, heading: str) -> str:
     return (
         f"<header>\n<h1>{escape(heading)}</h1>\n"
         f'<p class="sub">{report.n_samples:,} {samples}, T = {report.n_steps}, {report.mode} mode, '
-        f"constants of profile {escape(report.profile)}; figures are per inference.</p>\n</header>"
+        f"constants of profile {escape(report.profile)}; values are per inference.</p>\n</header>"
     )
 
 
@@ -259,8 +259,8 @@ def _notes(report: Report) -> str:
     if report.missing:
         names = ", ".join(report.missing)
         notes.append(
-            f"Partial: the profile does not know {names}. They are left out; true figures are "
-            "higher."
+            f"Partial: the profile does not know {names}. They are left out; the true values "
+            "are higher."
         )
     if report.assumed:
         notes.append(f"Assumed, without a primary source: {', '.join(report.assumed)}.")
@@ -460,11 +460,11 @@ def _constants(report: Report, mapping: Mapping) -> str:
     return f"<p>The run used profile {escape(report.profile)}.</p>{table}"
 
 
-def _standing(report: Report) -> str:
+def _guarantees(report: Report) -> str:
     time = (
         "simulated event by event (cores in order, links and buffers, barrier)"
         if report.timing.model == "cycle"
-        else "a formula on the busiest core of each step"
+        else "a formula for the busiest core of each step"
     )
     rows = [
         (
@@ -472,15 +472,15 @@ def _standing(report: Report) -> str:
             "exact: the integer arithmetic that every backend shares, spike for spike",
         ),
         ("counts of events", "exact for this chip model and placement"),
-        ("fits on the chip", "exact for the limits below; each says where it is from"),
+        ("fits on the chip", "exact for the limits below; each states its source"),
         (
             "energy",
             "exact counts times constants: as good as their sources. Parts: "
-            f"{', '.join(report.energy.parts)}. Host and I/O are not in it.",
+            f"{', '.join(report.energy.parts)}. Host and I/O are not included.",
         ),
         ("time", f"a model: {time}. Loihi has no clock, so times are in ns."),
     ]
-    return _table(("figure", "standing"), rows) + (
+    return _table(("quantity", "guarantee"), rows) + (
         "<p>PMSM's equations are reconstructed from the abstract of arXiv 2508.14520.</p>"
     )
 

@@ -26,7 +26,7 @@ def chips_show(
     chip: Annotated[str, typer.Argument(metavar="CHIP", help="Chip name or chip file.")],
     as_json: AsJson = False,
 ) -> None:
-    """Print every number of a chip with its unit, source and kind.
+    """Print every quantity of a chip with its unit, source and kind.
 
     \b
     Example:

@@ -33,7 +33,7 @@ def convert(
         str,
         typer.Argument(
             metavar="MODEL",
-            help="Model file (.pt) of save_model, or package.module:function giving a model.",
+            help="Model file (.pt) of save_model, or package.module:function that returns a model.",
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Network file to write (.h5).")],
@@ -50,11 +50,10 @@ def convert(
     calibration: Calibration = None,
     as_json: AsJson = False,
 ) -> None:
-    """Turn a trained torch model into an integer network.
+    """Convert a trained torch model to an integer network.
 
-    An integer model (trained with the integers it converts to) keeps its own bits and steps; of
-    other models --calibration gives the shape of the input and the batch that the report compares
-    on.
+    An integer model (trained with the integers that it converts to) keeps its own bits and steps;
+    for other models --calibration sets the input shape and the batch that the report is based on.
 
     \b
     Examples:

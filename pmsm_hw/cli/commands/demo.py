@@ -1,4 +1,4 @@
-"""``pmsm-hw demo``: the whole path on digits."""
+"""``pmsm-hw demo``: the complete workflow on digits."""
 
 from __future__ import annotations
 
@@ -26,18 +26,20 @@ def demo(
     seed: Seed = None,
     network: Annotated[
         Path | None,
-        typer.Option("--network", help="Start from this network file; needs no torch."),
+        typer.Option(
+            "--network", help="Use this network file instead of training; needs no torch."
+        ),
     ] = None,
     save_dir: Annotated[
-        Path | None, typer.Option("--save-dir", help="Keep model.pt, network.h5, mapped.h5 here.")
+        Path | None,
+        typer.Option("--save-dir", help="Save model.pt, network.h5 and mapped.h5 in this folder."),
     ] = None,
     chip: ChipName = "loihi1",
     lava: Annotated[
         bool | None,
         typer.Option(
             "--lava/--no-lava",
-            help="Run in Lava as well, or leave it out; by default it runs where a Python with "
-            "lava-nc is found.",
+            help="Run in Lava as well, or not; by default if a Python with lava-nc is found.",
         ),
     ] = None,
     report: HtmlReport = None,
@@ -45,7 +47,7 @@ def demo(
     trace_all: TraceAll = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train on handwritten digits, convert, map, emulate, run in Lava: the whole path.
+    """Train on handwritten digits, convert, map, emulate and run in Lava: the complete workflow.
 
     \b
     Examples:

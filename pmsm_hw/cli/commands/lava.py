@@ -34,9 +34,7 @@ def lava(
     data: Data = "digits",
     n_steps: Steps = 1,
     limit: Limit = None,
-    timeout_s: Annotated[
-        float, typer.Option("--timeout-s", help="Give up after so many seconds.")
-    ] = 600.0,
+    timeout_s: Annotated[float, typer.Option("--timeout-s", help="Timeout in seconds.")] = 600.0,
     seed: Seed = None,
     as_json: AsJson = False,
 ) -> None:

@@ -50,7 +50,7 @@ def map_(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Place a network on a chip; say which population does not fit, if any.
+    """Map a network to a chip: partition, place and route it, or report what exceeds capacity.
 
     \b
     Examples:

@@ -81,14 +81,15 @@ def run(
     profile: ProfileName = None,
     seed: Seed = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Keep the mapped network here (.h5).")
+        Path | None,
+        typer.Option("--output", "-o", help="Save the mapped network to this file (.h5)."),
     ] = None,
     report: HtmlReport = None,
     trace: TraceFile = None,
     trace_all: TraceAll = False,
     as_json: AsJson = False,
 ) -> None:
-    """Convert, map, emulate and report in one go.
+    """Convert, map, emulate and report in one command.
 
     \b
     Examples:
