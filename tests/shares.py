@@ -15,7 +15,7 @@ SEARCH = "a search over integers with a seed; light networks are mapped in both"
 EQUALITY = "engines against each other on many random networks; fewer and fixed ones in both"
 LAVA = "Lava itself always runs on Python 3.10, in a process of its own"
 DAMAGE = "hundreds of damaged files; each kind of damage by hand in both"
-PROCESSES = "processes and signals of the system; each command runs in both"
+PROCESSES = "many commands, processes and signals of the system; each command runs in both"
 FIGURES = "many pages and figures are drawn; one in both"
 PAGES = "what pages show is printed once; what they call is tested in both"
 WHEEL = "a wheel is built and installed, and its loops are compiled anew"
@@ -51,6 +51,7 @@ SHARES: dict[str, dict[str, tuple[str, ...]]] = {
             "test_outputs.py::test_a_full_disk",
             "test_recorded_spikes.py::test_memory_does_not_grow_with_spikes_that_nobody_asked_for",
             "test_reference_speed.py::test_peak_memory_stays_near_the_stated_limit",
+            "test_command_line_mistakes.py::test_without_the_mistake_each_succeeds",
             "test_cli_network_files.py::test_nir_files_go_wherever_network_files_go",
             "test_cli_network_files.py::test_fractions_need_a_scale",
             "test_demo_calls.py::test_a_network_of_ones_own",
