@@ -1,4 +1,4 @@
-"""The whole path on real digits: train, quantize, convert, map, emulate, and run in Lava."""
+"""The complete workflow on real digits: train, quantize, convert, map, emulate, and run in Lava."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ def run_demo(
     say: Callable[[str], None] = lambda text: None,
     bar: Callable[[str], AbstractContextManager[_Bar]] = _no_bar,
 ) -> DemoResult:
-    """Run the whole path on UCI's handwritten digits.
+    """Run the complete workflow on UCI's handwritten digits.
 
     Parameters
     ----------

@@ -37,9 +37,6 @@ INTERRUPTED = 130
 READER_GONE = 141
 """Exit status where nobody reads standard output any more, as after ``| head``."""
 
-TERMINATED = 143
-"""Exit status after SIGTERM, as shells have it; 129 after SIGHUP."""
-
 # typer may use the installed click or one of its own; its public BadParameter knows which
 _UsageError: type[Exception] = next(
     c for c in typer.BadParameter.__mro__ if c.__name__ == "UsageError" and issubclass(c, Exception)
@@ -47,7 +44,7 @@ _UsageError: type[Exception] = next(
 
 
 class _Signalled(SystemExit):
-    """Unwinds the program, so that temporary files and processes go."""
+    """Unwinds the program, so that temporary files and processes go; 143 is SIGTERM, 129 SIGHUP."""
 
 
 def main() -> None:

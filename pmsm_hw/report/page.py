@@ -185,7 +185,7 @@ def write_html(
         _notes(report),
         _figures(drawn, traced=report.trace is not None),
         _section("Populations", _populations(report)),
-        _section("Energy and its error bar", _energy(report)),
+        _section("Energy and its uncertainty range", _energy(report)),
         _section("Cores and limits", _cores(report, mapping)),
         _section("Samples", _spread(report)),
         _section("Conversion", _conversion(conversion)) if conversion is not None else "",
