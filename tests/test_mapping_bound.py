@@ -24,6 +24,7 @@ from pmsm_hw.errors import CapacityError
 from pmsm_hw.mapping import Block, load_chip, map_network
 from pmsm_hw.mapping.chip import parse_chip
 from pmsm_hw.mapping.partition import bounding, tiling
+from pmsm_hw.mapping.partition.bound_kernels import CUT
 from pmsm_hw.mapping.partition.bounding import Backwards
 from pmsm_hw.mapping.partition.candidates import candidates
 from pmsm_hw.mapping.partition.grids import cut_choices, parts_of
@@ -283,7 +284,7 @@ def test_the_last_batch_of_grids_may_be_any_size(monkeypatch):
     backwards = Backwards(resources, counts)
     c = [p.name for p in resources.placed].index("c")
     nothing = np.zeros((1, 6, 6), np.int64)
-    found = np.array([(0, 0, 0), (0, 0, 1), (0, 1, 0)])
+    found = np.array([(0, 0, 0), (0, 0, 1), (0, 1, 0)], CUT)
     lines = []
     for size in (1, 2, 1024):
         monkeypatch.setattr(bounding, "_AT_A_TIME", size)

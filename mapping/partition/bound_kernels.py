@@ -6,8 +6,12 @@ import numpy as np
 
 from pmsm_hw.compiled import njit
 
-__all__ = ["cell_tables", "grid_costs", "group_alike", "least_entries", "list_bits_of"]
+__all__ = ["CUT", "cell_tables", "grid_costs", "group_alike", "least_entries", "list_bits_of"]
 
+CUT = np.dtype([(name, np.int64) for name in ("label", "rows", "columns")])
+"""A grid: label that it continues, indices of its numbers of rows and columns."""
+_NEURONS, _INPUT_AXONS, _OUTPUT_AXONS, _MEMORY = range(4)
+"""Resources of a core, as in `blocks.RESOURCES`."""
 _EXACT = 60_000_000
 """Blocks of larger populations, by entries of the table times channels, need not fill a cell
 exactly: their widths are taken for fractions of one."""
@@ -112,7 +116,7 @@ def cell_tables(  # type: ignore[no-untyped-def]
                     if row_n[j, a] and column_n[k, b]:
                         area = row_size[j, a] * column_size[k, b]
                         start[j, a, k, b] = total
-                        total += min(n_channels, int(capacity[0] // area)) + 1
+                        total += min(n_channels, int(capacity[_NEURONS] // area)) + 1
     costs = np.full((total, n_ways), np.inf)
     sending = np.zeros((total, n_sources))
     # of the cell, and of each of its blocks whatever its width
@@ -146,9 +150,9 @@ def cell_tables(  # type: ignore[no-untyped-def]
                             units += pixels * shapes[w].channels * shapes[w].signs
                         else:
                             units += pixels * shapes[w].group_in * shapes[w].signs
-                    if units > capacity[1]:
+                    if units > capacity[_INPUT_AXONS]:
                         continue
-                    left = capacity[1] - units
+                    left = capacity[_INPUT_AXONS] - units
                     once_sent[:] = 0.0
                     each_sent[:] = 0.0
                     for w in range(n_wires):
@@ -170,23 +174,23 @@ def cell_tables(  # type: ignore[no-untyped-def]
                             shapes[w].signs
                             * (pixels * shapes[w].entries - alone * (shapes[w].entries - 1))
                             * channels[w]
-                            / capacity[2]
+                            / capacity[_OUTPUT_AXONS]
                         )
                         if shapes[w].groups == 1:
                             each_sent[source_of[w]] += sent
                         else:
                             once_sent[source_of[w]] += sent
                     for f in range(n_ways):
-                        once[f] = weights[f, 2] * once_sent.sum()
-                        each[f] = weights[f, 2] * each_sent.sum()
-                        each[f] += weights[f, 1] * units / capacity[1]
+                        once[f] = weights[f, _OUTPUT_AXONS] * once_sent.sum()
+                        each[f] = weights[f, _OUTPUT_AXONS] * each_sent.sum()
+                        each[f] += weights[f, _INPUT_AXONS] * units / capacity[_INPUT_AXONS]
                     at = start[j, a, k, b]
                     least[:, 1:] = np.inf
                     least[:, 0] = 0.0
                     each_channel[:] = np.inf
                     bare[:] = np.inf
                     for c in range(1, n_channels + 1):
-                        if c * area > capacity[0]:
+                        if c * area > capacity[_NEURONS]:
                             break
                         bits = 0.0
                         for w in range(n_wires):
@@ -217,13 +221,13 @@ def cell_tables(  # type: ignore[no-untyped-def]
                                     length = max(int(long * i * e * density + 0.5), 1)
                                     sparse += m * list_bits_of(length, bits_each + index_bits, rule)
                             bits += signs * n_lists * min(sparse, lists * dense_list)
-                        if bits > capacity[3] * slack:
+                        if bits > capacity[_MEMORY] * slack:
                             break  # wider ones need more
                         widest[j, a, k, b] = c
-                        memory = min(bits / capacity[3], 1.0)
+                        memory = min(bits / capacity[_MEMORY], 1.0)
                         for f in range(n_ways):
-                            need[f] = weights[f, 0] * c * area / capacity[0]
-                            need[f] += weights[f, 3] * memory + each[f]
+                            need[f] = weights[f, _NEURONS] * c * area / capacity[_NEURONS]
+                            need[f] += weights[f, _MEMORY] * memory + each[f]
                         parts = -(-n_channels // c)
                         if exact:
                             add_blocks(least, c, need)
@@ -278,14 +282,14 @@ def grid_costs(  # type: ignore[no-untyped-def]
     Returns
     -------
     tuple
-        ``(n, 3)`` int64 label, and indices of row and column cuts; ``(n, ways + sources)`` float64
+        ``(n,)`` of `CUT`; ``(n, ways + sources)`` float64
         costs with this population, and output axons that it needs; whether any grid fits at all.
     """
     row_edges, row_kinds, row_start, column_edges, column_kinds, column_start = axes
     n_labels, n_ways = spent.shape
     n_sources = sending.shape[1]
     _, height, width = entries.shape
-    found = np.empty((1024, 3), np.int64)
+    found = np.empty(1024, CUT)
     cost_of = np.empty((1024, n_ways + n_sources))
     n = 0
     fits = False
@@ -343,9 +347,11 @@ def grid_costs(  # type: ignore[no-untyped-def]
                 if not valid:
                     continue
                 if n == len(found):
-                    found = np.concatenate((found, found))
+                    more = np.empty(2 * n, CUT)
+                    more[:n] = found
+                    found = more
                     cost_of = np.concatenate((cost_of, cost_of))
-                found[n, 0], found[n, 1], found[n, 2] = m, j, k
+                found[n].label, found[n].rows, found[n].columns = m, j, k
                 cost_of[n] = total
                 n += 1
     return found[:n], cost_of[:n], fits
@@ -444,7 +450,7 @@ def least_entries(  # type: ignore[no-untyped-def]
     base
         ``(labels or 1, height, width)`` int64 entries that the source has without this population.
     found, group_start
-        ``(n, 3)`` from `grid_costs`, group by group; ``(groups + 1,)`` where groups start.
+        ``(n,)`` from `grid_costs`, group by group; ``(groups + 1,)`` where groups start.
     n_channels
         Of the population.
     limit, axes, widest
@@ -471,7 +477,7 @@ def least_entries(  # type: ignore[no-untyped-def]
     last = -1
     for g in range(len(group_start) - 1):
         for i in range(group_start[g], group_start[g + 1]):
-            m, j, k = found[i, 0], found[i, 1], found[i, 2]
+            m, j, k = found[i].label, found[i].rows, found[i].columns
             label = min(m, len(entries) - 1)
             if label != last:
                 sums_below(entries[label], sums)

@@ -44,6 +44,8 @@ __all__ = ["Backwards"]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+Cuts = NDArray[Any]
+"""Of `bound_kernels.CUT`."""
 
 _WEIGHTS = np.array(
     [
@@ -203,7 +205,7 @@ class Backwards:
             at = int(costs.max(axis=1).argmin())
             cut = {}
             for name, of_label in reversed(steps):
-                label, j, k = of_label[at].tolist()
+                label, j, k = of_label[at].item()
                 cut[name] = (j, k)
                 at = label
             if cut not in cuts:
@@ -218,7 +220,7 @@ class Backwards:
         *,
         merge: bool = True,
         closely: bool = False,
-    ) -> tuple[Floats, list[tuple[str, Ints]]] | None:
+    ) -> tuple[Floats, list[tuple[str, Cuts]]] | None:
         """Decide one population after the other, the last one first.
 
         Parameters
@@ -244,7 +246,7 @@ class Backwards:
 
         n_ways = len(_WEIGHTS)
         labels = _Labels(np.zeros((1, n_ways)), {})
-        steps: list[tuple[str, Ints]] = []
+        steps: list[tuple[str, Cuts]] = []
         for i in range(len(self._names) - 1, -1, -1):
             name = self._names[i]
             table = self._tables[name]
@@ -282,7 +284,7 @@ class Backwards:
         i: int,
         entries: Ints,
         labels: _Labels,
-        found: Ints,
+        found: Cuts,
         cost_of: Floats,
         at_most: int,
         *,
@@ -308,7 +310,7 @@ class Backwards:
         return np.asarray(group), np.asarray(first)
 
     def _totals(
-        self, i: int, before: MappingType[str, Ints], found: Ints, sending: Floats
+        self, i: int, before: MappingType[str, Ints], found: Cuts, sending: Floats
     ) -> Floats:
         """Output axons of undecided populations after each grid of population ``i``, in cores."""
         table = self._tables[self._names[i]]
@@ -316,7 +318,7 @@ class Backwards:
         for name, entries in before.items():
             if name in table.sources or len(entries) > 1:
                 sent = entries.sum(axis=(1, 2)) * self._n_sending(name) / self._limit
-                sent = sent[found[:, 0]] if len(sent) > 1 else np.repeat(sent, len(found))
+                sent = sent[found["label"]] if len(sent) > 1 else np.repeat(sent, len(found))
                 if name in table.sources:
                     sent = sent + sending[:, table.sources.index(name)]
                 totals.append(sent)
@@ -324,7 +326,7 @@ class Backwards:
         return np.column_stack([np.zeros((len(found), 0)), *totals])
 
     def _lines(
-        self, i: int, entries: Ints, before: MappingType[str, Ints], found: Ints
+        self, i: int, entries: Ints, before: MappingType[str, Ints], found: Cuts
     ) -> tuple[Floats, Ints]:
         """The same by row and by column.
 
@@ -360,7 +362,7 @@ class Backwards:
         i: int,
         entries: Ints,
         before: MappingType[str, Ints],
-        found: Ints,
+        found: Cuts,
         group: Ints,
         edges: Ints,
     ) -> dict[str, Ints]:
@@ -375,7 +377,7 @@ class Backwards:
             if name in table.sources:
                 continue
             if len(base) > 1:
-                pairs = np.unique(group * len(base) + found[:, 0])
+                pairs = np.unique(group * len(base) + found["label"])
                 starts = np.searchsorted(pairs // len(base), np.arange(len(edges) - 1))
                 base = np.minimum.reduceat(base[pairs % len(base)], starts, axis=0)
             kept[name] = base

@@ -18,6 +18,17 @@ __all__ = [
     "part_ranges",
 ]
 
+_BLOCK = np.dtype(
+    [
+        (name, np.int64)
+        for name in ("population", "rows", "columns", "row_kind", "column_kind", "width", "known")
+    ]
+)
+"""A block whose axons and memory are remembered; 1 if they are known."""
+_CELLS = np.dtype([(name, np.int64) for name in ("row_kind", "column_kind", "width", "step")])
+"""Cells that are alike: kinds of their rows and columns, channels of a block, output axons."""
+_NEURONS, _INPUT_AXONS, _OUTPUT_AXONS, _MEMORY = range(4)
+"""Resources of a core, as in `blocks.RESOURCES`."""
 _FLUID = 0.3
 """Weight of the scarcest resource's total beside the cores themselves: tells equals apart."""
 _EACH_OF_MANY, _MANY, _MANY_OF_CORE = 2e-3, 10_000, 2
@@ -106,7 +117,7 @@ class Known(NamedTuple):
     Parameters
     ----------
     key
-        ``(n, 7)`` int64: population, numbers and kinds of rows and columns, channels; 1 if known.
+        ``(n,)`` of `_BLOCK`.
     need
         ``(n, 2)`` float64.
     """
@@ -245,7 +256,7 @@ def _axons_of(p, y, x, c, table, alone):  # type: ignore[no-untyped-def]
                 channels = shape[w].group_in * max(1.0, c / shape[w].group_out)
         more = (channels - 1.0) * shape[w].signs
         if more > 0.0:
-            n = min(n, int(max(table.capacity[1] - axons, 0.0) / more + 1e-9))
+            n = min(n, int(max(table.capacity[_INPUT_AXONS] - axons, 0.0) / more + 1e-9))
         axons += n * more
         alone[w - first] = n
     return axons
@@ -299,8 +310,10 @@ def _known_at(p, j, k, a, b, c, known):  # type: ignore[no-untyped-def]
         at = (at * 1_000_003 + part) & 0xFFFFFFFF
     at = (at ^ (at >> 15)) % len(known.key)
     key = known.key[at]
-    if key[0] != p or key[1] != j or key[2] != k or key[3] != a or key[4] != b or key[5] != c:
-        key[0], key[1], key[2], key[3], key[4], key[5], key[6] = p, j, k, a, b, c, 0
+    where = key.population == p and key.rows == j and key.columns == k
+    if not (where and key.row_kind == a and key.column_kind == b and key.width == c):
+        key.population, key.rows, key.columns = p, j, k
+        key.row_kind, key.column_kind, key.width, key.known = a, b, c, 0
     return at
 
 
@@ -412,9 +425,9 @@ def _widest(p, j, k, a, b, fits, table):  # type: ignore[no-untyped-def]
         while high - low > 1:
             c = (low + high) // 2
             if (
-                c * largest <= capacity[0]
-                and _axons_of(p, y, x, c, table, alone) <= capacity[1]
-                and _bits_of(p, y, x, c, c * largest, table) <= capacity[3]
+                c * largest <= capacity[_NEURONS]
+                and _axons_of(p, y, x, c, table, alone) <= capacity[_INPUT_AXONS]
+                and _bits_of(p, y, x, c, c * largest, table) <= capacity[_MEMORY]
             ):
                 low = c
             else:
@@ -425,7 +438,8 @@ def _widest(p, j, k, a, b, fits, table):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, error_model="numpy")
 def _is(group, a, b, width, step):  # type: ignore[no-untyped-def]
-    return group[0] == a and group[1] == b and group[2] == width and group[3] == step
+    same = group.row_kind == a and group.column_kind == b
+    return same and group.width == width and group.step == step
 
 
 @njit(nogil=True, error_model="numpy")
@@ -461,7 +475,7 @@ def _cut_one(p, state, table, cut, old, sums, known):  # type: ignore[no-untyped
     n_columns = table.part_start[1][size[p].column_parts + k + 1] - column
     some = _sum_entries(p, table, cut, sums)
     group_of = np.empty(n_rows * n_columns, np.int64)
-    group = np.empty((_GROUPS, 4), np.int64)
+    group = np.empty(_GROUPS, _CELLS)
     cells = np.zeros(_GROUPS, np.int64)
     sent_of = np.zeros(_GROUPS)
     area = np.zeros(_GROUPS)
@@ -489,16 +503,16 @@ def _cut_one(p, state, table, cut, old, sums, known):  # type: ignore[no-untyped
             sent = 0.0
             if some:
                 sent = sums[y1, x1] - sums[y0, x1] - sums[y1, x0] + sums[y0, x0]
-                if sent * width > capacity[2]:
-                    width = int(capacity[2] / sent + 1e-9)
+                if sent * width > capacity[_OUTPUT_AXONS]:
+                    width = int(capacity[_OUTPUT_AXONS] / sent + 1e-9)
                     if width < 1:
-                        beyond += sent / capacity[2]
+                        beyond += sent / capacity[_OUTPUT_AXONS]
                         width = 1
             if equal:
                 width = -(-n_channels // -(-n_channels // width))
             above = above or width != old.width[cell]
             cut.width[cell] = width
-            step = int(sent * width / capacity[2] * _STEPS)
+            step = int(sent * width / capacity[_OUTPUT_AXONS] * _STEPS)
             if n_groups == 0 or not _is(group[g], a, b, width, step):
                 g = 0
                 while g < n_groups and not _is(group[g], a, b, width, step):
@@ -506,7 +520,8 @@ def _cut_one(p, state, table, cut, old, sums, known):  # type: ignore[no-untyped
                 if g == _GROUPS:  # too many to tell apart
                     g -= 1
                 elif g == n_groups:
-                    group[g, 0], group[g, 1], group[g, 2], group[g, 3] = a, b, width, step
+                    group[g].row_kind, group[g].column_kind = a, b
+                    group[g].width, group[g].step = width, step
                     n_groups += 1
             group_of[cell - size[p].first_cell] = g
             cells[g] += 1
@@ -518,25 +533,25 @@ def _cut_one(p, state, table, cut, old, sums, known):  # type: ignore[no-untyped
     need = np.empty(4)
     n = 0
     for g in range(n_groups):
-        full = n_channels // group[g, 2]
-        for c, number in ((n_channels - full * group[g, 2], 1), (group[g, 2], full)):
+        full = n_channels // group[g].width
+        for c, number in ((n_channels - full * group[g].width, 1), (group[g].width, full)):
             if c == 0:
                 continue
-            at = _known_at(p, j, k, group[g, 0], group[g, 1], c, known)
-            if known.key[at, 6] == 0:
-                y = j * table.n_kinds[p, 0] + group[g, 0]
-                x = k * table.n_kinds[p, 1] + group[g, 1]
+            at = _known_at(p, j, k, group[g].row_kind, group[g].column_kind, c, known)
+            if known.key[at].known == 0:
+                y = j * table.n_kinds[p, 0] + group[g].row_kind
+                x = k * table.n_kinds[p, 1] + group[g].column_kind
                 largest = (
                     table.kind_size[0][table.kind_start[p, 0] + y]
                     * table.kind_size[1][table.kind_start[p, 1] + x]
                 )
-                known.need[at, 0] = _axons_of(p, y, x, c, table, alone) / capacity[1]
-                known.need[at, 1] = _bits_of(p, y, x, c, c * largest, table) / capacity[3]
-                known.key[at, 6] = 1
-            need[0] = c * area[g] / cells[g] / capacity[0]
-            need[1] = min(known.need[at, 0], 1.0)
-            need[2] = min(sent_of[g] / cells[g] * c / capacity[2], 1.0)
-            need[3] = min(known.need[at, 1], 1.0)
+                known.need[at, 0] = _axons_of(p, y, x, c, table, alone) / capacity[_INPUT_AXONS]
+                known.need[at, 1] = _bits_of(p, y, x, c, c * largest, table) / capacity[_MEMORY]
+                known.key[at].known = 1
+            need[_NEURONS] = c * area[g] / cells[g] / capacity[_NEURONS]
+            need[_INPUT_AXONS] = min(known.need[at, 0], 1.0)
+            need[_OUTPUT_AXONS] = min(sent_of[g] / cells[g] * c / capacity[_OUTPUT_AXONS], 1.0)
+            need[_MEMORY] = min(known.need[at, 1], 1.0)
             n = _add_kind(cut.needs[p], cut.counts[p], n, need, number * cells[g])
     differs = n != old.n_kinds[p] or beyond != old.beyond[p]
     for t in range(n):
@@ -549,9 +564,9 @@ def _cut_one(p, state, table, cut, old, sums, known):  # type: ignore[no-untyped
     if above:
         of_group = np.zeros((n_groups, len(alone)), np.int64)
         for g in range(n_groups):
-            y = j * table.n_kinds[p, 0] + group[g, 0]
-            x = k * table.n_kinds[p, 1] + group[g, 1]
-            _axons_of(p, y, x, group[g, 2], table, of_group[g])
+            y = j * table.n_kinds[p, 0] + group[g].row_kind
+            x = k * table.n_kinds[p, 1] + group[g].column_kind
+            _axons_of(p, y, x, group[g].width, table, of_group[g])
         _count_entries(p, j, k, table, cut, of_group, group_of)
     return above, differs
 
@@ -752,7 +767,10 @@ def _value(cut, table, needs, counts, by_sent, by_block, at_most):  # type: igno
             counts[at] += count
     fluid = max(total.max(), 1e-12)
     value = _FLUID * fluid + by_block * n_blocks
-    value += _EACH_OF_MANY * max(n_blocks - _MANY - _MANY_OF_CORE * fluid, 0.0) + by_sent * total[2]
+    value += (
+        _EACH_OF_MANY * max(n_blocks - _MANY - _MANY_OF_CORE * fluid, 0.0)
+        + by_sent * total[_OUTPUT_AXONS]
+    )
     beyond = cut.beyond.sum()
     if beyond > 0.0:
         value += _IMPOSSIBLE * (1.0 + beyond)
@@ -767,7 +785,7 @@ def _room(table):  # type: ignore[no-untyped-def]
     """Room for sums of entries, blocks looked at, and for needs and numbers of all blocks."""
     n = len(table.population) * 2 * _GROUPS
     sums = np.zeros((table.population["height"].max() + 1, table.population["width"].max() + 1))
-    known = Known(np.zeros((_KNOWN, 7), np.int64), np.zeros((_KNOWN, 2)))
+    known = Known(np.zeros(_KNOWN, _BLOCK), np.zeros((_KNOWN, 2)))
     return sums, known, np.empty((4, n)), np.empty(n, np.int64)
 
 

@@ -24,7 +24,7 @@ def fill_cores(needs, counts, holds, most, power, rule, start_with, at_most=1e18
         ``(n,)`` int64 blocks of each kind.
     holds, most
         ``(n, values)`` bool, what a block uses of things of which a core may have only a few, by
-        group of columns; ``(groups, 3)`` int64 first and last column, and the limit.
+        group of columns; ``(groups,)`` of `tables.HELD`.
     power
         Resources weigh as much as what is still needed of them, to this power.
     rule
@@ -172,8 +172,8 @@ def _suits(held, more, most):  # type: ignore[no-untyped-def]
     """Whether a core that holds some things can hold more."""
     for g in range(len(most)):
         n_values = 0
-        for v in range(most[g, 0], most[g, 1]):
+        for v in range(most[g].first, most[g].end):
             n_values += held[v] or more[v]
-        if n_values > most[g, 2]:
+        if n_values > most[g].limit:
             return False
     return True

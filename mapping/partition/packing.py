@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from collections.abc import Mapping as MappingType
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pmsm_hw.mapping.blocks import Block
+from pmsm_hw.mapping.blocks import INPUT_AXONS, OUTPUT_AXONS, Block
 from pmsm_hw.mapping.partition.grids import (
     UNPLACED,
     Grid,
@@ -18,6 +18,7 @@ from pmsm_hw.mapping.partition.grids import (
     entries_before,
     grid_blocks,
 )
+from pmsm_hw.mapping.partition.tables import HELD
 from pmsm_hw.mapping.resources.usage import sums_in
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def block_needs(
     for name, (at, mine) in by_population.items():
         values = entries[name]
         if values is not None:
-            table[at, 2] = sums_in(values, mine)
+            table[at, OUTPUT_AXONS] = sums_in(values, mine)
     return table
 
 
@@ -103,7 +104,7 @@ def pack(
     home[np.argsort(kind_of, kind="stable")] = np.concatenate(wanting)[order]
     cores = np.split(np.argsort(home, kind="stable"), np.cumsum(np.bincount(home))[:-1])
     # the block that hears and sends most says where its core belongs
-    most_traffic = (needs[:, 1] + needs[:, 2])[kind_of]
+    most_traffic = (needs[:, INPUT_AXONS] + needs[:, OUTPUT_AXONS])[kind_of]
     cores.sort(key=lambda found: int(found[most_traffic[found].argmax()]))
     return [_joined(resources, [ordered[at] for at in found.tolist()]) for found in cores]
 
@@ -181,7 +182,7 @@ def _grid_needs(resources: Resources, grid: Grid, entries: NDArray[np.int64]) ->
             edges[entry] = np.array([0, *(b.channels[1] for b in blocks)])
             known[key] = block_needs(resources, blocks, {grid.population: None})
         needs = known[key].copy()
-        needs[:, 2] = np.diff(before[i][edges[entry]])
+        needs[:, OUTPUT_AXONS] = np.diff(before[i][edges[entry]])
         found.append(needs)
     return np.concatenate(found)
 
@@ -267,9 +268,7 @@ def _alike(
         capacity = np.full(4, grain)
 
 
-def _held(
-    resources: Resources, blocks: Sequence[Block]
-) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+def _held(resources: Resources, blocks: Sequence[Block]) -> tuple[NDArray[np.bool_], NDArray[Any]]:
     """Thresholds, populations and formats of blocks, where a core can have only so many."""
     limits = resources.chip.limits
     columns: list[NDArray[np.bool_]] = []
@@ -294,7 +293,7 @@ def _held(
         most.append((n, n + len(index), limit.value))
         n += len(index)
     holds = np.concatenate([np.zeros((len(blocks), 0), bool), *columns], axis=1)
-    return holds, np.array(most, np.int64).reshape(-1, 3)
+    return holds, np.array(most, HELD)
 
 
 def _thresholds(resources: Resources, block: Block) -> tuple[ParameterSet, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["CHOICE", "POPULATION", "WEIGHTS", "WIRE"]
+__all__ = ["CHOICE", "HELD", "POPULATION", "WEIGHTS", "WIRE"]
 
 POPULATION = np.dtype(
     [
@@ -37,3 +37,6 @@ WEIGHTS = np.dtype([(name, np.float64) for name in ("bits", "density", "reaching
 CHOICE = np.dtype([(name, np.int64) for name in ("rows", "columns", "width", "equal")])
 """A population's cut in a search: indices of its numbers of rows and columns, channels of a block,
 and whether those of a cell are to be equal."""
+
+HELD = np.dtype([(name, np.int64) for name in ("first", "end", "limit")])
+"""Things of which a core may hold only so many: their columns, and the limit."""
