@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from pmsm_hw.arguments import instance
 from pmsm_hw.errors import CapacityError, MappingError
+from pmsm_hw.mapping.arguments import check_network_and_chip
 from pmsm_hw.mapping.blocks import NEURONS, RESOURCES, Block, Mode, Objective
 from pmsm_hw.mapping.resources.usage import capacity, count_usage
 from pmsm_hw.operators import chw
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from pmsm_hw.network import Network
 from pmsm_hw.network.digest import has_fingerprint
 
-__all__ = ["Mapping", "check"]
+__all__ = ["Mapping", "check", "check_counts"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -235,7 +237,7 @@ class Mapping(Record):
         """
         from pmsm_hw.mapping.resources import Resources
 
-        check(network, self, self.chip, resources=Resources(network, self.chip))
+        check_counts(network, self, self.chip, resources=Resources(network, self.chip))
 
     def __repr__(self) -> str:
         return (
@@ -425,7 +427,32 @@ def _damaged(problem: str, actual: object, limit: object) -> MappingError:
     )
 
 
-def check(
+def check(network: Network, mapping: Mapping, chip: Chip) -> None:
+    """Raise unless a mapping is of a network, places each neuron once, and fits a chip.
+
+    What cores hold is taken as the mapping states it; neurons are counted again.
+
+    Parameters
+    ----------
+    network, mapping, chip
+        What to check: ``mapping.chip``, or another one that may hold it too.
+
+    Raises
+    ------
+    MappingError
+        If the mapping is another network's, or misses neurons or holds some twice.
+    CapacityError
+        Naming core, population, resource, need and limit.
+    """
+    check_network_and_chip(network, chip)
+    instance(
+        MappingError, "mapping", "mapping", mapping, Mapping,
+        remedy="give what pmsm_hw.mapping.map_network returns",
+    )  # fmt: skip
+    check_counts(network, mapping, chip)
+
+
+def check_counts(
     network: Network,
     mapping: Mapping,
     chip: Chip,
@@ -436,8 +463,8 @@ def check(
 ) -> None:
     """Raise unless a mapping is of a network, places each neuron once, and fits a chip.
 
-    The one check of the mapper, of files that are loaded and of the emulator. What cores hold is
-    taken as the mapping states it, or, with ``resources``, counted again.
+    The one check of the mapper, of files that are loaded and, as `check`, of the emulator. What
+    cores hold is taken as the mapping states it, or, with ``resources``, counted again.
 
     Parameters
     ----------

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pmsm_hw.errors import CapacityError, MappingError
-from pmsm_hw.mapping.assignment import Mapping, check
+from pmsm_hw.mapping.assignment import Mapping, check_counts
 from pmsm_hw.mapping.blocks import RESOURCES, Block
 from pmsm_hw.mapping.objectives import expect, expected_rates, spread
 from pmsm_hw.mapping.partition.excess import check_formats
@@ -435,5 +435,5 @@ def build_mapping(
         link_load=loads,
         metrics=metrics,
     )
-    check(network, mapping, chip, resources=resources, usage=usage[order])
+    check_counts(network, mapping, chip, resources=resources, usage=usage[order])
     return mapping

@@ -283,7 +283,7 @@ def cases() -> list[Case]:
         Case(
             (*RIGHT["emulate"][0], "--report", "one.html", "--trace", "one.json"),
             "two outputs are one file",
-            ("option --trace 'one.json': cannot be written (it is the file of option --report",),
+            ("option --trace 'one.json': cannot be written, it is the file of option --report",),
         ),
         Case(("export", "net.h5", "-o", "net.h5"), "the output is read", ("it is read as well",)),
     ]

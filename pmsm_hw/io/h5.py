@@ -466,7 +466,7 @@ def load_mapping(path: str | os.PathLike[str]) -> placement.Mapping:
         As for `load`, or if the file has no mapping, or one that does not fit its network or chip.
     """
     from pmsm_hw.mapping import Mapping as Placement
-    from pmsm_hw.mapping import check
+    from pmsm_hw.mapping.assignment import check_counts
 
     network = load(path)
     subject = subject_of(path)
@@ -476,7 +476,7 @@ def load_mapping(path: str | os.PathLike[str]) -> placement.Mapping:
         content = _mapping(reader)
     try:
         mapping = Placement.from_dict(content)
-        check(network, mapping, mapping.chip, count_neurons=False)
+        check_counts(network, mapping, mapping.chip, count_neurons=False)
     except (MappingError, ChipFileError) as error:
         raise FormatError(
             subject,
