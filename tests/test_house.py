@@ -15,6 +15,7 @@ KERNEL_FILES = {"emulator/cycle/kernels.py", "mapping/partition/cut_kernels.py"}
 KERNELS = {
     "emulator/counting/kernels.py:count_population",
     "mapping/partition/bound_kernels.py:cell_tables",
+    "mapping/partition/cut_kernels.py:_cut_one",
     "mapping/partition/pack_kernels.py:fill_cores",
     "mapping/placement/annealing.py:anneal",
 }
@@ -22,7 +23,6 @@ KERNELS = {
 
 LARGE_FILES: set[str] = {
     "pmsm_hw/convert/integer.py",
-    "pmsm_hw/nn/lowering.py",
     "pmsm_hw/products.py",
 }
 """To be split."""
