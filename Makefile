@@ -29,7 +29,8 @@ $(UV):
 	$(UV) pip install --quiet --python .venv/bin/python -c constraints.txt -e '.[torch,data,nir,plot,docs,dev]'
 	@touch $@
 
-.setup/venv-lava: pyproject.toml $(UV)
+# after the other one: both write the package's metadata into the checkout
+.setup/venv-lava: pyproject.toml $(UV) | .setup/venv
 	@mkdir -p .setup
 	$(if $(PYENV_310),PYENV_VERSION=$(PYENV_310)) $(UV) venv --quiet --allow-existing --python 3.10 .venv-lava
 	$(UV) pip install --quiet --python .venv-lava/bin/python -e '.[lava,nir,plot,dev]'
