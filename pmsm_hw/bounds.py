@@ -9,6 +9,7 @@ the start, all that the spike range of their source's model allows.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -150,7 +151,7 @@ def _row_blocks(n_rows: int, n_columns: int) -> list[slice]:
 def _stepped(population: Neurons, drive: Interval, n_steps: int) -> tuple[StateBound, Interval]:
     """Bound what a population reaches within so many steps, and its payload."""
     u, k = _reached(population, drive, n_steps)
-    payload = _payload_interval(population, *k)
+    payload = _payload_interval(population, *k) if population.fires else k
     bound = StateBound(
         u_min=int(u[0].min()),
         u_max=int(u[1].max()),
@@ -174,12 +175,18 @@ def _reached(population: Neurons, drive: Interval, n_steps: int) -> tuple[Interv
     for t in range(n_steps):
         step = model.interval_step(p, state, drive, t)
         u, k = _hull(u, step.u), _hull(k, step.spikes)
-        if all(all(map(np.array_equal, state[name], step.state[name])) for name in state):
+        if t + 1 == n_steps or _is_same(state, step.state):
             break  # every further step is like this one
         state = step.state
     assert u is not None
     assert k is not None
     return u, k
+
+
+def _is_same(a: Mapping[str, Interval], b: Mapping[str, Interval]) -> bool:
+    return all(
+        x is y or np.array_equal(x, y) for name in a for x, y in zip(a[name], b[name], strict=True)
+    )
 
 
 def _hull(a: Interval | None, b: Interval) -> Interval:

@@ -43,6 +43,7 @@ from pmsm_hw.network import (
     Readout,
 )
 from pmsm_hw.reference import engine as run_engine
+from pmsm_hw.reference import polarity_multi_spike, readout
 
 Rng = np.random.Generator
 
@@ -271,7 +272,7 @@ def engine(*, compiled: bool = False, least: type[Any] = np.float32) -> Iterator
 
     with ExitStack() as stack:
         if least is not np.float32:
-            for module in (operators, reference):
+            for module in (operators, polarity_multi_spike, readout):
                 stack.enter_context(patch.object(module, "exact_dtype", wider))
         if compiled:
             stack.enter_context(patch.object(run_engine, "LARGE_UPDATES", 0))

@@ -238,7 +238,7 @@ class StateVariable:
 
 
 class Step(NamedTuple):
-    """What neurons did in a step."""
+    """What neurons did in a step; arrays that broadcast to ``(batch, ...)``, as states may."""
 
     state: dict[str, Array]
     """State variables after it."""

@@ -64,7 +64,7 @@ def _step(p: Any, state: State, drive: Array, t: int) -> Step:
         after["sent"] = sent + k
     else:
         k = np.clip(k, -n, most)
-    after["v"] = np.broadcast_to(p.v_init, u.shape) if p.rule == "reset" else u - k * p.theta
+    after["v"] = p.v_init if p.rule == "reset" else u - k * p.theta
     return Step(state=after, u=u, spikes=k, active=(change != 0) | (k != 0), outside=outside)
 
 

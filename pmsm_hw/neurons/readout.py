@@ -38,7 +38,7 @@ def _step(p: Any, state: State, drive: Array, t: int) -> Step:
     v, outside = state["v"] + change, 0
     if p.overflow == "saturate":
         v, outside = V.hold(v)
-    return Step({"v": v}, v, np.zeros_like(v), change != 0, outside)
+    return Step({"v": v}, v, _NO_SPIKE[0], change != 0, outside)
 
 
 def _interval_step(p: Any, state: Mapping[str, Interval], drive: Interval, t: int) -> IntervalStep:
