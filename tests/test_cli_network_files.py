@@ -14,7 +14,7 @@ from random_networks import small_network
 
 from pmsm_hw import datasets, io
 from pmsm_hw.cli.models import TAKEN_BY, ModelOptions, open_model, open_network
-from pmsm_hw.cli.work import samples_for
+from pmsm_hw.cli.samples import samples_for
 from pmsm_hw.errors import FormatError, InputError
 
 nir = pytest.importorskip("nir", reason="nir is not installed here: pip install 'pmsm-hw[nir]'")

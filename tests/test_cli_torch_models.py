@@ -12,8 +12,7 @@ from in_process import call, refused
 torch = pytest.importorskip("torch", reason="needs torch")
 
 from pmsm_hw import io, nn  # noqa: E402
-from pmsm_hw.cli.models import Opened  # noqa: E402
-from pmsm_hw.cli.work import notes_of  # noqa: E402
+from pmsm_hw.cli.models import Opened, notes_of  # noqa: E402
 from pmsm_hw.convert import convert, integer_model, save_model  # noqa: E402
 from pmsm_hw.datasets import load_digits  # noqa: E402
 

@@ -203,7 +203,7 @@ def test_labels_that_are_no_classes(files, tmp_path):
 
 
 def test_the_command_line_keeps_no_spikes_but_those_it_draws():
-    from pmsm_hw.cli.work import emulate_with_bar
+    from pmsm_hw.cli.emulation import emulate_with_bar
     from pmsm_hw.datasets import load_samples
 
     network = small_network()

@@ -7,15 +7,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pmsm_hw.cli.options import pair_or_none, refuse_given
+from pmsm_hw.cli.terminal import say
 from pmsm_hw.cli.torch_models import Stage, convert_model
 from pmsm_hw.errors import InputError
 
 if TYPE_CHECKING:
     from pmsm_hw.convert import ConversionReport
+    from pmsm_hw.datasets import Samples
     from pmsm_hw.mapping import Mapping
     from pmsm_hw.network import Network
 
-__all__ = ["NETWORK_SUFFIXES", "ModelOptions", "Opened", "open_model", "open_network"]
+__all__ = [
+    "NETWORK_SUFFIXES", "ModelOptions", "Opened", "nir_options", "notes_of", "open_model",
+    "open_network", "say_notes",
+]  # fmt: skip
 
 NETWORK_SUFFIXES = (".h5", ".nir", ".net")
 """Of files that hold networks of integers; a ``.net`` is refused by its content, with a remedy."""
@@ -182,8 +187,43 @@ def open_network(file: Path, options: ModelOptions) -> Opened:
     )
 
 
+def nir_options(
+    max_steps: int | None, levels: str | None, input_scale: float | None, input_levels: str | None
+) -> ModelOptions:
+    """What commands that take network files alone let one say about a .nir file."""
+    return ModelOptions(
+        max_steps=max_steps, levels=levels, input_scale=input_scale, input_levels=input_levels
+    )
+
+
 def _refuse_without_effect(model: str, kind: str, options: ModelOptions) -> None:
     for option, kinds in TAKEN_BY.items():
         if kind not in kinds:
             problem = f"is for {' and '.join(kinds)}, '{model}' is {kind}"
             refuse_given({option: getattr(options, option)}, problem)
+
+
+def notes_of(opened: Opened, samples: Samples | None = None) -> list[str]:
+    """What a network's figures do not say by themselves.
+
+    Where it is not exactly what its file says, what its conversion warned of, and what share of the
+    samples' real values an input's levels could not hold.
+    """
+    from pmsm_hw.datasets.samples import clipping_notes
+
+    report = opened.conversion_dict or {}
+    notes, warnings = (
+        found if isinstance(found := report.get(key), list | tuple) else ()  # of a file: anything
+        for key in ("notes", "warnings")
+    )
+    return [
+        *(f"note: {note}" for note in (*opened.notes, *notes)),
+        *map(str, warnings),
+        *(() if samples is None else clipping_notes(opened.network, samples)),
+    ]
+
+
+def say_notes(opened: Opened, samples: Samples | None = None) -> None:
+    """Say what `notes_of` finds, once nothing can fail any more."""
+    for note in notes_of(opened, samples):
+        say(note)

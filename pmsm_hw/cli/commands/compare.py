@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pmsm_hw.cli.models import NETWORK_SUFFIXES, ModelOptions, open_model
+from pmsm_hw.cli.emulation import emulate_with_bar
+from pmsm_hw.cli.mapping import mapping_of
+from pmsm_hw.cli.models import NETWORK_SUFFIXES, ModelOptions, notes_of, open_model
 from pmsm_hw.cli.options import (
     MOST_STEPS,
     OBJECTIVES,
@@ -20,15 +22,8 @@ from pmsm_hw.cli.options import (
     between,
     one_of,
 )
+from pmsm_hw.cli.samples import calibration_for, needs_random, samples_for
 from pmsm_hw.cli.terminal import answer, check_files, say
-from pmsm_hw.cli.work import (
-    calibration_for,
-    emulate_with_bar,
-    mapping_of,
-    needs_random,
-    notes_of,
-    samples_for,
-)
 from pmsm_hw.errors import InputError, require_extra
 
 if TYPE_CHECKING:

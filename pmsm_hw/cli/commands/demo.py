@@ -7,17 +7,11 @@ from typing import Annotated
 
 import typer
 
-from pmsm_hw.cli.models import ModelOptions, Opened, open_network
+from pmsm_hw.cli.emulation import needs_cycle, needs_figures, traced, write_reports
+from pmsm_hw.cli.models import ModelOptions, Opened, open_network, say_notes
 from pmsm_hw.cli.options import AsJson, ChipName, HtmlReport, Seed, TraceAll, TraceFile
+from pmsm_hw.cli.samples import require_inputs
 from pmsm_hw.cli.terminal import DIFFERENT, answer, bar, check_files, say
-from pmsm_hw.cli.work import (
-    needs_cycle,
-    needs_figures,
-    require_inputs,
-    say_notes,
-    traced,
-    write_reports,
-)
 
 __all__ = ["demo"]
 

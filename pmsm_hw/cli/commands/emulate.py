@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from shlex import quote
 
-from pmsm_hw.cli.models import ModelOptions, open_network
+from pmsm_hw.cli.emulation import (
+    emulate_with_bar,
+    needs_cycle,
+    needs_figures,
+    traced,
+    write_reports,
+)
+from pmsm_hw.cli.models import ModelOptions, open_network, say_notes
 from pmsm_hw.cli.options import (
     AsJson,
     Data,
@@ -18,17 +25,8 @@ from pmsm_hw.cli.options import (
     TraceAll,
     TraceFile,
 )
+from pmsm_hw.cli.samples import needs_random, samples_for
 from pmsm_hw.cli.terminal import answer, check_files
-from pmsm_hw.cli.work import (
-    emulate_with_bar,
-    needs_cycle,
-    needs_figures,
-    needs_random,
-    samples_for,
-    say_notes,
-    traced,
-    write_reports,
-)
 from pmsm_hw.errors import InputError
 
 __all__ = ["emulate"]

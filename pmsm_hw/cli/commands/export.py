@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 
-from pmsm_hw.cli.models import open_network
+from pmsm_hw.cli.models import nir_options, open_network, say_notes
 from pmsm_hw.cli.options import AsJson, InputLevels, InputScale, NetworkFile, NirLevels, NirMaxSteps
 from pmsm_hw.cli.terminal import answer, check_files
-from pmsm_hw.cli.work import nir_options, say_notes
 
 __all__ = ["export"]
 

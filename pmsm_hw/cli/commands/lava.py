@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pmsm_hw.cli.models import open_network
+from pmsm_hw.cli.models import nir_options, open_network, say_notes
 from pmsm_hw.cli.options import (
     AsJson,
     Data,
@@ -19,8 +19,8 @@ from pmsm_hw.cli.options import (
     Seed,
     Steps,
 )
+from pmsm_hw.cli.samples import needs_random, samples_for
 from pmsm_hw.cli.terminal import DIFFERENT, answer, bar
-from pmsm_hw.cli.work import needs_random, nir_options, samples_for, say_notes
 
 __all__ = ["lava"]
 

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from pmsm_hw.cli.models import open_network
+from pmsm_hw.cli.mapping import place, split
+from pmsm_hw.cli.models import nir_options, open_network, say_notes
 from pmsm_hw.cli.options import (
     AsJson,
     ChipName,
@@ -22,7 +23,6 @@ from pmsm_hw.cli.options import (
     SplitFanOut,
 )
 from pmsm_hw.cli.terminal import answer, check_files, say
-from pmsm_hw.cli.work import nir_options, place, say_notes, split
 from pmsm_hw.errors import require_extra
 
 __all__ = ["map_"]

@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from pmsm_hw.cli.models import ModelOptions, open_model
+from pmsm_hw.cli.emulation import (
+    emulate_with_bar,
+    needs_cycle,
+    needs_figures,
+    traced,
+    write_reports,
+)
+from pmsm_hw.cli.mapping import mapping_of, split
+from pmsm_hw.cli.models import ModelOptions, open_model, say_notes
 from pmsm_hw.cli.options import (
     AsJson,
     Calibration,
@@ -34,21 +42,9 @@ from pmsm_hw.cli.options import (
     TraceFile,
     WeightBits,
 )
+from pmsm_hw.cli.samples import calibration_for, needs_random, samples_for
 from pmsm_hw.cli.terminal import answer, check_files, say
 from pmsm_hw.cli.torch_models import by_stage, stage_table
-from pmsm_hw.cli.work import (
-    calibration_for,
-    emulate_with_bar,
-    mapping_of,
-    needs_cycle,
-    needs_figures,
-    needs_random,
-    samples_for,
-    say_notes,
-    split,
-    traced,
-    write_reports,
-)
 
 __all__ = ["run"]
 
