@@ -2,6 +2,12 @@
 
 ``emulate(network, mapping, x, n_steps, mode="counts"|"cycle")`` runs a batch and answers a
 `Report`. Names are imported on first use, so that the package itself stays light.
+
+From the bottom up (pyproject.toml holds the order): ``layout``, the network on its chip as arrays;
+``constants`` of a profile, and ``costs``, the times among them as loops read them; ``counts`` of
+events; ``energy``, ``timing`` and ``operations``, which follow from counts; ``runs``, what both
+modes take and give; ``counting`` and ``cycle``, the modes; ``report``; ``emulation``, the entry
+point; ``trace`` files and ``plots``.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from pmsm_hw.emulator.layout.macs import dense_macs
 from pmsm_hw.emulator.layout.mesh import mesh_of
 from pmsm_hw.emulator.layout.plan import Plan, Row
 from pmsm_hw.emulator.layout.routes import routes_of
-from pmsm_hw.emulator.layout.slots import fill_slots, places_of
+from pmsm_hw.emulator.layout.slots import fill_slots, places_of, runs_of
 from pmsm_hw.network import Network
 from pmsm_hw.operators import chw, lowered, magnitude
 
@@ -126,7 +126,7 @@ def build_layout(network: Network, mapping: Mapping) -> Layout:
     check(network, mapping, mapping.chip)
     cores = mapping.cores
     places = places_of(network, mapping)
-    blocks, runs = fill_slots(network, mapping, places, len(cores))
+    blocks = fill_slots(network, mapping, places, len(cores))
     routes, rows, pairs, windows = routes_of(network, mapping, places, blocks, len(cores))
     deposits, n_delays = deposits_of(network, places, blocks, pairs)
     mesh, link_tiles, n_columns = mesh_of(mapping)
@@ -150,7 +150,13 @@ def build_layout(network: Network, mapping: Mapping) -> Layout:
         mapping=mapping,
         plan=plan,
         count_plan=build_count_plan(
-            blocks, runs, routes, mesh, [chw(p.shape) for p in network.populations], pairs, windows
+            blocks,
+            runs_of(blocks, places),
+            routes,
+            mesh,
+            [chw(p.shape) for p in network.populations],
+            pairs,
+            windows,
         ),
         rows=rows,
         pairs=pairs,

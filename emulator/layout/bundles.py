@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pmsm_hw.emulator.layout.plan import Runs
+
 __all__ = ["CountPlan", "Window", "build_count_plan"]
 
 IntArray = NDArray[np.int64]
@@ -71,7 +73,7 @@ class CountPlan(NamedTuple):
 
 def build_count_plan(
     blocks: dict[str, Any],
-    runs: IntArray,
+    runs: Runs,
     routes: dict[str, Any],
     mesh: dict[str, Any],
     shapes: Sequence[tuple[int, int, int]],
@@ -85,8 +87,7 @@ def build_count_plan(
     blocks, routes, mesh
         Arrays of `pmsm_hw.emulator.layout.Plan`.
     runs
-        ``(2, n + 1)`` int64: first slot of each run of slots that are neighbours channels last too,
-        and its place there.
+        From `pmsm_hw.emulator.layout.slots.runs_of`.
     shapes
         ``(channels, height, width)`` of each population.
     pairs
@@ -96,9 +97,9 @@ def build_count_plan(
     """
     entry, entry_core = routes["entry"], routes["entry_core"]
     starts, targets = _bundle_starts(entry, entry_core, blocks["block_slot"])
-    run_slot = np.union1d(runs[0, :-1], starts)
-    run_of = np.searchsorted(runs[0, :-1], run_slot, side="right") - 1
-    run_at = runs[1, run_of] + run_slot - runs[0, run_of]
+    run_slot = np.union1d(runs.slot, starts)
+    run_of = np.searchsorted(runs.slot, run_slot, side="right") - 1
+    run_at = runs.place[run_of] + run_slot - runs.slot[run_of]
     n_slots = int(blocks["block_slot"][-1])
     bundle_target, target_core = targets
     block_of = np.searchsorted(blocks["block_slot"], starts, side="right") - 1

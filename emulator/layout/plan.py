@@ -24,7 +24,7 @@ import numpy as np
 if TYPE_CHECKING:
     from pmsm_hw.mapping.chip import SynapticKind
 
-__all__ = ["DEPOSIT", "Plan", "Row"]
+__all__ = ["DEPOSIT", "Plan", "Row", "Runs"]
 
 DEPOSIT = np.dtype(
     [
@@ -104,6 +104,13 @@ class Plan(NamedTuple):
     unit_base: Any  # (n_populations,) int64: where its input values stand
     unit_sample: Any  # (n_populations,) int64: from one sample to the next
     unit_step: Any  # (n_populations,) int64: from one step to the next
+
+
+class Runs(NamedTuple):
+    """Slots that are neighbours in the memory of their population's spikes too, channels last."""
+
+    slot: Any  # (n_runs,) int64: the first one
+    place: Any  # (n_runs,) int64: of that one, there
 
 
 @dataclass(frozen=True, kw_only=True)

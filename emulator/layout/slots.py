@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pmsm_hw.emulator.layout.neurons import FUSED
+from pmsm_hw.emulator.layout.plan import Runs
 from pmsm_hw.network import Input, Network, Neurons, Population
 from pmsm_hw.neurons.codes import INPUT, PLAIN
 from pmsm_hw.operators import chw
@@ -15,7 +15,7 @@ from pmsm_hw.operators import chw
 if TYPE_CHECKING:
     from pmsm_hw.mapping.assignment import Mapping
 
-__all__ = ["Place", "fill_slots", "places_of"]
+__all__ = ["Place", "fill_slots", "places_of", "runs_of"]
 
 
 class Place(NamedTuple):
@@ -49,8 +49,8 @@ def places_of(network: Network, mapping: Mapping) -> list[Place]:
 
 def fill_slots(
     network: Network, mapping: Mapping, places: list[Place], n_cores: int
-) -> tuple[dict[str, Any], NDArray[np.int64]]:
-    """Arrays of blocks and slots of `pmsm_hw.emulator.layout.plan.Plan`, and runs of slots.
+) -> dict[str, Any]:
+    """Arrays of blocks and slots of `pmsm_hw.emulator.layout.plan.Plan`.
 
     Parameters
     ----------
@@ -124,14 +124,24 @@ def fill_slots(
         for name in ("theta", "bias", "start"):
             values = np.broadcast_to(getattr(fused, name), population.shape)
             out[f"slot_{name}"][here] = values.reshape(-1)[flat]
-    channels, _, columns = np.array([chw(p.population.shape) for p in places]).T
-    of = out["slot_block"]
-    last = (out["slot_y"].astype(np.int64) * columns[of] + out["slot_x"]) * channels[of] + out[
-        "slot_c"
-    ]
-    starts = np.flatnonzero(np.diff(last, prepend=-2) != 1)
-    starts = np.union1d(starts, slot[:-1])
     counts = np.bincount(out["block_core"], minlength=n_cores + 1)
     out["core_block"] = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    # runs of slots that also follow one another channels last: first slot, and place there
-    return out, np.stack([np.append(starts, n_slots), np.append(last[starts], 0)])
+    return out
+
+
+def runs_of(blocks: dict[str, Any], places: list[Place]) -> Runs:
+    """Runs of slots that are neighbours in a population too, channels last.
+
+    Parameters
+    ----------
+    blocks
+        From `fill_slots`.
+    places
+        From `places_of`.
+    """
+    channels, _, columns = np.array([chw(p.population.shape) for p in places]).T
+    of = blocks["slot_block"]
+    at = blocks["slot_y"].astype(np.int64) * columns[of] + blocks["slot_x"]
+    at = at * channels[of] + blocks["slot_c"]
+    starts = np.union1d(np.flatnonzero(np.diff(at, prepend=-2) != 1), blocks["block_slot"][:-1])
+    return Runs(slot=starts, place=at[starts])
