@@ -61,7 +61,7 @@ test-lava: setup
 test-long: export PMSM_HW_HYPOTHESIS = long
 test-long: test
 
-lint: setup
+lint: .setup/venv
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
@@ -69,7 +69,7 @@ lint: setup
 
 # The site, in build/site; fails on a broken link, a missing anchor, a request to another host.
 docs: export NO_MKDOCS_2_WARNING = 1
-docs: setup
+docs: .setup/venv
 	.venv/bin/python docs/tools/cli_reference.py --check
 	.venv/bin/mkdocs build --strict
 

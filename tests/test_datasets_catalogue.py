@@ -442,7 +442,7 @@ def test_absent_files(tmp_path, name):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "cifar"}, "unknown, there are cifar10"),
+        ({"name": "cifar"}, "'cifar' is not one of cifar10, cifar100"),
         ({"name": "mnist", "split": "val"}, "split 'val'"),
         ({"name": "nmnist"}, "number of frames is needed"),
         ({"name": "nmnist", "n_steps": 0}, "n_steps 0"),

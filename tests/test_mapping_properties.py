@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from brute_counts import check
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from quick import examples
 
 from pmsm_hw import (
     Conv1d,
@@ -168,6 +169,7 @@ def explain(error):
     assert error.subject.split(" ")[0] in ("population", "network", "projection")
 
 
+@examples(12)
 @given(networks(), chips(), st.sampled_from(["cores", "latency", "energy"]))
 def test_random_networks_on_random_chips(network, chip, objective):
     try:
@@ -219,7 +221,7 @@ def test_bundles_add_up_on_whichever_cores_they_are(network, chip, any_kind):
         assert direct.inputs == summed.inputs
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(networks(), st.data())
 def test_fan_out_equals_the_synapse_list(network, data):
     projection = data.draw(st.sampled_from(network.projections))

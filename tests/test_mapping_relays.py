@@ -68,7 +68,7 @@ def output_axons_fit(error):
     assert "output axons" not in str(error)
 
 
-@examples(15)
+@examples(10)
 @given(st.data())
 def test_split_networks_give_the_same_spikes_in_reference_and_emulator(data):
     seed = data.draw(st.integers(0, 2**31))
