@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 import pmsm_hw.nn as pnn  # noqa: E402
 from pmsm_hw import reference  # noqa: E402
 from pmsm_hw.convert import convert, integer_model, load_model, save_model  # noqa: E402
-from pmsm_hw.convert.integer import DEFAULTS  # noqa: E402
+from pmsm_hw.convert.settings import DEFAULTS  # noqa: E402
 from pmsm_hw.errors import PmsmHwError  # noqa: E402
 from pmsm_hw.nn import InputQuant, PolarityQuant  # noqa: E402
 

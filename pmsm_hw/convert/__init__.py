@@ -2,7 +2,8 @@
 
 from pmsm_hw.convert.conversion import Conversion, convert
 from pmsm_hw.convert.factory import build_model
-from pmsm_hw.convert.integer import IntegerModel, IntegerSnn, integer_model
+from pmsm_hw.convert.integer import IntegerModel, integer_model
+from pmsm_hw.convert.integer_snn import IntegerSnn
 from pmsm_hw.convert.report import ConversionReport, PopulationReport
 from pmsm_hw.convert.storage import load_model, save_model
 

@@ -9,8 +9,9 @@ from typing import Any, Literal
 from torch import nn
 
 from pmsm_hw.arguments import shown
-from pmsm_hw.convert.integer import DEFAULTS, IntegerModel, built
+from pmsm_hw.convert.integer import IntegerModel, built
 from pmsm_hw.convert.report import ConversionReport, report_on
+from pmsm_hw.convert.settings import DEFAULTS
 from pmsm_hw.errors import ConversionError
 from pmsm_hw.network import Network
 from pmsm_hw.nn.batches import Batch

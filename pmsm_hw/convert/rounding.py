@@ -144,6 +144,7 @@ def round_plan(
     relay_levels: Mapping[str, tuple[int, int]],
     reach: Callable[[PopulationPlan], tuple[int, int]],
     inexact: Set[str] = frozenset(),
+    known: dict[tuple[str, int, bool], RoundedNeurons | RoundedReadout] | None = None,
 ) -> dict[str, Rounded]:
     """Round all populations of a plan.
 
@@ -163,6 +164,9 @@ def round_plan(
         Smallest and largest payload of a population.
     inexact
         Populations that are rounded although their numbers are integers times a step.
+    known
+        Populations of this plan by name, exponent and whether they may be exact: what is in it is
+        not rounded again, what is not is added.
 
     Returns
     -------
@@ -170,21 +174,25 @@ def round_plan(
         By population, in topological order.
     """
     rounded: dict[str, Rounded] = {}
+    known = {} if known is None else known
     for name, population in plan.populations.items():
         if isinstance(population, InputPlan):
             rounded[name] = population
         elif isinstance(population, RelayPlan):
             rounded[name] = _round_relay(plan, population, relay_levels[name])
         else:
-            rounded[name] = _round_population(
-                plan,
-                population,
-                exponents.get(name, 0),
-                weight_bits,
-                shared=not per_channel or isinstance(population, ReadoutPlan),
-                is_exact=name not in inexact,
-                reach=reach,
-            )
+            key = (name, exponents.get(name, 0), name not in inexact)
+            if key not in known:
+                known[key] = _round_population(
+                    plan,
+                    population,
+                    key[1],
+                    weight_bits,
+                    shared=not per_channel or isinstance(population, ReadoutPlan),
+                    is_exact=key[2],
+                    reach=reach,
+                )
+            rounded[name] = known[key]
     return rounded
 
 

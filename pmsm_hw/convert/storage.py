@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pmsm_hw.convert.integer import COARSEST, IntegerModel, integer_model
+from pmsm_hw.convert.fractional_bits import COARSEST
+from pmsm_hw.convert.integer import IntegerModel, integer_model
 from pmsm_hw.errors import ConversionError, FormatError
 from pmsm_hw.files import check_output, replacing
 from pmsm_hw.network import MAX_WEIGHT_EXPONENT
