@@ -619,7 +619,7 @@ def without(mend: str | None, *, proof: bool = False) -> Iterator[None]:
     that are taken for values, ``A5`` activations of parameters.
     """
     from pmsm_hw.convert import proof as convert_proof
-    from pmsm_hw.nn import mutations, quantization
+    from pmsm_hw.nn import mutations, quantization, replacement
     from pmsm_hw.nn.lowering import graph as lowering
 
     patches: list[tuple[Any, str, Any]] = []
@@ -644,7 +644,7 @@ def without(mend: str | None, *, proof: bool = False) -> Iterator[None]:
 
         patches.append((mutations, "_rewrite", blind))
     elif mend == "A3":
-        patches.append((quantization, "kept_limits", lambda *args: (-math.inf, math.inf)))
+        patches.append((replacement, "kept_limits", lambda *args: (-math.inf, math.inf)))
     elif mend == "A4":
         evaluate = lowering.Lowering._evaluate
 

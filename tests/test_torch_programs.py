@@ -411,7 +411,7 @@ def test_a_wrong_map_is_found_and_named(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_wrong_integers_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pmsm_hw.convert import integer as module
+    from pmsm_hw.convert import networks as module
     from pmsm_hw.convert import rounding
 
     x = images()

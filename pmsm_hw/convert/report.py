@@ -18,10 +18,10 @@ from pmsm_hw.convert.rounding import NOISE, RoundedNeurons, RoundedReadout
 from pmsm_hw.convert.weights import numbers
 from pmsm_hw.errors import ConversionError
 from pmsm_hw.network import Input, Network, PolarityMultiSpike, Readout
+from pmsm_hw.nn.calibration import recorded
 from pmsm_hw.nn.evaluation import answers, evaluating
 from pmsm_hw.nn.expressions import Channelwise, Pool
 from pmsm_hw.nn.lowering import NeuronPlan, ReadoutPlan
-from pmsm_hw.nn.quantization import recorded
 from pmsm_hw.reference import Activity, simulate, units_of
 from pmsm_hw.tables import table
 

@@ -5,12 +5,13 @@ The equations are reconstructed from the abstract of arXiv 2508.14520. Needs tor
 
 from pmsm_hw.nn import models
 from pmsm_hw.nn.batch_norm import calibrate_from_batch_norm
+from pmsm_hw.nn.calibration import calibrate, spikes
 from pmsm_hw.nn.entropy import EntropyReport, entropy_report, gaussian_bits
 from pmsm_hw.nn.gain import learn_gains, snap_gains
 from pmsm_hw.nn.initialization import choose_theta, entropy_bits
 from pmsm_hw.nn.neuron import PolarityMultiSpike
 from pmsm_hw.nn.qcfs import qcfs_snn
-from pmsm_hw.nn.quantization import calibrate, quantize, spikes
+from pmsm_hw.nn.quantization import quantize
 from pmsm_hw.nn.quantizer import InputQuant, PolarityQuant
 from pmsm_hw.nn.snn import Snn, SnnResult, to_snn
 from pmsm_hw.nn.suggest import Suggestion, choose_levels, suggest

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -281,21 +281,8 @@ def suggest(
     reasons = []
     if max_pool == "average":
         reasons.append("max pooling has no spiking counterpart: average pooling, and train on")
-    use_negative = slope >= SMALLEST_SLOPE if signed is None else signed
-    gains = (1, 1)
-    if use_negative:
-        slope = slope if slope >= SMALLEST_SLOPE else 0.125
-        gains = min(((1, 1), (2, 1), (4, 1), (8, 1)), key=lambda g: abs(g[1] / g[0] - slope))
-        reasons.append(
-            f"negative levels, alpha = 1/{gains[0]}: "
-            + (f"{kinds} pass negative values" if signed is None else "asked for")
-        )
-        pairs = [lv for lv in LEVELS if lv[0] > 0 and (gains[0] == 1 or lv[0] < lv[1])]
-    else:
-        why = f"{kinds} discard negative values" if signed is None else "asked for"
-        reasons.append(f"no negative levels: {why}")
-        pairs = [lv for lv in LEVELS if lv[0] == 0]
-
+    gains, pairs, reason = _polarity(slope, signed, kinds)
+    reasons.append(reason)
     tried: list[tuple[str, str, bool, float, float, float]] = []
 
     def measure(levels: tuple[int, int], init: str, per_channel: bool) -> _Trial:
@@ -308,22 +295,15 @@ def suggest(
         tried.append((f"({levels[0]}, {levels[1]})", init, per_channel, *row))
         return trial
 
-    chosen: tuple[tuple[int, int], _Trial] | None = None
-    reached = False
-    for levels in pairs:
-        trial = measure(levels, "mse", False)
-        if max_spikes is not None and trial.spikes > max_spikes:
-            continue
-        if chosen is None or trial.error < chosen[1].error:
-            chosen = (levels, trial)
-        reached = (
-            trial.agreement >= target_agreement
-            if target_bits is None
-            else trial.bits >= target_bits
-        )
-        if reached:
-            chosen = (levels, trial)
-            break
+    def reaches(trial: _Trial) -> bool:
+        if target_bits is None:
+            return trial.agreement >= target_agreement
+        return trial.bits >= target_bits
+
+    budget = math.inf if max_spikes is None else max_spikes
+    chosen, reached = _smallest(
+        pairs, lambda levels: measure(levels, "mse", False), reaches, budget
+    )
     if chosen is None or (target_bits is not None and not reached):
         raise QuantizationError(
             "suggest",
@@ -348,11 +328,11 @@ def suggest(
     )
     for other in _INITS[1:]:
         trial = measure(levels, other, False)
-        if trial.error < best.error and (max_spikes is None or trial.spikes <= max_spikes):
+        if trial.error < best.error and trial.spikes <= budget:
             init, best = other, trial
     reasons.append(f"init '{init}': least error in the logits of {len(_INITS)} tried")
     trial = measure(levels, init, True)
-    if trial.error < best.error and (max_spikes is None or trial.spikes <= max_spikes):
+    if trial.error < best.error and trial.spikes <= budget:
         per_channel, best = True, trial
         reasons.append("a step per channel: less error than one per layer")
     else:
@@ -371,6 +351,42 @@ def suggest(
         reasons=tuple(reasons),
         tried=tuple(tried),
     )
+
+
+def _polarity(
+    slope: float, signed: bool | None, kinds: str
+) -> tuple[tuple[int, int], list[tuple[int, int]], str]:
+    """Gains, candidate levels and the reason, for activations of a slope on the negative side."""
+    if not (slope >= SMALLEST_SLOPE if signed is None else signed):
+        why = f"{kinds} discard negative values" if signed is None else "asked for"
+        return (1, 1), [lv for lv in LEVELS if lv[0] == 0], f"no negative levels: {why}"
+    slope = slope if slope >= SMALLEST_SLOPE else 0.125
+    gains = min(((1, 1), (2, 1), (4, 1), (8, 1)), key=lambda g: abs(g[1] / g[0] - slope))
+    pairs = [lv for lv in LEVELS if lv[0] > 0 and (gains[0] == 1 or lv[0] < lv[1])]
+    why = f"{kinds} pass negative values" if signed is None else "asked for"
+    return gains, pairs, f"negative levels, alpha = 1/{gains[0]}: {why}"
+
+
+def _smallest(
+    pairs: Sequence[tuple[int, int]],
+    measure: Callable[[tuple[int, int]], _Trial],
+    reaches: Callable[[_Trial], bool],
+    budget: float,
+) -> tuple[tuple[tuple[int, int], _Trial] | None, bool]:
+    """The first levels within a budget of spikes that reach a goal, else those of least error.
+
+    And whether they reach it.
+    """
+    chosen: tuple[tuple[int, int], _Trial] | None = None
+    for levels in pairs:
+        trial = measure(levels)
+        if trial.spikes > budget:
+            continue
+        if reaches(trial):
+            return (levels, trial), True
+        if chosen is None or trial.error < chosen[1].error:
+            chosen = (levels, trial)
+    return chosen, False
 
 
 @dataclass(frozen=True, kw_only=True)

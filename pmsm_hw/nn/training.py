@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,47 +135,18 @@ def train(
     QuantizationError
         If a label is out of range, the loss is not finite, or the checkpoint belongs elsewhere.
     """
-    wrong = QuantizationError
     check_module(model)
     _check_batches(data, "training data")
     if validation is not None:
         _check_batches(validation, "validation data")
     if teacher is not None:
         check_module(teacher, "teacher")
-    for what, value in (("epochs", epochs), ("patience", patience), ("seed", seed)):
-        if value is not None or what != "patience":
-            remedy, low = "give a whole number", -(1 << 63) if what == "seed" else 0
-            integer(wrong, "training", what, value, low=low, high=(1 << 63) - 1, remedy=remedy)
-    number(wrong, "training", "learning_rate", learning_rate, above=0, remedy="give a rate")
-    number(wrong, "training", "weight_decay", weight_decay, at_least=0, remedy="give a rate")
-    number(
-        wrong, "training", "label_smoothing", label_smoothing, at_least=0,
-        remedy="give a share in 0..1",
+    _check_numbers(
+        {"epochs": epochs, "patience": patience, "seed": seed}, learning_rate, weight_decay,
+        label_smoothing,
     )  # fmt: skip
-    if label_smoothing > 1:
-        raise QuantizationError(
-            "training",
-            f"label_smoothing {label_smoothing} is outside 0..1",
-            remedy="give a share in 0..1",
-            actual=label_smoothing,
-            limit=(0, 1),
-        )
-    flag(wrong, "training", "mixed_precision", mixed_precision)
-    parameters = _parameter_groups(model, weight_decay)
-    if optimizer == "sgd":
-        step: torch.optim.Optimizer = torch.optim.SGD(
-            parameters, lr=learning_rate, momentum=0.9, nesterov=True
-        )
-    elif optimizer == "adamw":
-        step = torch.optim.AdamW(parameters, lr=learning_rate)
-    else:
-        raise QuantizationError(
-            "optimizer",
-            f"{optimizer!r} is not one of adamw, sgd",
-            remedy="choose one of them",
-            actual=optimizer,
-            limit=("adamw", "sgd"),
-        )
+    flag(QuantizationError, "training", "mixed_precision", mixed_precision)
+    step = _optimizer(model, optimizer, learning_rate, weight_decay)
     n_batches = len(data) if isinstance(data, Sized) else sum(1 for _ in data)
     if epochs < 1 or n_batches < 1:
         raise QuantizationError(
@@ -237,6 +208,48 @@ def train(
         accuracy=tuple(course.accuracy),
         validation_accuracy=tuple(course.validation_accuracy),
         stopped_early=course.stopped_early,
+    )
+
+
+def _check_numbers(
+    whole: Mapping[str, Any], learning_rate: Any, weight_decay: Any, label_smoothing: Any
+) -> None:
+    """Raise for numbers that `train` cannot use; ``whole`` ones by name."""
+    wrong = QuantizationError
+    for what, value in whole.items():
+        if value is not None or what != "patience":
+            remedy, low = "give a whole number", -(1 << 63) if what == "seed" else 0
+            integer(wrong, "training", what, value, low=low, high=(1 << 63) - 1, remedy=remedy)
+    number(wrong, "training", "learning_rate", learning_rate, above=0, remedy="give a rate")
+    number(wrong, "training", "weight_decay", weight_decay, at_least=0, remedy="give a rate")
+    number(
+        wrong, "training", "label_smoothing", label_smoothing, at_least=0,
+        remedy="give a share in 0..1",
+    )  # fmt: skip
+    if label_smoothing > 1:
+        raise QuantizationError(
+            "training",
+            f"label_smoothing {label_smoothing} is outside 0..1",
+            remedy="give a share in 0..1",
+            actual=label_smoothing,
+            limit=(0, 1),
+        )
+
+
+def _optimizer(
+    model: nn.Module, optimizer: str, learning_rate: float, weight_decay: float
+) -> torch.optim.Optimizer:
+    parameters = _parameter_groups(model, weight_decay)
+    if optimizer == "sgd":
+        return torch.optim.SGD(parameters, lr=learning_rate, momentum=0.9, nesterov=True)
+    if optimizer == "adamw":
+        return torch.optim.AdamW(parameters, lr=learning_rate)
+    raise QuantizationError(
+        "optimizer",
+        f"{optimizer!r} is not one of adamw, sgd",
+        remedy="choose one of them",
+        actual=optimizer,
+        limit=("adamw", "sgd"),
     )
 
 

@@ -17,7 +17,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from pmsm_hw.errors import QuantizationError
-from pmsm_hw.nn.quantization import calibrate
+from pmsm_hw.nn.calibration import calibrate
 from pmsm_hw.nn.quantizer import PolarityQuant
 
 __all__ = ["Vit", "quantize_vit", "vit_small", "vit_tiny"]
