@@ -278,11 +278,9 @@ def suggest(
     with evaluating(model), torch.no_grad():
         wanted = answer(model, x)
     max_pool, slope, kinds = _look_at(model, x)
-    reasons = []
-    if max_pool == "average":
-        reasons.append("max pooling has no spiking counterpart: average pooling, and train on")
     gains, pairs, reason = _polarity(slope, signed, kinds)
-    reasons.append(reason)
+    pooling = "max pooling has no spiking counterpart: average pooling, and train on"
+    reasons = [pooling, reason] if max_pool == "average" else [reason]
     tried: list[tuple[str, str, bool, float, float, float]] = []
 
     def measure(levels: tuple[int, int], init: str, per_channel: bool) -> _Trial:

@@ -141,10 +141,8 @@ def train(
         _check_batches(validation, "validation data")
     if teacher is not None:
         check_module(teacher, "teacher")
-    _check_numbers(
-        {"epochs": epochs, "patience": patience, "seed": seed}, learning_rate, weight_decay,
-        label_smoothing,
-    )  # fmt: skip
+    whole = {"epochs": epochs, "patience": patience, "seed": seed}
+    _check_numbers(whole, learning_rate, weight_decay, label_smoothing)
     flag(QuantizationError, "training", "mixed_precision", mixed_precision)
     step = _optimizer(model, optimizer, learning_rate, weight_decay)
     n_batches = len(data) if isinstance(data, Sized) else sum(1 for _ in data)
