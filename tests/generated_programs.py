@@ -656,9 +656,7 @@ def without(mend: str | None, *, proof: bool = False) -> Iterator[None]:
 
         patches.append((lowering.Lowering, "_evaluate", shape_for_value))
     elif mend == "A5":
-        patches += [
-            (m, "reached", lambda graph: set(graph.nodes)) for m in (quantization, lowering)
-        ]
+        patches += [(m, "reached", lambda graph: set(graph.nodes)) for m in (replacement, lowering)]
     before = [(owner, name, getattr(owner, name)) for owner, name, _ in patches]
     for owner, name, value in patches:
         setattr(owner, name, value)
