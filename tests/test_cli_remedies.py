@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from fuzz_command_line import commands
 
 from pmsm_hw.cli.remedies import CALLS, WORDS, in_cli_terms, options_of
 
@@ -123,3 +124,15 @@ def test_every_phrase_is_said_somewhere():
     for pattern, _ in CALLS + WORDS:
         if not pattern.startswith(r"\bpass --"):  # of "pass calibration=x"
             assert any(re.search(pattern, text) for text in every), pattern
+
+
+def test_help_names_options_of_its_own_command():
+    known = options_of()
+    n = 0
+    for name, command in commands():
+        words = next(w for w in known if w.split()[-1:] == [name])
+        for option in command.params:
+            said = set(re.findall(r"--[a-z][a-z-]*", getattr(option, "help", None) or ""))
+            assert said <= set(known[words].values()), (words, option.name, said)
+            n += len(said)
+    assert n > 5

@@ -13,10 +13,11 @@ from pmsm_hw.errors import InputError
 __all__ = [
     "MOST_STEPS", "OBJECTIVES", "AsJson", "Calibration", "ChipName", "Data", "Gains", "HtmlReport",
     "InputLevels", "InputScale", "Levels", "Limit", "MappedFile", "MaxPool", "MaxSteps", "Mode",
-    "ModelName", "Name", "NetworkFile", "NirLevels", "NirMaxSteps", "Objective", "PerChannel",
-    "ProfileName", "RunObjective", "Seed", "SplitFanIn", "SplitFanOut", "StateDict", "Steps",
-    "TraceAll", "TraceFile", "WeightBits", "between", "one_of", "pair", "pair_or_none",
-    "refuse_given",
+    "ModelName", "Name", "NetworkFile", "NirInputLevels", "NirInputScale", "NirLevels",
+    "NirMaxSteps", "Objective", "PerChannel", "ProfileName", "RunObjective", "Seed", "SplitFanIn",
+    "SplitFanOut", "StateDict", "Steps", "TorchCalibration", "TorchInputLevels", "TorchInputScale",
+    "TorchLevels", "TorchMaxSteps", "TraceAll", "TraceFile", "WeightBits", "between", "one_of",
+    "pair", "pair_or_none", "refuse_given",
 ]  # fmt: skip
 
 OBJECTIVES = ("latency", "energy", "cores")
@@ -105,6 +106,10 @@ def refuse_given(
             )
 
 
+def _begun(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
 def _a_name(given: str | None) -> str | None:
     if given is not None and not (given.strip() and given.isprintable() and len(given) <= 200):
         raise typer.BadParameter(
@@ -156,16 +161,26 @@ StateDict = Annotated[
     Path | None,
     typer.Option("--state-dict", help="State dict for package.module:function (torch.save)."),
 ]
+OF_NIR = "For a .nir file: "
+QUANTIZE = (
+    "Quantize a plain torch model first: N negative, P positive levels. Without fine-tuning in "
+    "Python afterwards, give many, as in 0,15."
+)
+NIR_LEVELS = "largest numbers of negative and positive spikes per step of its neurons (0,1)."
+LARGEST_T = "largest T for which overflow is excluded"
+ONE_UNIT = "real value of one unit of the inputs"
+OF_INPUTS = "smallest and largest value of the inputs, in units"
+CHOSEN_SCALE = "chosen so that the levels span the calibration samples"
+TO_CALIBRATE = (
+    "Calibration samples of a torch model: they set its quantization, and its conversion report is "
+    "based on them. "
+)
+
 Levels = Annotated[
     str | None,
-    typer.Option(
-        "--levels",
-        metavar="N,P",
-        help="Quantize a plain torch model first: N negative, P positive levels. Without "
-        "fine-tuning in Python afterwards, give many, as in 0,15. For a .nir file: largest numbers "
-        "of negative and positive spikes per step of its neurons (0,1).",
-    ),
+    typer.Option("--levels", metavar="N,P", help=f"{QUANTIZE} {OF_NIR}{NIR_LEVELS}"),
 ]
+TorchLevels = Annotated[str | None, typer.Option("--levels", metavar="N,P", help=QUANTIZE)]
 Gains = Annotated[
     str | None,
     typer.Option(
@@ -185,27 +200,19 @@ MaxSteps = Annotated[
     int | None,
     typer.Option(
         "--max-steps",
-        help="Largest T for which overflow is excluded (8; for a .nir file 16).",
+        help=f"{_begun(LARGEST_T)} (8; for a .nir file 16).",
         **between(1, MOST_STEPS),
     ),
+]
+TorchMaxSteps = Annotated[
+    int | None,
+    typer.Option("--max-steps", help=f"{_begun(LARGEST_T)} (8).", **between(1, MOST_STEPS)),
 ]
 NirMaxSteps = Annotated[
     int | None,
-    typer.Option(
-        "--max-steps",
-        help="For a .nir file: largest T for which overflow is excluded (16).",
-        **between(1, MOST_STEPS),
-    ),
+    typer.Option("--max-steps", help=f"{OF_NIR}{LARGEST_T} (16).", **between(1, MOST_STEPS)),
 ]
-NirLevels = Annotated[
-    str | None,
-    typer.Option(
-        "--levels",
-        metavar="N,P",
-        help="For a .nir file: largest numbers of negative and positive spikes per step of its "
-        "neurons (0,1).",
-    ),
-]
+NirLevels = Annotated[str | None, typer.Option("--levels", metavar="N,P", help=OF_NIR + NIR_LEVELS)]
 PerChannel = Annotated[
     bool | None,
     typer.Option(
@@ -224,18 +231,35 @@ InputScale = Annotated[
     float | None,
     typer.Option(
         "--input-scale",
-        help="Real value of one unit of the inputs (1 for a .nir file; for a torch model chosen so "
-        "that the levels span the calibration samples).",
+        help=f"{_begun(ONE_UNIT)} (1 for a .nir file; for a torch model {CHOSEN_SCALE}).",
     ),
+]
+TorchInputScale = Annotated[
+    float | None,
+    typer.Option("--input-scale", help=f"{_begun(ONE_UNIT)}; by default {CHOSEN_SCALE}."),
+]
+NirInputScale = Annotated[
+    float | None, typer.Option("--input-scale", help=f"{OF_NIR}{ONE_UNIT} (1).")
 ]
 InputLevels = Annotated[
     str | None,
     typer.Option(
         "--input-levels",
         metavar="LO,HI",
-        help="Smallest and largest value of the inputs, in units (0,255; -127,127 for a torch "
-        "model with negative inputs).",
+        help=f"{_begun(OF_INPUTS)} (0,255; -127,127 for a torch model with negative inputs).",
     ),
+]
+TorchInputLevels = Annotated[
+    str | None,
+    typer.Option(
+        "--input-levels",
+        metavar="LO,HI",
+        help=f"{_begun(OF_INPUTS)} (0,255; with negative inputs -127,127).",
+    ),
+]
+NirInputLevels = Annotated[
+    str | None,
+    typer.Option("--input-levels", metavar="LO,HI", help=f"{OF_NIR}{OF_INPUTS} (0,255)."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
 Data = Annotated[
@@ -250,9 +274,15 @@ Calibration = Annotated[
     str | None,
     typer.Option(
         "--calibration",
-        help="Calibration samples of a torch model, as for --data: they set its quantization, and "
-        "its conversion report is based on them. By default those of --data (digits-train for "
-        "digits).",
+        help=f"{TO_CALIBRATE}As for --data; by default those of --data (digits-train for digits).",
+    ),
+]
+TorchCalibration = Annotated[
+    str | None,
+    typer.Option(
+        "--calibration",
+        help=f"{TO_CALIBRATE}digits-train (the default), digits, or a file: .npz (x or one array "
+        "per input), .npy, .bin (one N-MNIST recording).",
     ),
 ]
 Steps = Annotated[

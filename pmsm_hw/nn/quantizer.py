@@ -113,10 +113,10 @@ def check_levels(
     if not (0 <= n < 1 << 15 and 1 <= p < 1 << 15):
         raise QuantizationError(
             subject,
-            f"levels (n, p) = {(n, p)} are not n >= 0 and p >= 1",
+            f"levels (n, p) = {(n, p)} are outside 0 <= n < 32,768 and 1 <= p < 32,768",
             remedy="give the number of negative and of positive levels",
             actual=(n, p),
-            limit="n >= 0, p >= 1",
+            limit="0 <= n < 32,768, 1 <= p < 32,768",
         )
     if not (1 <= gain_pos <= 127 and -127 <= gain_neg <= 127):
         raise QuantizationError(

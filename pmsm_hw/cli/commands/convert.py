@@ -10,16 +10,16 @@ import typer
 from pmsm_hw.cli.models import NETWORK_SUFFIXES, ModelOptions, open_model, open_network
 from pmsm_hw.cli.options import (
     AsJson,
-    Calibration,
     Gains,
-    InputLevels,
-    InputScale,
-    Levels,
     MaxPool,
-    MaxSteps,
     Name,
     PerChannel,
     StateDict,
+    TorchCalibration,
+    TorchInputLevels,
+    TorchInputScale,
+    TorchLevels,
+    TorchMaxSteps,
     WeightBits,
 )
 from pmsm_hw.cli.terminal import answer, check_files
@@ -38,16 +38,16 @@ def convert(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Network file to write (.h5).")],
     state_dict: StateDict = None,
-    levels: Levels = None,
+    levels: TorchLevels = None,
     gains: Gains = None,
     per_channel: PerChannel = None,
     max_pool: MaxPool = None,
-    input_scale: InputScale = None,
-    input_levels: InputLevels = None,
+    input_scale: TorchInputScale = None,
+    input_levels: TorchInputLevels = None,
     name: Name = "network",
     weight_bits: WeightBits = None,
-    max_steps: MaxSteps = None,
-    calibration: Calibration = None,
+    max_steps: TorchMaxSteps = None,
+    calibration: TorchCalibration = None,
     as_json: AsJson = False,
 ) -> None:
     """Convert a trained torch model to an integer network.

@@ -8,7 +8,14 @@ from typing import Annotated
 import typer
 
 from pmsm_hw.cli.models import nir_options, open_network, say_notes
-from pmsm_hw.cli.options import AsJson, InputLevels, InputScale, NetworkFile, NirLevels, NirMaxSteps
+from pmsm_hw.cli.options import (
+    AsJson,
+    NetworkFile,
+    NirInputLevels,
+    NirInputScale,
+    NirLevels,
+    NirMaxSteps,
+)
 from pmsm_hw.cli.terminal import answer, check_files
 
 __all__ = ["export"]
@@ -21,8 +28,8 @@ def export(
     ],
     max_steps: NirMaxSteps = None,
     levels: NirLevels = None,
-    input_scale: InputScale = None,
-    input_levels: InputLevels = None,
+    input_scale: NirInputScale = None,
+    input_levels: NirInputLevels = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a network for other tools: NIR, or HDF5 without mapping and report; import NIR as HDF5.

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from pmsm_hw.cli.models import nir_options, open_network, say_notes
-from pmsm_hw.cli.options import AsJson, InputLevels, InputScale, NetworkFile, NirLevels, NirMaxSteps
+from pmsm_hw.cli.options import (
+    AsJson,
+    NetworkFile,
+    NirInputLevels,
+    NirInputScale,
+    NirLevels,
+    NirMaxSteps,
+)
 from pmsm_hw.cli.terminal import answer
 
 __all__ = ["inspect"]
@@ -13,8 +20,8 @@ def inspect(
     file: NetworkFile,
     max_steps: NirMaxSteps = None,
     levels: NirLevels = None,
-    input_scale: InputScale = None,
-    input_levels: InputLevels = None,
+    input_scale: NirInputScale = None,
+    input_levels: NirInputLevels = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the populations, sizes and proven bounds of a network file.
