@@ -20,11 +20,17 @@ __all__ = [
 
 _BLOCK = np.dtype(
     [
-        (name, np.int64)
-        for name in ("population", "rows", "columns", "row_kind", "column_kind", "width", "known")
+        *(
+            (name, np.int64)
+            for name in ("population", "rows", "columns", "row_kind", "column_kind", "width")
+        ),
+        ("known", np.int64),
+        ("axons", np.float64),
+        ("memory", np.float64),
     ]
 )
-"""A block whose axons and memory are remembered; 1 if they are known."""
+"""A block that was looked at: which; 1 if its axons and memory are known, as shares of a core's.
+One forgets another of the same place."""
 _CELLS = np.dtype([(name, np.int64) for name in ("row_kind", "column_kind", "width", "step")])
 """Cells that are alike: kinds of their rows and columns, channels of a block, output axons."""
 _NEURONS, _INPUT_AXONS, _OUTPUT_AXONS, _MEMORY = range(4)
@@ -109,21 +115,6 @@ class Table(NamedTuple):
     capacity: Any
     rule: Any
     index_bits: Any
-
-
-class Known(NamedTuple):
-    """Axons and memory of blocks, as shares of a core's; one forgets another of the same place.
-
-    Parameters
-    ----------
-    key
-        ``(n,)`` of `_BLOCK`.
-    need
-        ``(n, 2)`` float64.
-    """
-
-    key: Any
-    need: Any
 
 
 class Cut(NamedTuple):
@@ -308,8 +299,8 @@ def _known_at(p, j, k, a, b, c, known):  # type: ignore[no-untyped-def]
     at = p
     for part in (j, k, a, b, c):
         at = (at * 1_000_003 + part) & 0xFFFFFFFF
-    at = (at ^ (at >> 15)) % len(known.key)
-    key = known.key[at]
+    at = (at ^ (at >> 15)) % len(known)
+    key = known[at]
     where = key.population == p and key.rows == j and key.columns == k
     if not (where and key.row_kind == a and key.column_kind == b and key.width == c):
         key.population, key.rows, key.columns = p, j, k
@@ -538,20 +529,20 @@ def _cut_one(p, state, table, cut, old, sums, known):  # type: ignore[no-untyped
             if c == 0:
                 continue
             at = _known_at(p, j, k, group[g].row_kind, group[g].column_kind, c, known)
-            if known.key[at].known == 0:
+            if known[at].known == 0:
                 y = j * table.n_kinds[p, 0] + group[g].row_kind
                 x = k * table.n_kinds[p, 1] + group[g].column_kind
                 largest = (
                     table.kind_size[0][table.kind_start[p, 0] + y]
                     * table.kind_size[1][table.kind_start[p, 1] + x]
                 )
-                known.need[at, 0] = _axons_of(p, y, x, c, table, alone) / capacity[_INPUT_AXONS]
-                known.need[at, 1] = _bits_of(p, y, x, c, c * largest, table) / capacity[_MEMORY]
-                known.key[at].known = 1
+                known[at].axons = _axons_of(p, y, x, c, table, alone) / capacity[_INPUT_AXONS]
+                known[at].memory = _bits_of(p, y, x, c, c * largest, table) / capacity[_MEMORY]
+                known[at].known = 1
             need[_NEURONS] = c * area[g] / cells[g] / capacity[_NEURONS]
-            need[_INPUT_AXONS] = min(known.need[at, 0], 1.0)
+            need[_INPUT_AXONS] = min(known[at].axons, 1.0)
             need[_OUTPUT_AXONS] = min(sent_of[g] / cells[g] * c / capacity[_OUTPUT_AXONS], 1.0)
-            need[_MEMORY] = min(known.need[at, 1], 1.0)
+            need[_MEMORY] = min(known[at].memory, 1.0)
             n = _add_kind(cut.needs[p], cut.counts[p], n, need, number * cells[g])
     differs = n != old.n_kinds[p] or beyond != old.beyond[p]
     for t in range(n):
@@ -785,7 +776,7 @@ def _room(table):  # type: ignore[no-untyped-def]
     """Room for sums of entries, blocks looked at, and for needs and numbers of all blocks."""
     n = len(table.population) * 2 * _GROUPS
     sums = np.zeros((table.population["height"].max() + 1, table.population["width"].max() + 1))
-    known = Known(np.zeros(_KNOWN, _BLOCK), np.zeros((_KNOWN, 2)))
+    known = np.zeros(_KNOWN, _BLOCK)
     return sums, known, np.empty((4, n)), np.empty(n, np.int64)
 
 
