@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import fuzz_objectives
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from pmsm_hw import Conv2d, Dense, Input, Network, PolarityMultiSpike, Readout, SumPool
 from pmsm_hw.emulator import emulate
 from pmsm_hw.mapping import Block, load_chip, map_network, measured_traffic
-from pmsm_hw.mapping.objectives import block_limits, expect, expected_rates, spread
+from pmsm_hw.mapping.objectives import block_limits, expect, expected_rates, spread, work_of
 from pmsm_hw.mapping.partition.packing import pack
 from pmsm_hw.mapping.partition.tiling import cut_network, cut_within
 from pmsm_hw.mapping.passes import build_mapping
@@ -118,19 +120,33 @@ def test_chips_without_times_are_not_spread_over():
     )
 
 
-def test_block_limits_hold_and_share_out_all_cores():
+@pytest.mark.parametrize("n_cores", [20, 60])
+def test_block_limits_hold_and_share_out_all_cores(n_cores):
+    """Limits are those of the least time in which so many cores can share the work, by search."""
     network, chip = NETWORKS["lenet"], load_chip("loihi1")
     resources = Resources(network, chip)
     rates = expected_rates(network, resources.spike_modes, rates_of(network, None), False)
+    work = work_of(resources, rates)
+
+    def parts(time):
+        return {name: max(1, math.ceil(w / time - 1e-9)) for name, w in work.items()}
+
+    times = sorted(w / k for w in work.values() if w > 0 for k in range(1, n_cores + 1))
+    least = next(time for time in times if sum(parts(time).values()) <= n_cores)
+    limits = block_limits(resources, rates, n_cores)
+    fewest = parts(least)
+    assert limits == {p.name: -(-p.n_neurons // fewest[p.name]) for p in resources.placed}
     cut = cut_network(resources)
-    limits = block_limits(resources, rates, 60)
     cuts = cut_within(resources, cut.bound, limits)
     assert cuts
     for blocks in cuts:
-        assert all(b.n_neurons <= limits[name] for name, found in blocks.items() for b in found)
-        n_blocks = sum(len(found) for found in blocks.values())
-        assert len(pack(Resources(network, chip), cut.blocks, cut.entries)) < n_blocks < 90
-    assert limits["p0"] < limits["p4"] * 100
+        for p in resources.placed:
+            sizes = [b.n_neurons for b in blocks[p.name]]
+            assert sum(sizes) == p.n_neurons
+            assert max(sizes) <= limits[p.name]
+    # limits of one cut are none of the next, which has none
+    again = cut_network(resources)
+    assert (again.blocks, again.bound) == (cut.blocks, cut.bound)
 
 
 def test_expected_rates_divide_measured_traffic_and_know_unit_inputs():
