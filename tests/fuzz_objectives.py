@@ -99,7 +99,7 @@ def compare(network: Network, chip: Chip) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run cases; print a JSON line."""
-    seeded_cases.main(__doc__, run, cases=200, arguments=arguments)
+    seeded_cases.main(__doc__, run, cases=200, arguments=arguments, longest_s=3_600)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,6 @@ from pathlib import Path
 
 __all__ = ["main", "peak_mb"]
 
-_LONGEST_S = 300
-
 
 def main(
     doc: str,
@@ -24,11 +22,12 @@ def main(
     cases: int,
     arguments: list[str] | None = None,
     more: Callable[[], Mapping[str, object]] = dict,
+    longest_s: int = 300,
 ) -> None:
     """Run cases; print a JSON line of what became of them.
 
     ``--cases N`` says how many, ``--first N`` where to begin. What a case raises ends the run with
-    the case's number; so does a case that takes longer than 300 s.
+    the case's number; so does a case that takes too long.
 
     Parameters
     ----------
@@ -42,6 +41,8 @@ def main(
         Of the command line.
     more
         Called after the cases: what to print beside their outcomes.
+    longest_s
+        How long a case may take.
     """
     parser = argparse.ArgumentParser(description=doc)
     parser.add_argument("--cases", type=int, default=cases)
@@ -50,7 +51,7 @@ def main(
     outcomes: Counter[str] = Counter()
     start, slowest = time.perf_counter(), (0.0, given.first)
     for number in range(given.first, given.first + given.cases):
-        faulthandler.dump_traceback_later(_LONGEST_S, exit=True)
+        faulthandler.dump_traceback_later(longest_s, exit=True)
         begin = time.perf_counter()
         try:
             outcome = run(number)
