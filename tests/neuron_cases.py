@@ -103,6 +103,10 @@ def cases(draw: Any, model: Any, **fixed: Any) -> Case:
         raise AssertionError("no network could be made")
     units = rng.integers(-largest, largest + 1, (2, n_steps, 4))
     units[rng.random(units.shape) < 0.3] = 0
+    if draw(st.booleans()):  # what drives one neuron further up, and down, than any other
+        weight = projections[0].weight.astype(np.int64)
+        furthest = largest * np.sign(weight[np.abs(weight).sum(axis=1).argmax()])
+        units[0], units[1] = furthest, -furthest
     return Case(network, units, n_steps)
 
 
