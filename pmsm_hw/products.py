@@ -53,6 +53,9 @@ SLACK = 2 * LANES
 TILE_COST = 200
 """Vector operations in which the beginning and end of a tile would be done."""
 
+TILE = np.dtype([(name, np.int64) for name in ("source", "target", "n_targets")])
+"""First source and target channel of a tile, and how many target channels it has."""
+
 FRAME_VALUES = 1 << 16
 """Values of padded input that are worked on at a time: they stay in the cache."""
 
@@ -531,7 +534,7 @@ def _add_windows(
     runs: NDArray[np.int64],
     length: int,
     weight: NDArray[Any],
-    blocks: NDArray[np.int64],
+    blocks: NDArray[Any],
     one_by_one: bool,
     sparse: Scatter,
     most_spikes: int,
@@ -563,7 +566,7 @@ def _add_windows(
     weight
         ``(n_blocks, n_runs * length, channels of a tile)`` float32 or int8.
     blocks
-        ``(n_blocks, 3)``: source channel, target channel, number of target channels of a tile.
+        ``(n_blocks,)`` of `TILE`.
     one_by_one
         Whether each target channel reads its own source channel only.
     sparse
@@ -598,7 +601,7 @@ def _add_windows(
             continue
         target = out[first : first + m].reshape(-1)
         for i in range(len(blocks)):
-            from_, to, n_valid = blocks[i, 0], blocks[i, 1], blocks[i, 2]
+            from_, to, n_valid = blocks[i].source, blocks[i].target, blocks[i].n_targets
             w = weight[i]
             for p in range(0, m * n_places, PLACES):
                 if one_by_one:
@@ -670,7 +673,7 @@ class Windows:
                     (g * c_group, g * group_out + to, min(tile, group_out - to))
                     for to in range(0, group_out, tile)
                 ]
-        self._blocks = np.array(blocks, np.int64)
+        self._blocks = np.array(blocks, TILE)
         taps = form.weight.transpose(2, 3, 1, 0).reshape(kh * kw * c_group, n_out)
         self._weight = np.zeros((len(blocks), len(taps), tile), np.float32)
         for i, (_, to, n_valid) in enumerate(blocks):

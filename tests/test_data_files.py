@@ -86,7 +86,7 @@ def test_what_is_read_is_what_numpy_reads(
 BAD_NPY = {
     "nothing": (b"", "begins with nothing"),
     "text": (b"1, 2, 3\n", "begins with 31"),
-    "version": (b"\x93NUMPY\x09\x00" + bytes(100), "no array of numpy.save"),
+    "version": (b"\x93NUMPY\x09\x00" + bytes(100), "which numpy.save does not write"),
     "cut": (npy(np.zeros(5))[:-1], "39 bytes of values, its header says"),
     "longer": (npy(np.zeros(5)) * 2, "bytes of values, its header says"),
     "claims 32 GiB": (with_header(header(shape="(2, 4294967296)"), b"1234"), "its header says"),

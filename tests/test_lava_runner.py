@@ -294,7 +294,7 @@ def test_a_killed_process(
     lava.run(NETWORK, IMAGES[:1], timeout_s=60)  # the next one works
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["SIGKILL", "SIGINT"])
 def test_a_caller_that_is_killed(
     number: signal.Signals, tag: str, tmp_path: Path, lava_python: None, no_traces: None
 ) -> None:

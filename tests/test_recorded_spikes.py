@@ -13,7 +13,8 @@ from emulator_cases import random_case
 from random_networks import random_units, small_network
 
 from pmsm_hw import io
-from pmsm_hw.emulator import emulate, emulation, plots, write_trace
+from pmsm_hw.emulator import emulate, plots, write_trace
+from pmsm_hw.emulator.counting import run as counting
 from pmsm_hw.errors import EmulationError, InputError
 from pmsm_hw.mapping import load_chip, map_network
 from pmsm_hw.network import Dense, Identity, Input, Network, PolarityMultiSpike, Readout
@@ -55,7 +56,7 @@ def chain(n_neurons):
 
 @pytest.mark.parametrize("mode", ["counts", "cycle"])
 def test_memory_does_not_grow_with_spikes_that_nobody_asked_for(mode, monkeypatch):
-    monkeypatch.setattr(emulation, "_HELD_UPDATES", 1 << 18)  # some 20 samples at a time
+    monkeypatch.setattr(counting, "_HELD_UPDATES", 1 << 18)  # some 20 samples at a time
     network, n_steps = chain(500), 8
     mapping = map_network(network, load_chip("loihi2"))
     x = np.random.default_rng(0).integers(0, 4, (300, 500)).astype(np.int32)

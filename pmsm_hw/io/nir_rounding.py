@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -167,14 +167,14 @@ def network_of(
 def _grids(target: Target) -> list[_Grid]:
     """Grids to try: the exact one if there is one, then coarser and coarser thresholds."""
     n = target.n_channels
-    steps, weight_shift = _exact_steps(target)
-    known = np.isfinite(steps)
+    exact = _exact_steps(target)
+    known = np.isfinite(exact.step)
     grids: list[_Grid] = []
     if known.all():
-        lowest = int(np.maximum(weight_shift[:, 0] - weight_shift[:, 1], 0).max())
-        highest = min(int(weight_shift[:, 0].max()), MAX_WEIGHT_EXPONENT)
+        lowest = int(np.maximum(exact.zeros - exact.room, 0).max())
+        highest = min(int(exact.zeros.max()), MAX_WEIGHT_EXPONENT)
         grids += [  # the higher the exponent, the fewer bits of weights
-            _Grid(_exact_units(steps, weight_shift, exponent), exponent, known, known)
+            _Grid(exact.units(exponent), exponent, known, known)
             for exponent in range(highest, lowest - 1, -1)
         ]
     largest = np.zeros(n)
@@ -186,17 +186,16 @@ def _grids(target: Target) -> list[_Grid]:
         others = [np.abs(a) for a in (target.bias, target.threshold) if a is not None]
         rest = np.max([_per_channel_max(a, n) for a in others], axis=0)
         largest = np.where(dead, np.where(rest > 0, rest, WEIGHT_LIMIT), largest)
-    own, own_shift = steps, weight_shift
+    own = exact
     if not known.all():  # weights alone may have a step
-        own, own_shift = _exact_steps(target, weights_alone=True)
-        own = np.where(known, steps, own)
-        own_shift = np.where(known[:, None], weight_shift, own_shift)
-    has_exact_weights = np.isfinite(own) & ~dead
-    widest = own * 2.0 ** (own_shift[:, 0] - own_shift[:, 1])  # leaves thresholds finest
+        alone = _exact_steps(target, weights_alone=True)
+        own = _Steps(*(np.where(known, a, b) for a, b in zip(exact, alone, strict=True)))
+    has_exact_weights = np.isfinite(own.step) & ~dead
+    widest = own.step * 2.0 ** (own.zeros - own.room)  # leaves thresholds finest
     coarse = np.where(has_exact_weights, widest, largest / WEIGHT_LIMIT)
     for exponent in range(MAX_WEIGHT_EXPONENT, -1, -1):
-        reach = known & (weight_shift[:, 0] - exponent <= weight_shift[:, 1])
-        unit = np.where(reach, _exact_units(steps, weight_shift, exponent), coarse)
+        reach = known & (exact.zeros - exponent <= exact.room)
+        unit = np.where(reach, exact.units(exponent), coarse)
         grids.append(_Grid(unit, exponent, reach, reach | has_exact_weights))
     return [grid for grid in grids if target.fits(grid)] or grids[-1:]
 
@@ -208,45 +207,49 @@ def _per_channel_max(values: NDArray[Any], n: int) -> NDArray[np.float64]:
     return found
 
 
-def _exact_units(
-    steps: NDArray[np.float64], weight_shift: NDArray[np.int64], exponent: int
-) -> NDArray[np.float64]:
-    """Value of weight 1: of the bits that are 0 in all weights, the exponent takes its part."""
-    shift = np.maximum(weight_shift[:, 0] - exponent, 0)
-    unit: NDArray[np.float64] = steps * 2.0 ** (weight_shift[:, 0] - shift)
-    return unit
+class _Steps(NamedTuple):
+    """For each channel the step of which its values are multiples, ``(n,)`` each."""
+
+    step: NDArray[np.float64]
+    """NaN: none."""
+    zeros: NDArray[np.int64]
+    """Weights are multiples of ``2**zeros`` steps."""
+    room: NDArray[np.int64]
+    """Divided by that, they could be shifted by so many bits."""
+
+    def units(self, exponent: int) -> NDArray[np.float64]:
+        """Value of weight 1: of the bits that are 0 in all weights, the exponent takes its part."""
+        shift = np.maximum(self.zeros - exponent, 0)
+        unit: NDArray[np.float64] = self.step * 2.0 ** (self.zeros - shift)
+        return unit
 
 
-def _exact_steps(
-    target: Target, *, weights_alone: bool = False
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Step of each channel (NaN: none), and bits ``(v, room)`` of its weights.
-
-    Weights are multiples of ``2**v`` steps; divided by that they could be shifted by ``room`` bits.
-    """
+def _exact_steps(target: Target, *, weights_alone: bool = False) -> _Steps:
+    """Step of each channel, of weights alone or of all values."""
     n = target.n_channels
-    steps = np.full(n, np.nan)
-    weight_shift = np.zeros((n, 2), np.int64)
+    steps = _Steps(np.full(n, np.nan), np.zeros(n, np.int64), np.zeros(n, np.int64))
     every = [b.weight for b in target.branches]
     rest = [a for a in (target.bias, target.threshold) if a is not None and not weights_alone]
     whole = _step_of(every, rest, target.precision)
     if whole is not None:
-        steps[:], weight_shift[:] = whole
-        return steps, weight_shift
+        for values, value in zip(steps, whole, strict=True):
+            values[:] = value
+        return steps
     if n > MAX_CHANNEL_STEPS:
-        return steps, weight_shift
+        return steps
     for channel in range(n):
         others = [] if weights_alone else target.others_of(channel)
         found = _step_of(target.weights_of(channel), others, target.precision)
         if found is not None:
-            steps[channel], weight_shift[channel] = found
-    return steps, weight_shift
+            for values, value in zip(steps, found, strict=True):
+                values[channel] = value
+    return steps
 
 
 def _step_of(
     weights: list[NDArray[Any]], others: list[NDArray[Any]], precision: np.dtype[Any] | None
-) -> tuple[float, tuple[int, int]] | None:
-    """Step of which all are multiples, weights such that 8 bits and an exponent hold them."""
+) -> tuple[float, int, int] | None:
+    """Step, zeros and room (`_Steps`), if 8 bits and an exponent hold the weights."""
     distinct = []
     for weight in weights:
         if len(np.unique(weight.reshape(-1)[:1024])) > N_WEIGHTS:
@@ -266,16 +269,16 @@ def _step_of(
             relative = PRODUCT_ERRORS.get(precision.itemsize, 2.0**-50)
     step = common_step(*parts, relative_error=relative)
     if step is None:
-        return None if any(part.any() for part in parts) else (1.0, (0, 0))
+        return None if any(part.any() for part in parts) else (1.0, 0, 0)
     k = multiples(known, step)
     k = k[k != 0]
     if k.size == 0:
-        return step, (0, 0)
+        return step, 0, 0
     together = int(np.bitwise_or.reduce(np.abs(k)))
     shift = (together & -together).bit_length() - 1
     limits = np.where(k > 0, WEIGHT_LIMIT, WEIGHT_LIMIT + 1)  # -128 to 127
     room = int((limits // (np.abs(k) >> shift)).min()).bit_length() - 1
-    return (step, (shift, room)) if room >= 0 else None
+    return (step, shift, room) if room >= 0 else None
 
 
 def _as(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any] | None:
