@@ -313,6 +313,8 @@ class NeuronModel:
     core_parameters
         Parameters that a core stores in sets, of which it has room for so many as the chip's limit
         ``threshold_configurations`` says: neurons with equal values share a set.
+    compartments
+        How many of the chip's compartments each neuron takes.
     """
 
     equations: tuple[str, ...]
@@ -326,6 +328,7 @@ class NeuronModel:
     fires: bool = True
     interval_steps: Callable[[Any, Interval, int], IntervalStep] | None = None
     core_parameters: tuple[str, ...] = ()
+    compartments: int = 1
 
 
 @record
