@@ -76,7 +76,7 @@ from pmsm_hw.network.projections import (
     Projection,
     SumPool,
 )
-from pmsm_hw.neurons import Neurons, PolarityMultiSpike, Readout
+from pmsm_hw.neurons import Delta, Neurons, PolarityMultiSpike, Readout, SigmaDelta
 
 __all__ = [
     "MAX_STEPS",
@@ -89,6 +89,7 @@ __all__ = [
     "STATE_MIN",
     "Conv1d",
     "Conv2d",
+    "Delta",
     "Dense",
     "Identity",
     "Input",
@@ -101,6 +102,7 @@ __all__ = [
     "Readout",
     "Rule",
     "Shape",
+    "SigmaDelta",
     "StateBound",
     "SumPool",
 ]

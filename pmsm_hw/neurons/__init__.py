@@ -3,6 +3,7 @@
 ``docs/architecture.md`` says how to add one.
 """
 
+from pmsm_hw.neurons.delta import Delta
 from pmsm_hw.neurons.model import (
     Interval,
     IntervalStep,
@@ -17,9 +18,11 @@ from pmsm_hw.neurons.model import (
 from pmsm_hw.neurons.polarity_multi_spike import PolarityMultiSpike
 from pmsm_hw.neurons.readout import Readout
 from pmsm_hw.neurons.registry import Backend, models, register, unregister
+from pmsm_hw.neurons.sigma_delta import SigmaDelta
 
 __all__ = [
     "Backend",
+    "Delta",
     "Interval",
     "IntervalStep",
     "NeuronModel",
@@ -27,6 +30,7 @@ __all__ = [
     "Parameter",
     "PolarityMultiSpike",
     "Readout",
+    "SigmaDelta",
     "StateVariable",
     "Step",
     "arranged",
