@@ -21,7 +21,7 @@ from pmsm_hw.neurons.model import (
     Step,
 )
 from pmsm_hw.neurons.registry import register
-from pmsm_hw.records import Given, default, record
+from pmsm_hw.records import Given, record
 
 __all__ = [
     "ACT",
@@ -112,7 +112,7 @@ def encode_interval(p: Any, act: Interval, state: Mapping[str, Interval]) -> Int
     high = np.where(change[1] >= p.vth, np.minimum(change[1] >> p.state_exp, most), 0)
     new = act
     if "residue" not in state:  # whole messages
-        new = tuple((end >> p.state_exp) << p.state_exp for end in act)  # type: ignore[assignment]
+        new = tuple((end >> p.state_exp) << p.state_exp for end in act)
     after = {"act": (np.minimum(told[0], new[0]), np.maximum(told[1], new[1]))}
     if "residue" in state:
         left = np.maximum(p.vth - 1, 0)
