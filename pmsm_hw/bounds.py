@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pmsm_hw.errors import NetworkError
-from pmsm_hw.network import Input, Network, Neurons, Population, Projection, StateBound
+from pmsm_hw.network import Input, Network, Neurons, Population, Projection, StateBound, shifted
 from pmsm_hw.neurons import Interval, arranged
 from pmsm_hw.operators import DenseForm, chw, lowered
 
@@ -100,7 +100,8 @@ def _drive(network: Network, projection: Projection, payload: Interval) -> Inter
     largest = max(abs(int(lo.min())), abs(int(hi.max())))
     n_inputs = form.weight.size // len(form.weight)
     weight_max = max(-int(form.weight.min()), int(form.weight.max()))
-    _check_sum(projection.subject, (n_inputs * weight_max * largest) << projection.weight_exponent)
+    exponent = projection.weight_exponent
+    _check_sum(projection.subject, (n_inputs * weight_max * largest) << max(exponent, 0))
     if isinstance(form, DenseForm):
         shape = chw(source.shape)
         lo_, hi_ = (np.broadcast_to(a, shape).reshape(-1).astype(np.float64) for a in (lo, hi))
@@ -127,7 +128,8 @@ def _drive(network: Network, projection: Projection, payload: Interval) -> Inter
             lo_c, hi_c = lo_c[channels], hi_c[channels]
         low = (positive_sum * lo_c + negative_sum * hi_c).sum(axis=1)[:, None, None]
         high = (positive_sum * hi_c + negative_sum * lo_c).sum(axis=1)[:, None, None]
-    return low << projection.weight_exponent, high << projection.weight_exponent
+    # rounding down is monotonic; synapses that deliver nothing yet are within the interval, too
+    return shifted(low, exponent), shifted(high, exponent)
 
 
 def _check_sum(subject: str, largest: int) -> None:

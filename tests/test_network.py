@@ -151,8 +151,20 @@ def neuron(**changes):
         ),
         (lambda: Dense(source="x", target="a", weight=[1]), r"2 non-empty axes"),
         (
-            lambda: Dense(source="x", target="a", weight=[[1]], weight_exponent=7),
-            r"weight_exponent 7 is outside 0..6",
+            lambda: Dense(source="x", target="a", weight=[[1]], weight_exponent=8),
+            r"weight_exponent 8 is outside -8..7",
+        ),
+        (
+            lambda: Dense(source="x", target="a", weight=[[1, 2]], delays=[[0], [1]]),
+            r"delays have shape \(2, 1\), the weights \(1, 2\)",
+        ),
+        (
+            lambda: Dense(source="x", target="a", weight=[[1, 2]], delays=[[0, 63]]),
+            r"delays lie in \[0, 63\], limits: 0 and 62",
+        ),
+        (
+            lambda: Dense(source="x", target="a", weight=[[1]], delays=[[1]], delay=4096),
+            r"delay 4096 and delays of up to 1 exceed 4096 together",
         ),
         (
             lambda: Dense(source="x", target="a", weight=[[1]], delay=-1),

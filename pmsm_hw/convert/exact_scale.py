@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pmsm_hw.convert.weights import rows
 from pmsm_hw.exact_step import common_step, multiples
-from pmsm_hw.network import MAX_WEIGHT_EXPONENT, STATE_MAX
+from pmsm_hw.network.limits import CONVERTED_WEIGHT_EXPONENT, STATE_MAX
 from pmsm_hw.nn.expressions import Expression
 
 __all__ = ["ExactChannels", "exact_channels"]
@@ -155,7 +155,7 @@ def _steps(parts: Sequence[NDArray[np.float64]], shared: bool) -> NDArray[np.flo
 
 def _trailing_zeros(k: NDArray[np.int64]) -> NDArray[np.int64]:
     """Of each row, up to the largest weight exponent, which a row of zeros has."""
-    together: NDArray[np.int64] = np.bitwise_or.reduce(k, axis=1) | (1 << MAX_WEIGHT_EXPONENT)
+    together: NDArray[np.int64] = np.bitwise_or.reduce(k, axis=1) | (1 << CONVERTED_WEIGHT_EXPONENT)
     zeros: NDArray[np.int64] = np.log2(together & -together).astype(np.int64)
     return zeros
 
@@ -181,12 +181,12 @@ def _exponents(
     """
     ends = [(k.min(axis=1, initial=0), k.max(axis=1, initial=0)) for k in integers]
     live = np.stack([(low < 0) | (high > 0) for low, high in ends])
-    tz = np.where(live, zeros, MAX_WEIGHT_EXPONENT)
+    tz = np.where(live, zeros, CONVERTED_WEIGHT_EXPONENT)
     largest = np.max([np.abs(v).max(axis=1) for v in values], axis=0) if values else 0 * tz[0]
     least = tuple(int(row.min()) if any_.any() else 0 for row, any_ in zip(tz, live, strict=True))
     options: Iterable[tuple[int, ...]] = [least]
     if len(integers) <= 3 and not shared:
-        options = product(range(MAX_WEIGHT_EXPONENT + 1), repeat=len(integers))
+        options = product(range(CONVERTED_WEIGHT_EXPONENT + 1), repeat=len(integers))
     best: tuple[int, int, tuple[int, ...]] | None = None
     lifts: NDArray[np.int64] | None = None
     for exponents in options:

@@ -15,7 +15,8 @@ from pmsm_hw.convert.rounding import Rounded, RoundedNeurons, RoundedReadout, ro
 from pmsm_hw.convert.settings import Settings, reach_of
 from pmsm_hw.convert.weights import driven
 from pmsm_hw.errors import ConversionError
-from pmsm_hw.network import MAX_WEIGHT_EXPONENT, STATE_MAX, STATE_MIN, StateBound
+from pmsm_hw.network import StateBound
+from pmsm_hw.network.limits import CONVERTED_WEIGHT_EXPONENT, STATE_MAX, STATE_MIN
 from pmsm_hw.nn.lowering import InputPlan, NeuronPlan, Plan, ReadoutPlan, RelayPlan
 
 __all__ = ["COARSEST", "FractionalBits", "choose_fractional_bits", "rounded_plan"]
@@ -142,7 +143,7 @@ def _choose_rounded(
         if least_given < STATE_MIN or most_given > STATE_MAX:
             raise trial.misfit(name, bounds[name])
     exponents = {
-        name: min(max(free - spare_bits, least), MAX_WEIGHT_EXPONENT)
+        name: min(max(free - spare_bits, least), CONVERTED_WEIGHT_EXPONENT)
         for name, free in room.items()
         if name not in misfits
     }

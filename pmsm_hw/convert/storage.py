@@ -18,7 +18,7 @@ from pmsm_hw.convert.fractional_bits import COARSEST
 from pmsm_hw.convert.integer import IntegerModel, integer_model
 from pmsm_hw.errors import ConversionError, FormatError
 from pmsm_hw.files import check_output, replacing
-from pmsm_hw.network import MAX_WEIGHT_EXPONENT
+from pmsm_hw.network.limits import CONVERTED_WEIGHT_EXPONENT
 from pmsm_hw.nn import models
 from pmsm_hw.nn.quantization import quantize
 from pmsm_hw.nn.tensor_files import read_tensors
@@ -202,9 +202,9 @@ def _rebuilt(content: dict[str, Any]) -> nn.Module:
         if not whole or set(exponents) | saturated != known or set(exponents) & saturated:
             raise ValueError("its exponents are not those of its populations")
         for bits in exponents.values():
-            if not COARSEST <= bits <= MAX_WEIGHT_EXPONENT:
+            if not COARSEST <= bits <= CONVERTED_WEIGHT_EXPONENT:
                 raise ValueError(
-                    f"it has exponent {bits}, limits: {COARSEST} and {MAX_WEIGHT_EXPONENT}"
+                    f"it has exponent {bits}, limits: {COARSEST} and {CONVERTED_WEIGHT_EXPONENT}"
                 )
         model.exponents, model.saturated = dict(exponents), saturated
         if "inexact" in content:  # absent in files of before, whose weights tell as well

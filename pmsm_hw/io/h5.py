@@ -169,7 +169,8 @@ def encoded(
                 for name, spec in attributes_of(item["kind"]).items():
                     _write_attribute(subject, group, name, spec, item[name])
                 for name, dtype in arrays_of(item["kind"]).items():
-                    _write_array(group, name, np.asarray(item[name]).astype(dtype))
+                    if item[name] is not None:
+                        _write_array(group, name, np.asarray(item[name]).astype(dtype))
         rows = [
             [getattr(network.bounds[p.name], f) for f in _BOUND_FIELDS] for p in network.populations
         ]
@@ -376,9 +377,10 @@ def _items(reader: Reader, what: str, kinds: Mapping[str, type[Any]]) -> list[di
         fields = reader.attributes(group, attributes_of(kind))
         check_limits(f"{reader.subject}: '{group.name}'", fields)
         arrays = arrays_of(kind)
-        reader.members(group, set(arrays), set())
+        may_lack = {"delays"} & set(arrays)
+        reader.members(group, set(arrays) - may_lack, may_lack)
         for name, dtype in arrays.items():
-            fields[name] = reader.array(group, name, dtype)
+            fields[name] = reader.array(group, name, dtype) if name in group else None
         found.append(fields)
     return found
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from pmsm_hw.errors import FormatError
 from pmsm_hw.files import check_output, replacing
-from pmsm_hw.io.nir_export import PREFIX, PlainGraph, plain_graph
+from pmsm_hw.io.nir_export import PREFIX, PlainGraph, plain_graph, shifted_type
 from pmsm_hw.io.nir_import import ImportOptions, network_from_graph
 from pmsm_hw.io.schema import (
     MAX_ITEMS,
@@ -32,6 +32,8 @@ from pmsm_hw.io.schema import (
 )
 from pmsm_hw.io.untrusted import Reader, open_untrusted, refuse_other_kinds
 from pmsm_hw.network import (
+    MAX_WEIGHT_EXPONENT,
+    MIN_WEIGHT_EXPONENT,
     POPULATION_KINDS,
     PROJECTION_KINDS,
     Network,
@@ -364,6 +366,9 @@ def _exact(subject: str, graph: dict[str, Any], metadata: dict[str, Any]) -> Net
             array = fields.get(field)
             if field == "weight" and array is None:
                 array = _unshifted(node.get("weight"), _field("int", fields.get("shift")))
+            if field == "delays" and array is None:
+                item[field] = None
+                continue
             if not isinstance(array, np.ndarray) or array.dtype != np.dtype(dtype):
                 bad(f"node '{key}', field '{field}'", array)
             scalar = kind in POPULATION_KINDS or _field("int", fields.get("weight_axes")) == 0
@@ -458,12 +463,15 @@ def _field(spec: Spec, value: object) -> Any:
     return value.tolist() if good and all(1 <= n <= 3 for n in value.shape) else None
 
 
+_MOST_SHIFTED = MAX_WEIGHT_EXPONENT - MIN_WEIGHT_EXPONENT
+
+
 def _unshifted(weight: object, shift: int | None) -> object:
     if not isinstance(weight, np.ndarray) or shift is None or weight.dtype.kind != "i":
         return None
     if shift == 0:
         return weight
-    if not 0 < shift <= 6 or weight.dtype != np.int16:
+    if not 0 < shift <= _MOST_SHIFTED or weight.dtype != shifted_type(shift):
         return None
     unshifted = weight >> shift
     exact = np.array_equal(unshifted << shift, weight) and np.abs(unshifted).max() <= 128

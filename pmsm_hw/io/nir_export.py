@@ -34,7 +34,7 @@ from pmsm_hw.network import (
 )
 from pmsm_hw.network.fields import arrays_of, attributes_of, fields_of
 
-__all__ = ["PREFIX", "PlainGraph", "plain_graph"]
+__all__ = ["PREFIX", "PlainGraph", "plain_graph", "shifted_type"]
 
 PREFIX = "pmsm_hw_"
 MAX_WRITTEN_OUT = 1 << 24
@@ -147,6 +147,8 @@ def _metadata(index: int, fields: Mapping[str, Any]) -> dict[str, Any]:
     for name, dtype in arrays_of(kind).items():
         if name == "weight" and kind not in ("sum_pool", "identity"):
             continue  # the node itself has it
+        if fields[name] is None:
+            continue
         found[name] = np.atleast_1d(fields[name]).astype(dtype)
         if name == "weight":
             found["weight_axes"] = int(np.ndim(fields[name]))
@@ -173,6 +175,11 @@ def _scale(weight: NDArray[Any], shift: int, shape: Shape) -> NDArray[np.float32
     return np.broadcast_to(factor, shape).copy()
 
 
+def shifted_type(shift: int) -> type[np.signedinteger[Any]]:
+    """Type of int8 weights that are shifted to the left, by up to 15 bits."""
+    return np.int16 if shift <= 8 else np.int32
+
+
 def _projection_node(
     item: Projection,
     source: Population,
@@ -182,7 +189,7 @@ def _projection_node(
 ) -> dict[str, Any]:
     weight: NDArray[Any] = item.weight
     if shift:
-        weight = weight.astype(np.int16) << shift
+        weight = weight.astype(shifted_type(shift)) << shift
     if isinstance(item, Dense):
         if bias is None:
             return {"type": "Linear", "weight": weight}
@@ -327,6 +334,16 @@ def _projection_notes(item: Projection, node: Mapping[str, Any], target: Populat
             notes.append(f"'{item.name}' pads by {item.padding}; NIR pads both sides alike")
     if item.delay:
         notes.append(f"'{item.name}' has a delay of {item.delay} steps, in its metadata only")
+    if item.delays is not None:
+        notes.append(
+            f"'{item.name}' has delays of up to {int(item.delays.max())} steps by synapse, in its "
+            "metadata only"
+        )
+    if item.weight_exponent < 0:
+        notes.append(
+            f"'{item.name}' rounds its sum down (weight_exponent {item.weight_exponent}); NIR does "
+            "not round"
+        )
     if isinstance(item, Dense) and len(target.shape) > 1:
         notes.append(f"'{item.name}' fills the shape {target.shape} of '{target.name}' in C order")
     return notes

@@ -13,7 +13,6 @@ from pmsm_hw.exact_step import common_step, multiples
 from pmsm_hw.io.nir_graph import Graph
 from pmsm_hw.io.schema import check_work
 from pmsm_hw.network import (
-    MAX_WEIGHT_EXPONENT,
     STATE_MAX,
     Network,
     PolarityMultiSpike,
@@ -22,6 +21,7 @@ from pmsm_hw.network import (
     Readout,
 )
 from pmsm_hw.network.fields import fields_of
+from pmsm_hw.network.limits import CONVERTED_WEIGHT_EXPONENT
 
 __all__ = ["Branch", "Target", "network_of", "shortest"]
 
@@ -172,7 +172,7 @@ def _grids(target: Target) -> list[_Grid]:
     grids: list[_Grid] = []
     if known.all():
         lowest = int(np.maximum(exact.zeros - exact.room, 0).max())
-        highest = min(int(exact.zeros.max()), MAX_WEIGHT_EXPONENT)
+        highest = min(int(exact.zeros.max()), CONVERTED_WEIGHT_EXPONENT)
         grids += [  # the higher the exponent, the fewer bits of weights
             _Grid(exact.units(exponent), exponent, known, known)
             for exponent in range(highest, lowest - 1, -1)
@@ -193,7 +193,7 @@ def _grids(target: Target) -> list[_Grid]:
     has_exact_weights = np.isfinite(own.step) & ~dead
     widest = own.step * 2.0 ** (own.zeros - own.room)  # leaves thresholds finest
     coarse = np.where(has_exact_weights, widest, largest / WEIGHT_LIMIT)
-    for exponent in range(MAX_WEIGHT_EXPONENT, -1, -1):
+    for exponent in range(CONVERTED_WEIGHT_EXPONENT, -1, -1):
         reach = known & (exact.zeros - exponent <= exact.room)
         unit = np.where(reach, exact.units(exponent), coarse)
         grids.append(_Grid(unit, exponent, reach, reach | has_exact_weights))

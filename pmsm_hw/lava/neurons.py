@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from pmsm_hw.errors import LavaError
 from pmsm_hw.network import Network, Neurons, PolarityMultiSpike, Readout
+from pmsm_hw.network.projections import require_plain
 from pmsm_hw.neurons import Backend
 
 __all__ = ["LAVA", "LavaNeurons", "check_models", "common_arguments"]
@@ -47,7 +49,7 @@ LAVA: Backend[LavaNeurons] = Backend(
 
 
 def check_models(network: Network) -> None:
-    """Raise `NeuronModelError` if Lava has nothing for a population's model.
+    """Raise `NeuronModelError` if Lava has nothing for a population's model, or `LavaError`.
 
     Parameters
     ----------
@@ -57,6 +59,7 @@ def check_models(network: Network) -> None:
     for population in network:
         if isinstance(population, Neurons):
             LAVA.of(population)
+    require_plain(network.projections, LavaError, "Lava")
 
 
 def common_arguments(population: Neurons) -> dict[str, Any]:

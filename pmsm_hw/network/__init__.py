@@ -13,10 +13,18 @@ Input
     A real input ``x`` is encoded as ``clip(round_half_even(x / scale), lo, hi)``. A static input
     is presented at each of the T steps; event data give one frame a step.
 Projection
-    ``Dense``, ``Conv1d``, ``Conv2d``, ``SumPool``, ``Identity``. A spike ``k`` of the source adds
-    ``(w * payload(k)) << weight_exponent`` to each target neuron it reaches, where ``w`` is int8
-    and ``weight_exponent`` lies in 0..6. A projection with ``delay = d`` delivers at step ``t``
-    what its source sent at step ``t - d`` of the same sample (nothing for ``t < d``).
+    ``Dense``, ``Conv1d``, ``Conv2d``, ``SumPool``, ``Identity``. In each step a projection adds to
+    each target neuron::
+
+        shift(sum over its synapses of w * payload(k))
+
+    where ``w`` is int8, ``k`` the spike that the synapse delivers in this step, and ``shift(x)`` is
+    ``x << e`` for ``e = weight_exponent >= 0``, and ``floor(x / 2**-e)`` (an arithmetic shift to
+    the right) for ``e < 0``; ``e`` lies in -8..7. It is the sum that is shifted, not each product;
+    each projection is shifted on its own, then all are added. A projection with ``delay = d``
+    delivers at step ``t`` what its source sent at step ``t - d`` of the same sample (nothing for
+    ``t < d``). ``Dense``, ``Conv1d`` and ``Conv2d`` may have ``delays``, 0..62 more steps for each
+    synapse (as laid out as ``weight``): it delivers what was sent at step ``t - d - delays[i, j]``.
 PolarityMultiSpike
     Per neuron and step, with ``(n, p) = levels``::
 
@@ -49,7 +57,12 @@ Time
     (`Network.hardware_delay`). T steps of a network of depth D take ``D + T - 1`` hardware steps
     after the first input; with pipelining a new sample enters every T steps. Before its wave
     arrives a population stays silent, bias included; at the end of its sample it starts anew.
-    Samples never affect each other.
+    Samples never affect each other, unless a run is told to carry the state on: then they follow
+    each other as one long sample.
+
+    Depths go by ``delay`` alone: a projection with ``delay >= 1`` adds none. A network in which
+    every projection between neurons has ``delay=1`` is written as a chip runs it: each spike acts
+    one step later, all populations have depth 1, and step ``t`` is hardware step ``t + 1``.
 
 The neuron equations are a reconstruction from the abstract of arXiv 2508.14520 (PMSM).
 """
@@ -57,7 +70,9 @@ The neuron equations are a reconstruction from the abstract of arXiv 2508.14520 
 from pmsm_hw.network.graph import Network, StateBound
 from pmsm_hw.network.limits import (
     MAX_STEPS,
+    MAX_SYNAPSE_DELAY,
     MAX_WEIGHT_EXPONENT,
+    MIN_WEIGHT_EXPONENT,
     RULES,
     STATE_BITS,
     STATE_MAX,
@@ -75,12 +90,16 @@ from pmsm_hw.network.projections import (
     Identity,
     Projection,
     SumPool,
+    by_delay,
+    shifted,
 )
 from pmsm_hw.neurons import Delta, Neurons, PolarityMultiSpike, Readout, SigmaDelta
 
 __all__ = [
     "MAX_STEPS",
+    "MAX_SYNAPSE_DELAY",
     "MAX_WEIGHT_EXPONENT",
+    "MIN_WEIGHT_EXPONENT",
     "POPULATION_KINDS",
     "PROJECTION_KINDS",
     "RULES",
@@ -105,4 +124,6 @@ __all__ = [
     "SigmaDelta",
     "StateBound",
     "SumPool",
+    "by_delay",
+    "shifted",
 ]

@@ -80,6 +80,8 @@ def has_fingerprint(network: Network, fingerprint: str) -> bool:
     """
     if fingerprint.startswith(PREFIX):
         return fingerprint == network.fingerprint
+    if any(q.delays is not None for q in network.projections):
+        return False  # there were none
     return fingerprint == _fingerprint_1(network)
 
 
@@ -103,6 +105,8 @@ def is_digest_of(
     """
     if digest.startswith(PREFIX):
         return digest == content_digest(max_steps, populations, projections)
+    if any(q.get("delays") is not None for q in projections):
+        return False  # there were none
     return digest == _file_digest_1(name, max_steps, populations, projections)
 
 
@@ -112,8 +116,8 @@ def _line(values: Fields) -> bytes:
 
 def _is(value: Any, default: Any) -> bool:
     """Whether a field has its default; a default of one number may stand for one per axis."""
-    if default is None:
-        return False
+    if default is None or value is None:
+        return value is default
     if isinstance(value, np.ndarray):
         return value.shape == np.shape(default) and bool((value == default).all())
     if isinstance(value, str):

@@ -64,7 +64,7 @@ def attributes_of(kind: str) -> dict[str, Spec]:
 
 
 def arrays_of(kind: str) -> dict[str, str]:
-    """Fields of a kind that are arrays, with their type in files.
+    """Fields of a kind that are arrays, with their type in files; ``delays`` may be None.
 
     Parameters
     ----------
@@ -72,7 +72,8 @@ def arrays_of(kind: str) -> dict[str, str]:
         Of a population or projection.
     """
     if kind not in POPULATION_KINDS:
-        return {"weight": "|i1"}
+        has_delays = "delays" in defaults_of(kind)
+        return {"weight": "|i1", **({"delays": "|u1"} if has_delays else {})}
     return {p.name: _dtype(p) for p in _parameters(kind) if p.is_array}
 
 

@@ -291,7 +291,7 @@ class Network(Record):
         """Graph view: a node per population, an edge per projection (key: its name).
 
         Node attributes: ``population``, ``kind``, ``shape``, ``depth``; edge attributes:
-        ``projection``, ``kind``, ``delay``.
+        ``projection``, ``kind``, ``delay``, ``max_delay``.
         """
         return graph_of(self)
 
@@ -311,7 +311,7 @@ class Network(Record):
 
     @property
     def n_parameters(self) -> int:
-        """Stored integers: weights, thresholds, biases, initial states."""
+        """Stored integers: weights, delays of synapses, thresholds, biases, initial states."""
         populations = sum(p.n_parameters for p in self.populations)
         return populations + sum(p.n_parameters for p in self.projections)
 

@@ -9,9 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "CONVERTED_WEIGHT_EXPONENT",
     "MAX_NEURONS",
     "MAX_STEPS",
+    "MAX_SYNAPSE_DELAY",
     "MAX_WEIGHT_EXPONENT",
+    "MIN_WEIGHT_EXPONENT",
     "OVERFLOWS",
     "RULES",
     "SPIKE_MODES",
@@ -34,8 +37,14 @@ STATE_BITS = 24
 STATE_MIN = -(1 << (STATE_BITS - 1))
 STATE_MAX = (1 << (STATE_BITS - 1)) - 1
 
-MAX_WEIGHT_EXPONENT = 6
-"""Largest left shift of a synaptic product (as on Loihi)."""
+MIN_WEIGHT_EXPONENT, MAX_WEIGHT_EXPONENT = -8, 7
+"""Shift of a projection's sum: to the right at most, and to the left (as on Loihi)."""
+
+CONVERTED_WEIGHT_EXPONENT = 6
+"""Largest shift to the left that conversion and import of real weights choose."""
+
+MAX_SYNAPSE_DELAY = 62
+"""Most steps that a synapse delays beyond its projection (as on Loihi)."""
 
 MAX_STEPS = 4096
 """Most time steps of a sample; no projection can delay by more."""

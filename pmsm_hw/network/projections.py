@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pmsm_hw.arguments import as_integer, instance, integer, shown
-from pmsm_hw.errors import NetworkError
+from pmsm_hw.errors import NetworkError, PmsmHwError
 from pmsm_hw.network.limits import (
     MAX_NEURONS,
     MAX_STEPS,
+    MAX_SYNAPSE_DELAY,
     MAX_WEIGHT_EXPONENT,
+    MIN_WEIGHT_EXPONENT,
     Padding,
     Pads,
     Shape,
@@ -30,7 +33,25 @@ __all__ = [
     "Identity",
     "Projection",
     "SumPool",
+    "by_delay",
+    "require_plain",
+    "shifted",
 ]
+
+_Values = TypeVar("_Values", int, NDArray[Any])
+
+
+def shifted(values: _Values, exponent: int) -> _Values:
+    """Integers after the shift by a weight exponent, which rounds down.
+
+    Parameters
+    ----------
+    values
+        Sums of a projection; integers.
+    exponent
+        To the left; to the right, where it is negative.
+    """
+    return values << exponent if exponent >= 0 else values >> -exponent
 
 
 @record
@@ -42,7 +63,8 @@ class Projection(Record):
     source, target
         Names of populations.
     weight_exponent
-        Left shift of each product, 0..6.
+        Left shift of the sum that arrives in a step, -8..7; negative ones shift to the right, which
+        rounds down.
     delay
         Algorithmic steps between sending and delivery.
     name
@@ -80,12 +102,12 @@ class Projection(Record):
             self.name,
             "a printable name without slashes",
         )
-        for what, high, remedy in (
-            ("weight_exponent", MAX_WEIGHT_EXPONENT, "rescale the weights"),
-            ("delay", MAX_STEPS, "use 0 for feed-forward projections, or steps of a sample"),
+        for what, low, high, remedy in (
+            ("weight_exponent", MIN_WEIGHT_EXPONENT, MAX_WEIGHT_EXPONENT, "rescale the weights"),
+            ("delay", 0, MAX_STEPS, "use 0 for feed-forward projections, or steps of a sample"),
         ):
             value = integer(
-                NetworkError, self.subject, what, getattr(self, what), low=0, high=high,
+                NetworkError, self.subject, what, getattr(self, what), low=low, high=high,
                 remedy=remedy,
             )  # fmt: skip
             object.__setattr__(self, what, value)
@@ -96,9 +118,19 @@ class Projection(Record):
         return f"projection '{self.name}'"
 
     @property
+    def delays(self) -> NDArray[np.uint8] | None:
+        """Steps of each synapse beyond ``delay``; None: none delays more. Some kinds never do."""
+        return None
+
+    @property
+    def max_delay(self) -> int:
+        """``delay`` and the longest of ``delays``."""
+        return self.delay + (0 if self.delays is None else int(self.delays.max()))
+
+    @property
     def n_parameters(self) -> int:
-        """Number of stored weights."""
-        return self.weight.size
+        """Number of stored weights, and of delays."""
+        return self.weight.size + (0 if self.delays is None else self.delays.size)
 
     def output_shape(self, source_shape: Shape) -> Shape:
         """Shape of the target that this projection gives for a source shape.
@@ -160,6 +192,44 @@ def _weights(subject: str, value: ArrayLike, ndim: int | None) -> NDArray[np.int
     return frozen(array)
 
 
+_NO_DELAYS: Any = None
+"""Default of ``delays``; a value, as the base class has a property of that name."""
+
+
+def _delays(projection: Projection, value: ArrayLike | None) -> NDArray[np.uint8] | None:
+    """Delays of synapses in their normal form: None, where there are none."""
+    if value is None:
+        return None
+    subject, shape = projection.subject, projection.weight.shape
+    wide = integers(subject, "delays", value)
+    require(
+        wide.shape == shape,
+        subject,
+        f"delays have shape {wide.shape}, the weights {shape}",
+        "give one delay per weight",
+        wide.shape,
+        shape,
+    )
+    lo, hi = value_range(wide)
+    require(
+        lo >= 0 and hi <= MAX_SYNAPSE_DELAY,
+        subject,
+        f"delays lie in [{lo}, {hi}], limits: 0 and {MAX_SYNAPSE_DELAY}",
+        "use the projection's delay for what all synapses share",
+        (lo, hi),
+        (0, MAX_SYNAPSE_DELAY),
+    )
+    require(
+        projection.delay + hi <= MAX_STEPS,
+        subject,
+        f"delay {projection.delay} and delays of up to {hi} exceed {MAX_STEPS} together",
+        "use shorter ones",
+        projection.delay + hi,
+        MAX_STEPS,
+    )
+    return frozen(wide.astype(np.uint8)) if hi else None
+
+
 def _sizes(subject: str, what: str, value: object, ndim: int, low: int) -> Shape:
     """One integer for all axes, or one for each."""
     given = _as_sequence(value)
@@ -216,13 +286,18 @@ class Dense(Projection):
     ----------
     weight
         ``(n_post, n_pre)`` int8.
+    delays
+        Steps of each synapse beyond ``delay``, ``(n_post, n_pre)`` uint8 in 0..62; None: none.
     """
+
+    delays: Given[ArrayLike | None, NDArray[np.uint8] | None] = _NO_DELAYS
 
     kind: ClassVar[str] = "dense"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "weight", _weights(self.subject, self.weight, 2))
+        object.__setattr__(self, "delays", _delays(self, self.delays))
 
     def output_shape(self, source_shape: Shape) -> Shape:
         """See `Projection.output_shape`."""
@@ -258,6 +333,7 @@ class _Conv(Projection):
     padding: Given[Padding, Pads] = default(lambda: (0,))
     dilation: Given[Sizes, Shape] = default(lambda: (1,))
     groups: int = 1
+    delays: Given[ArrayLike | None, NDArray[np.uint8] | None] = _NO_DELAYS
 
     ndim: ClassVar[int] = 0
 
@@ -265,6 +341,7 @@ class _Conv(Projection):
         super().__post_init__()
         nd = self.ndim
         object.__setattr__(self, "weight", _weights(self.subject, self.weight, nd + 2))
+        object.__setattr__(self, "delays", _delays(self, self.delays))
         for what in ("stride", "dilation"):
             object.__setattr__(self, what, _sizes(self.subject, what, getattr(self, what), nd, 1))
         object.__setattr__(self, "padding", _pads(self.subject, self.padding, nd))
@@ -342,6 +419,8 @@ class Conv2d(_Conv):
         One integer, one per axis, or ``((top, bottom), (left, right))``; zeros.
     groups
         Channel groups.
+    delays
+        Steps of each synapse beyond ``delay``, by weight: uint8 in 0..62, of its shape; None: none.
     """
 
     ndim: ClassVar[int] = 2
@@ -356,7 +435,7 @@ class Conv1d(_Conv):
     ----------
     weight
         ``(channels_out, channels_in / groups, length)`` int8.
-    stride, dilation, padding, groups
+    stride, dilation, padding, groups, delays
         As for `Conv2d`, with one axis.
     """
 
@@ -473,3 +552,71 @@ def _check_channels(subject: str, weight: NDArray[np.int8], source_shape: Shape)
 PROJECTION_KINDS: dict[str, type[Projection]] = {
     c.kind: c for c in (Dense, Conv1d, Conv2d, SumPool, Identity)
 }
+
+
+def require_plain(projections: Iterable[Projection], error: type[PmsmHwError], where: str) -> None:
+    """Refuse projections that shift to the right or have ``delays``.
+
+    Parameters
+    ----------
+    projections
+        Of a network.
+    error
+        What to raise.
+    where
+        What does not support them.
+    """
+    for projection in projections:
+        exponent, delays = projection.weight_exponent, projection.delays
+        if exponent < 0:
+            raise error(
+                projection.subject,
+                f"has weight_exponent {exponent}, {where} takes 0..{MAX_WEIGHT_EXPONENT}",
+                remedy="run it in the reference, or scale weights and thresholds up",
+                actual=exponent,
+                limit=0,
+            )
+        if delays is not None:
+            raise error(
+                projection.subject,
+                f"has delays of up to {int(delays.max())} steps by synapse, {where} takes one "
+                "delay per projection",
+                remedy="run it in the reference, or use the projection's delay",
+                actual=int(delays.max()),
+                limit=0,
+            )
+
+
+def by_delay(projection: Projection) -> tuple[Projection, ...]:
+    """Bring a projection into parts without ``delays``, one for each delay that its synapses have.
+
+    Together they deliver the same: the weights of a part are those of its synapses, the others 0,
+    and its ``delay`` is theirs. With a negative ``weight_exponent`` what the parts deliver in a
+    step has to be added up before it is shifted. Depths of a network go by the projection itself,
+    not by its parts.
+
+    Parameters
+    ----------
+    projection
+        Any.
+
+    Returns
+    -------
+    tuple
+        By rising ``delay``; at least one. Parts of weights 0 are left out.
+    """
+    delays, weight = projection.delays, projection.weight
+    if delays is None:
+        return (projection,)
+    steps = np.unique(delays[weight != 0]).tolist() or [0]
+    without: dict[str, Any] = {"delays": None}
+    return tuple(
+        replace(
+            projection,
+            name=f"{projection.name} delayed by {d}",
+            delay=projection.delay + d,
+            weight=np.where(delays == d, weight, np.int8(0)),
+            **without,
+        )
+        for d in steps
+    )

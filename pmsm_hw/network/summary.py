@@ -31,7 +31,8 @@ def graph_of(network: Network) -> nx.MultiDiGraph[str]:
             p.name, population=p, kind=p.kind, shape=p.shape, depth=network.depths[p.name]
         )
     for q in network.projections:
-        graph.add_edge(q.source, q.target, key=q.name, projection=q, kind=q.kind, delay=q.delay)
+        graph.add_edge(q.source, q.target, key=q.name, projection=q, kind=q.kind, delay=q.delay,
+                       max_delay=q.max_delay)  # fmt: skip
     return graph
 
 
@@ -63,6 +64,7 @@ def describe(network: Network) -> dict[str, Any]:
             "n_parameters": q.n_parameters,
             "weight_exponent": q.weight_exponent,
             "delay": q.delay,
+            "max_delay": q.max_delay,
         }
         for q in network.projections
     ]

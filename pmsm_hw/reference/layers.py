@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pmsm_hw.errors import InputError
 from pmsm_hw.network import Network, Neurons, Population
+from pmsm_hw.network.projections import require_plain
 from pmsm_hw.operators import Operator, chw, lowered
 from pmsm_hw.reference import polarity_multi_spike, readout  # noqa: F401 - they register kernels
 from pmsm_hw.reference.neurons import Sums, kernel_of
@@ -74,6 +76,7 @@ class Layer:
         self.payload_type = integer_type(bound.payload_min, bound.payload_max)
         self.operators = []
         total = 0
+        require_plain(self.projections, InputError, "the reference, so far,")
         for projection in self.projections:
             source = network[projection.source]
             sent = network.bounds[source.name]
