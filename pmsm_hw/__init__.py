@@ -20,12 +20,14 @@ from pmsm_hw.network import (
     Readout,
     SumPool,
 )
+from pmsm_hw.neurons import CubaLif, integrate_and_fire
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Conv1d",
     "Conv2d",
+    "CubaLif",
     "Dense",
     "Identity",
     "Input",
@@ -35,4 +37,5 @@ __all__ = [
     "Readout",
     "SumPool",
     "__version__",
+    "integrate_and_fire",
 ]

@@ -42,6 +42,17 @@ PolarityMultiSpike
     ``theta > 0`` per population, channel or neuron; ``v_init`` defaults to ``floor(theta / 2)``. At
     the first step all three rules are the quantizer. A spike carries ``payload(k) = gain_pos * k``
     for ``k > 0`` and ``gain_neg * k`` for ``k < 0``.
+CubaLif
+    Loihi's own neuron, with a current and a voltage. Per neuron and step, where ``dec(x, d)`` is
+    ``sign(x) * ((|x| * (4096 - d)) >> 12)``::
+
+        u  = wrap(dec(u, du + 1) + (sum of inputs << 6))
+        v  = saturate(dec(v, dv) + u + (bias << bias_exponent));  0 while refractory
+        fires if v > vth << 6;  then v' = 0 (reset "zero") or v - (vth << 6) ("subtract")
+
+    A spike carries 1, or ``v >> 6`` (payload "graded"). After a spike ``v`` is held at 0 for
+    ``refractory - 1`` steps. If ``t % reset_interval == reset_offset % reset_interval``, the state
+    is set to 0 before step ``t`` of a sample (from 0).
 Readout
     ``v' = v + sum of inputs + bias``; never fires. ``logits = v(T) * scale / T``.
 State width
@@ -49,7 +60,8 @@ State width
     weights, levels and ``max_steps``, that no reachable ``u`` leaves that range
     (`Network.bounds`). Where it cannot, construction fails, unless the population has
     ``overflow="saturate"``: then ``u`` is clipped to the range and every clipped neuron and step
-    is counted.
+    is counted. `CubaLif` does as the chip: ``u`` wraps in two's complement, ``v`` saturates at plus
+    or minus ``2**23 - 1``, and what was not proven to be impossible is counted.
 Time
     Within an algorithmic step populations act in topological order. Hardware runs a wave: a
     population at depth ``d`` does step ``t`` of a sample in hardware step ``d + t`` (input at
@@ -93,7 +105,7 @@ from pmsm_hw.network.projections import (
     by_delay,
     shifted,
 )
-from pmsm_hw.neurons import Delta, Neurons, PolarityMultiSpike, Readout, SigmaDelta
+from pmsm_hw.neurons import CubaLif, Delta, Neurons, PolarityMultiSpike, Readout, SigmaDelta
 
 __all__ = [
     "MAX_STEPS",
@@ -108,6 +120,7 @@ __all__ = [
     "STATE_MIN",
     "Conv1d",
     "Conv2d",
+    "CubaLif",
     "Delta",
     "Dense",
     "Identity",

@@ -3,6 +3,7 @@
 ``docs/architecture.md`` says how to add one.
 """
 
+from pmsm_hw.neurons.cuba_lif import CubaLif, integrate_and_fire
 from pmsm_hw.neurons.delta import Delta
 from pmsm_hw.neurons.model import (
     Interval,
@@ -22,6 +23,7 @@ from pmsm_hw.neurons.sigma_delta import SigmaDelta
 
 __all__ = [
     "Backend",
+    "CubaLif",
     "Delta",
     "Interval",
     "IntervalStep",
@@ -35,6 +37,7 @@ __all__ = [
     "Step",
     "arranged",
     "floor_division",
+    "integrate_and_fire",
     "models",
     "register",
     "unregister",
