@@ -71,7 +71,8 @@ def wrong_values(parameter: inspect.Parameter) -> tuple[Any, ...]:
          r"\bJob\b|DataLoader|Batches|Population", OBJECT),
         (r"Array\b|ArrayLike|Batch|Inputs|NDArray\[np\.(float|void)|NDArray\[Any", ARRAY),
         (r"IntArray|NDArray\[np\.int", INTEGERS),
-        (r"Literal|Pooling|Objective|Mode\b|SpikeMode|Overflow|Rule|Granularity|Tag|Split", CHOICE),
+        (r"Literal|Pooling|Objective|Mode\b|SpikeMode|Overflow|Rule|Reset|PayloadMode|Granularity|"
+         r"Tag|Split", CHOICE),
         (r"Shape|Pads", SHAPE),
         (r"Sequence\[int|tuple\[int, int\]", PAIR),
         (r"^'?float", NUMBER),
@@ -114,7 +115,7 @@ def things() -> dict[str, Any]:
         "network": network, "mapping": mapping, "chip": chip, "x": x, "labels": labels,
         "report": report, "reports": {"a": report}, "n_steps": 1, "projection":
         network.projections[0], "block": block, "source": "a", "target": "b", "weight": weight,
-        "name": "some", "shape": (4,), "theta": 3, "levels": (0, 4), "kernel": (2, 2),
+        "name": "some", "shape": (4,), "theta": 3, "vth": 3, "levels": (0, 4), "kernel": (2, 2),
         "stride": (2, 2), "images": digits.images[:1, 0], "n_samples": 2, "split": "test",
         "Conv1d.weight": np.ones((2, 1, 3), np.int8),
         "Conv2d.weight": np.ones((2, 1, 3, 3), np.int8),

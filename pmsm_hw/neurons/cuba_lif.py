@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pmsm_hw.network.limits import MAX_STEPS, IntArray, SpikeMode
+from pmsm_hw.network.limits import MAX_STEPS, IntArray, Shape, SpikeMode
 from pmsm_hw.neurons.model import (
     Array,
     Interval,
@@ -334,7 +334,7 @@ class CubaLif(Neurons):
 def integrate_and_fire(
     *,
     name: str,
-    shape: Sequence[int],
+    shape: Shape,
     vth: ArrayLike,
     bias: ArrayLike = 0,
     bias_exponent: int = 0,
