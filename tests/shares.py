@@ -62,6 +62,8 @@ SHARES: dict[str, dict[str, tuple[str, ...]]] = {
         LAVA: (
             "test_lava_networks.py::test_random_networks_equal_the_reference",
             "test_corner_networks.py::test_lava_equals_the_loop_oracle_in_the_corners",
+            "test_sigma_delta.py::test_a_random_chain_equals_lavas_processes",
+            "test_sigma_delta.py::test_tinynet_equals_lavas_processes",
         ),
         DAMAGE: (
             "test_chips.py::test_60_damaged_chip_files",
