@@ -19,6 +19,7 @@ from pmsm_hw.network import (
     PolarityMultiSpike,
     Readout,
     SumPool,
+    loihi_weights,
 )
 from pmsm_hw.neurons import CubaLif, integrate_and_fire
 
@@ -38,4 +39,5 @@ __all__ = [
     "SumPool",
     "__version__",
     "integrate_and_fire",
+    "loihi_weights",
 ]

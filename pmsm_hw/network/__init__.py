@@ -105,6 +105,7 @@ from pmsm_hw.network.projections import (
     by_delay,
     shifted,
 )
+from pmsm_hw.network.weight_truncation import SignMode, loihi_weights
 from pmsm_hw.neurons import CubaLif, Delta, Neurons, PolarityMultiSpike, Readout, SigmaDelta
 
 __all__ = [
@@ -135,8 +136,10 @@ __all__ = [
     "Rule",
     "Shape",
     "SigmaDelta",
+    "SignMode",
     "StateBound",
     "SumPool",
     "by_delay",
+    "loihi_weights",
     "shifted",
 ]
