@@ -21,14 +21,16 @@ from pmsm_hw.network import (
     SumPool,
     loihi_weights,
 )
-from pmsm_hw.neurons import CubaLif, integrate_and_fire
+from pmsm_hw.neurons import AdaptiveLif, CubaLif, Delta, SigmaDelta, integrate_and_fire
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AdaptiveLif",
     "Conv1d",
     "Conv2d",
     "CubaLif",
+    "Delta",
     "Dense",
     "Identity",
     "Input",
@@ -36,6 +38,7 @@ __all__ = [
     "PmsmHwError",
     "PolarityMultiSpike",
     "Readout",
+    "SigmaDelta",
     "SumPool",
     "__version__",
     "integrate_and_fire",

@@ -71,7 +71,7 @@ def wrong_values(parameter: inspect.Parameter) -> tuple[Any, ...]:
          r"\bJob\b|DataLoader|Batches|Population", OBJECT),
         (r"Array\b|ArrayLike|Batch|Inputs|NDArray\[np\.(float|void)|NDArray\[Any", ARRAY),
         (r"IntArray|NDArray\[np\.int", INTEGERS),
-        (r"Literal|Pooling|Objective|Mode\b|SpikeMode|Overflow|Rule|Reset|PayloadMode|Granularity|"
+        (r"Literal|Pooling|Objective|Mode\b|SpikeMode|Overflow|Rule|Reset|PayloadMode|Granularity|Activation|Variant|"
          r"Tag|Split", CHOICE),
         (r"Shape|Pads", SHAPE),
         (r"Sequence\[int|tuple\[int, int\]", PAIR),

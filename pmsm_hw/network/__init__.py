@@ -106,7 +106,15 @@ from pmsm_hw.network.projections import (
     shifted,
 )
 from pmsm_hw.network.weight_truncation import SignMode, loihi_weights
-from pmsm_hw.neurons import CubaLif, Delta, Neurons, PolarityMultiSpike, Readout, SigmaDelta
+from pmsm_hw.neurons import (
+    AdaptiveLif,
+    CubaLif,
+    Delta,
+    Neurons,
+    PolarityMultiSpike,
+    Readout,
+    SigmaDelta,
+)
 
 __all__ = [
     "MAX_STEPS",
@@ -119,6 +127,7 @@ __all__ = [
     "STATE_BITS",
     "STATE_MAX",
     "STATE_MIN",
+    "AdaptiveLif",
     "Conv1d",
     "Conv2d",
     "CubaLif",

@@ -3,6 +3,7 @@
 ``docs/architecture.md`` says how to add one.
 """
 
+from pmsm_hw.neurons.adaptive_lif import AdaptiveLif
 from pmsm_hw.neurons.cuba_lif import CubaLif, integrate_and_fire
 from pmsm_hw.neurons.delta import Delta
 from pmsm_hw.neurons.model import (
@@ -22,6 +23,7 @@ from pmsm_hw.neurons.registry import Backend, models, register, unregister
 from pmsm_hw.neurons.sigma_delta import SigmaDelta
 
 __all__ = [
+    "AdaptiveLif",
     "Backend",
     "CubaLif",
     "Delta",
