@@ -27,7 +27,7 @@ from lava.proc.monitor.process import Monitor
 from lava.proc.sparse.process import Sparse as LavaSparse
 
 from pmsm_hw.lava import LavaNetwork, to_lava
-from pmsm_hw.lava.processes import neurons, sources, synapses
+from pmsm_hw.lava.processes import polarity_multi_spike, populations, sources, synapses
 
 pytestmark = [
     pytest.mark.lava,
@@ -100,7 +100,7 @@ def test_one_process_per_population_and_projection() -> None:
     assert kinds["rec"] == [synapses.DelayLine, LavaDense]  # stops spikes of another sample
     coarse = to_lava(network(), n_steps=T, granularity="coarse")
     assert coarse.projections == {}
-    assert isinstance(coarse.populations["a"], neurons.PolarityMultiSpike)
+    assert isinstance(coarse.populations["a"], polarity_multi_spike.PolarityMultiSpike)
 
 
 def test_lavas_own_dense_and_sparse_are_used_where_they_are_exact() -> None:
@@ -266,7 +266,7 @@ def test_a_wrong_use_is_refused() -> None:
 
 def test_every_file_beside_the_processes_can_be_executed_alone() -> None:
     """Lava executes them when it looks for models, and only warns when one fails."""
-    folder = Path(neurons.__file__).parent
+    folder = Path(populations.__file__).parent
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", "pandas not found", ImportWarning)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pmsm_hw.lava import models  # noqa: F401 - they register Processes
 from pmsm_hw.lava.interpreter import find_python
 from pmsm_hw.lava.runner import Job, run, run_many
 

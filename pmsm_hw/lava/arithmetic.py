@@ -7,21 +7,149 @@ when it looks for models.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pmsm_hw.network import Network, Projection, by_delay
 from pmsm_hw.operators import DenseForm, Form, WindowForm, exact_dtype, exact_product, magnitude
+from pmsm_hw.operators import lowered
 
-__all__ = ["Kernel", "kernel"]
+__all__ = ["Arrivals", "Kernel", "Sent", "SynapseSet", "kernel", "payload_max", "shifted", "synapse_set"]
 
 Kernel: TypeAlias = Callable[[NDArray[Any]], NDArray[Any]]
 
 
-def kernel(
-    form: Form, payload_max: int, target: tuple[int, ...], weight_exponent: int, dtype: Any
-) -> Kernel:
+@dataclass(frozen=True, kw_only=True)
+class SynapseSet:
+    """A projection, synapses of each delay apart.
+
+    Parameters
+    ----------
+    parts
+        ``(lag, delay, form)``: hardware steps between sending and arrival, of which so many at
+        the start of a sample bring nothing, and the synapses.
+    payload_max
+        Bound on the absolute payload; decides the type in which sums are exact.
+    weight_exponent
+        Left shift (negative: right shift, floor) of the sum over all parts.
+    """
+
+    parts: tuple[tuple[int, int, Form], ...]
+    payload_max: int
+    weight_exponent: int
+
+
+def payload_max(network: Network, name: str) -> int:
+    """Bound on the absolute payload of a population."""
+    bound = network.bounds[name]
+    return max(abs(bound.payload_min), abs(bound.payload_max))
+
+
+def synapse_set(network: Network, projection: Projection) -> SynapseSet:
+    """What a projection is made of.
+
+    Parameters
+    ----------
+    network
+        Which it belongs to.
+    projection
+        Which.
+    """
+    lag = network.hardware_delay(projection) - projection.delay
+    return SynapseSet(
+        parts=tuple(
+            (lag + part.delay, part.delay, lowered(network, part)) for part in by_delay(projection)
+        ),
+        payload_max=payload_max(network, projection.source),
+        weight_exponent=projection.weight_exponent,
+    )
+
+
+class Sent:
+    """What a source sent in its latest steps.
+
+    Parameters
+    ----------
+    n_steps
+        How far back is remembered.
+    """
+
+    def __init__(self, n_steps: int) -> None:
+        self._ring: list[NDArray[Any] | None] = [None] * n_steps
+        self._next = 0
+
+    def add(self, payload: NDArray[Any]) -> None:
+        """Take down what was sent in a step."""
+        self._ring[self._next] = payload
+        self._next = (self._next + 1) % len(self._ring)
+
+    def ago(self, lag: int) -> NDArray[Any] | None:
+        """What was sent in the step so far before the next one; None before the first."""
+        return self._ring[(self._next - lag) % len(self._ring)]
+
+
+class Arrivals:
+    """What one projection adds to its target in a step.
+
+    Parameters
+    ----------
+    synapses
+        Of the projection.
+    target
+        Shape of the target.
+    dtype
+        As for `kernel`.
+    """
+
+    def __init__(self, synapses: SynapseSet, target: tuple[int, ...], dtype: Any) -> None:
+        self._parts = [
+            (lag, delay, kernel(form, synapses.payload_max, target, dtype))
+            for lag, delay, form in synapses.parts
+        ]
+        self._exponent = synapses.weight_exponent
+        self._nothing = dtype(0)
+        self.longest = max(lag for lag, _, _ in self._parts)
+
+    def __call__(self, sent: Sent, in_sample: int) -> Any:
+        """Sum of what arrives in a step; a plain 0 where nothing does.
+
+        Parameters
+        ----------
+        sent
+            By the source, up to the step before.
+        in_sample
+            Number of the step in its sample.
+        """
+        total = self._nothing
+        for lag, delay, apply in self._parts:
+            if in_sample >= delay:
+                payload = sent.ago(lag)
+                if payload is not None and payload.any():
+                    total = total + apply(payload)
+        return shifted(total, self._exponent)
+
+
+def shifted(total: Any, exponent: int) -> Any:
+    """``total << exponent``, or its floor where the exponent is negative.
+
+    Parameters
+    ----------
+    total
+        Integers, or integer-valued float64.
+    exponent
+        Of two.
+    """
+    if exponent >= 0:
+        return total * total.dtype.type(1 << exponent)
+    if total.dtype.kind == "f":
+        return np.floor(total / (1 << -exponent))
+    return total >> -exponent
+
+
+def kernel(form: Form, payload_max: int, target: tuple[int, ...], dtype: Any) -> Kernel:
     """Prepare the sum of one projection for one sample and step.
 
     Parameters
@@ -32,34 +160,28 @@ def kernel(
         Bound on the absolute payload; decides the type in which sums are exact.
     target
         Shape of the target population.
-    weight_exponent
-        Left shift of the sums.
     dtype
         Type of the result: ``numpy.int64``, or ``numpy.float64`` in floating-point models.
 
     Returns
     -------
     callable
-        Payload of the source, any shape with its number of values, to ``(w * payload) << exponent``
-        summed over the synapses of each target neuron, in the target's shape.
+        Payload of the source, any shape with its number of values, to ``w * payload`` summed over
+        the synapses of each target neuron, in the target's shape.
     """
     inner: Any = exact_dtype(magnitude(form, max(payload_max, 1)))
-    factor = dtype(1 << weight_exponent)
     if isinstance(form, DenseForm):
         matrix = form.weight.astype(inner)
 
         def dense(payload: NDArray[Any]) -> NDArray[Any]:
             total = exact_product(matrix, payload.reshape(-1).astype(inner))
-            sums: NDArray[Any] = total.astype(dtype) * factor
-            return sums.reshape(target)
+            return total.astype(dtype).reshape(target)  # type: ignore[no-any-return]
 
         return dense
-    return _window(form, inner, target, factor, dtype)
+    return _window(form, inner, target, dtype)
 
 
-def _window(
-    form: WindowForm, inner: Any, target: tuple[int, ...], factor: Any, dtype: Any
-) -> Kernel:
+def _window(form: WindowForm, inner: Any, target: tuple[int, ...], dtype: Any) -> Kernel:
     """Gather all windows by strides, then one matrix product per group."""
     c_out, h_out, w_out = form.target
     c_in, h_in, w_in = form.source
@@ -88,7 +210,6 @@ def _window(
         columns = windows.reshape(form.groups, c_group * kh * kw, h_out * w_out)
         # one synapse each (identity, pointwise depthwise) needs no matrix product
         total = weight * columns if columns.shape[1] == 1 else exact_product(weight, columns)
-        sums: NDArray[Any] = total.astype(dtype) * factor
-        return sums.reshape(target)
+        return total.astype(dtype).reshape(target)  # type: ignore[no-any-return]
 
     return window

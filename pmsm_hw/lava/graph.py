@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 
 from pmsm_hw.datasets.events import to_frames
 from pmsm_hw.errors import LavaError
-from pmsm_hw.lava.neurons import LAVA, check_models, common_arguments
+from pmsm_hw.lava.arithmetic import payload_max, synapse_set
+from pmsm_hw.lava.neurons import LAVA, check_models
 from pmsm_hw.lava.options import Granularity, Tag, check_options
-from pmsm_hw.lava.processes.neurons import coarse
+from pmsm_hw.lava.processes.populations import coarse
 from pmsm_hw.lava.processes.sources import CoarseFrameSource, EventSource, FrameSource
-from pmsm_hw.lava.processes.synapses import DelayLine, Synapses
-from pmsm_hw.network import Input, Network, Neurons, Projection, Readout
+from pmsm_hw.lava.processes.synapses import DelayedSynapses, DelayLine, Synapses
+from pmsm_hw.network import Input, Network, Neurons, Projection
 from pmsm_hw.operators import DenseForm, Form, lowered, magnitude
 from pmsm_hw.reference import Inputs, check_steps, units_of
 
@@ -100,7 +101,8 @@ class LavaNetwork:
                 )
             return self.sources[name].s_out
         process = self.populations[name]
-        return process.v_out if isinstance(population, Readout) else process.s_out
+        assert isinstance(population, Neurons)
+        return process.s_out if population.fires else process.v_out
 
     def attach_source(self, name: str, port: OutPort) -> None:
         """Let a port of your own feed an input.
@@ -349,11 +351,6 @@ def to_lava(
     return graph
 
 
-def _payload_max(network: Network, name: str) -> int:
-    bound = network.bounds[name]
-    return max(abs(bound.payload_min), abs(bound.payload_max))
-
-
 def _sources_of(network: Network, name: str) -> list[str]:
     return list(dict.fromkeys(p.source for p in network.into(name)))
 
@@ -368,8 +365,9 @@ def _population(
 ) -> AbstractProcess:
     model = LAVA.of(population)
     common: dict[str, Any] = {
-        **common_arguments(population),
-        **model.arguments(population),
+        **{p.name: getattr(population, p.name) for p in population.model.parameters},
+        "shape": population.shape,
+        "name": population.name,
         "interval": n_steps,
         "offset": network.depths[population.name],
         "until": until,
@@ -380,14 +378,7 @@ def _population(
         sources = _sources_of(network, population.name)
         common["sources"] = [network[s].shape for s in sources]
         common["incoming"] = [
-            (
-                sources.index(p.source),
-                network.hardware_delay(p),
-                p.delay,
-                lowered(network, p),
-                _payload_max(network, p.source),
-                p.weight_exponent,
-            )
+            (sources.index(p.source), synapse_set(network, p))
             for p in network.into(population.name)
         ]
         kind = coarse(kind, len(sources))  # type: ignore[arg-type]
@@ -422,8 +413,10 @@ def _connect_fine(
     for projection in network.projections:
         source = network[projection.source]
         chains: list[tuple[str, str, int]] = [("", "s_out", 1)]
-        if isinstance(source, Neurons) and getattr(source, "spike_mode", "auto") == "unit":
-            gain_pos, gain_neg = source.unit_gains
+        is_unit = isinstance(source, Neurons) and getattr(source, "spike_mode", "auto") == "unit"
+        # what polarities add up to is shifted together
+        if is_unit and projection.weight_exponent >= 0 and projection.delays is None:
+            gain_pos, gain_neg = source.unit_gains  # type: ignore[union-attr]
             chains = [("+", "s_pos_out", gain_pos), ("-", "s_neg_out", -gain_neg)]
         made: list[AbstractProcess] = []
         for suffix, port_name, gain in chains:
@@ -445,6 +438,14 @@ def _chain(
     """Delay line (if needed) and synapses of one projection, for one polarity."""
     source, target = network[projection.source], network[projection.target]
     name = projection.name + suffix
+    if projection.delays is not None:
+        return [
+            DelayedSynapses(
+                synapses=synapse_set(network, projection), source=source.shape,
+                target=target.shape, interval=n_steps, offset=network.depths[target.name],
+                name=name,
+            )
+        ]  # fmt: skip
     chain: list[AbstractProcess] = []
     n_held = network.hardware_delay(projection) - 1
     if n_held > 0 or projection.delay > 0:
@@ -459,18 +460,18 @@ def _chain(
             )
         )
     form = lowered(network, projection)
-    payload_max = _payload_max(network, source.name)
+    most = payload_max(network, source.name)
     if suffix:  # unit spikes: counts are sent, the payload of one spike is in the weights
         bound = network.bounds[source.name]
-        payload_max = max(abs(bound.k_min), abs(bound.k_max))
+        most = max(abs(bound.k_min), abs(bound.k_max))
         wider: Any = form.weight.astype(np.int64) * gain
         form = replace(form, weight=wider)
-    synapses = _lava_dense(form, payload_max, projection.weight_exponent, tag, name)
+    synapses = _lava_dense(form, most, projection.weight_exponent, tag, name)
     chain.append(
         synapses
         or Synapses(
             form=form,
-            payload_max=payload_max,
+            payload_max=most,
             weight_exponent=projection.weight_exponent,
             source=source.shape,
             target=target.shape,
@@ -481,7 +482,7 @@ def _chain(
 
 
 def _lava_dense(
-    form: Form, payload_max: int, weight_exponent: int, tag: Tag, name: str
+    form: Form, most: int, weight_exponent: int, tag: Tag, name: str
 ) -> AbstractProcess | None:
     """Lava's own ``Dense`` or ``Sparse``, if it is exact for these weights.
 
@@ -491,11 +492,12 @@ def _lava_dense(
     if not isinstance(form, DenseForm):
         return None
     weight = form.weight.astype(np.int64)
-    largest = magnitude(form, max(payload_max, 1))
+    largest = magnitude(form, max(most, 1))
     exact = (
         weight.min() >= -128
         and weight.max() <= 127
         and largest << max(1, weight_exponent) < 1 << 31
+        and (tag == "fixed_pt" or weight_exponent >= 0)  # a floor that its float model lacks
     )
     if not exact:
         return None

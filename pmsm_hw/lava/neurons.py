@@ -1,23 +1,20 @@
-"""Which Process stands for a neuron model in Lava, and with which arguments. Needs no Lava itself.
+"""Which Process stands for a neuron model in Lava. Needs no Lava itself.
 
-To add a model: a module in `pmsm_hw.lava.processes` with its Process, and beside it its two models
-(named as it is, and ``Fixed`` or ``Float``) with a common base, as in
-`pmsm_hw.lava.processes.neurons`; and a registration with `LAVA`.
+To add a model: a module in `pmsm_hw.lava.processes` with its Process, a subclass of
+`pmsm_hw.lava.processes.populations.NeuronProcess`, and beside it its two models as ``twins`` makes
+them; and a registration with `LAVA`, as the files of `pmsm_hw.lava.models` have it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from pmsm_hw.errors import LavaError
-from pmsm_hw.network import Network, Neurons, PolarityMultiSpike, Readout
-from pmsm_hw.network.projections import require_plain
+from pmsm_hw.network import Network, Neurons
 from pmsm_hw.neurons import Backend
 
-__all__ = ["LAVA", "LavaNeurons", "check_models", "common_arguments"]
+__all__ = ["LAVA", "LavaNeurons", "check_models"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,13 +27,10 @@ class LavaNeurons:
         In `pmsm_hw.lava.processes`; imported when it is needed.
     process
         Name of the Process in it.
-    arguments
-        What the Process is made from, beside what all have in common.
     """
 
     module: str
     process: str
-    arguments: Callable[[Any], dict[str, Any]]
 
     def process_class(self) -> Any:
         """The Process; needs Lava."""
@@ -49,7 +43,7 @@ LAVA: Backend[LavaNeurons] = Backend(
 
 
 def check_models(network: Network) -> None:
-    """Raise `NeuronModelError` if Lava has nothing for a population's model, or `LavaError`.
+    """Raise `NeuronModelError` if Lava has nothing for a population's model.
 
     Parameters
     ----------
@@ -59,34 +53,3 @@ def check_models(network: Network) -> None:
     for population in network:
         if isinstance(population, Neurons):
             LAVA.of(population)
-    require_plain(network.projections, LavaError, "Lava")
-
-
-def common_arguments(population: Neurons) -> dict[str, Any]:
-    """What every Process of neurons is made from.
-
-    Parameters
-    ----------
-    population
-        Which.
-    """
-    return {
-        "shape": population.shape,
-        "saturates": getattr(population, "overflow", "error") == "saturate",
-        "name": population.name,
-    }
-
-
-def _polarity_multi_spike(population: PolarityMultiSpike) -> dict[str, Any]:
-    return {p.name: getattr(population, p.name) for p in population.model.parameters
-            if p.name not in ("spike_mode", "overflow")}  # fmt: skip
-
-
-LAVA.register(
-    PolarityMultiSpike.kind,
-    LavaNeurons(module="neurons", process="PolarityMultiSpike", arguments=_polarity_multi_spike),
-)
-LAVA.register(
-    Readout.kind,
-    LavaNeurons(module="neurons", process="Readout", arguments=lambda p: {"bias": p.bias}),
-)

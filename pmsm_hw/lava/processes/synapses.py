@@ -19,7 +19,7 @@ from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 from numpy.typing import NDArray
 
-from pmsm_hw.lava.arithmetic import kernel
+from pmsm_hw.lava.arithmetic import Arrivals, Sent, SynapseSet, kernel, shifted
 from pmsm_hw.operators import Form
 
 
@@ -33,7 +33,7 @@ class Synapses(AbstractProcess):
     s_in
         Payload of the source's spikes, in its shape.
     a_out
-        ``(w * payload) << weight_exponent`` summed over synapses, in the target's shape.
+        ``w * payload`` summed over synapses, shifted by ``weight_exponent``, in the target's shape.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class Synapses(AbstractProcess):
     payload_max
         Bound on the absolute payload.
     weight_exponent
-        Left shift.
+        Left shift; negative: right shift of the sum, its floor.
     source, target
         Shapes.
     name
@@ -63,6 +63,46 @@ class Synapses(AbstractProcess):
             form=form, payload_max=payload_max, weight_exponent=weight_exponent,
             target=target, name=name,
         )  # fmt: skip
+        self.s_in = InPort(shape=source)
+        self.a_out = OutPort(shape=target)
+
+
+class DelayedSynapses(AbstractProcess):
+    """A projection whose synapses have delays of their own, with the delay of the projection.
+
+    Remembers what the source sent; sends in a step what arrives in it.
+
+    Ports
+    -----
+    s_in, a_out
+        As for `Synapses`.
+
+    Parameters
+    ----------
+    synapses
+        `pmsm_hw.lava.arithmetic.SynapseSet`; a synapse brings nothing in as many first steps of a
+        sample as its delay has.
+    source, target
+        Shapes.
+    interval, offset
+        Steps per sample, and hardware step in which the target of the projection begins.
+    name
+        Of the Process.
+    """
+
+    def __init__(
+        self,
+        *,
+        synapses: SynapseSet,
+        source: tuple[int, ...],
+        target: tuple[int, ...],
+        interval: int = 1,
+        offset: int = 0,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(
+            synapses=synapses, target=target, interval=interval, offset=offset, name=name
+        )
         self.s_in = InPort(shape=source)
         self.a_out = OutPort(shape=target)
 
@@ -114,12 +154,9 @@ class _SynapsesModel(PyLoihiProcessModel):
         super().__init__(proc_params)
         target = tuple(proc_params["target"])
         self.apply = kernel(
-            proc_params["form"],
-            proc_params["payload_max"],
-            target,
-            proc_params["weight_exponent"],
-            self.dtype,
+            proc_params["form"], proc_params["payload_max"], target, self.dtype
         )
+        self.exponent = int(proc_params["weight_exponent"])
         self.nothing = np.zeros(target, self.dtype)
         self.a_buff = self.nothing
 
@@ -127,7 +164,9 @@ class _SynapsesModel(PyLoihiProcessModel):
         # sending first keeps recurrent networks from waiting for themselves
         self.a_out.send(self.a_buff)
         spikes = self.s_in.recv()
-        self.a_buff = self.apply(spikes) if spikes.any() else self.nothing
+        self.a_buff = (
+            shifted(self.apply(spikes), self.exponent) if spikes.any() else self.nothing
+        )
 
 
 @implements(proc=Synapses, protocol=LoihiProtocol)
@@ -144,6 +183,48 @@ class SynapsesFixed(_SynapsesModel):
 @requires(CPU)
 @tag("floating_pt")
 class SynapsesFloat(_SynapsesModel):
+    """Floating-point twin."""
+
+    dtype = np.float64
+    s_in = LavaPyType(PyInPort.VEC_DENSE, float)
+    a_out = LavaPyType(PyOutPort.VEC_DENSE, float)
+
+
+class _DelayedSynapsesModel(PyLoihiProcessModel):
+    dtype: Any = np.int64
+
+    def __init__(self, proc_params: Any) -> None:
+        super().__init__(proc_params)
+        target = tuple(proc_params["target"])
+        self.interval = int(proc_params["interval"])
+        self.offset = int(proc_params["offset"])
+        self.arrivals = Arrivals(proc_params["synapses"], target, self.dtype)
+        self.sent = Sent(self.arrivals.longest)
+        self.nothing = np.zeros(target, self.dtype)
+        self.a_buff = self.nothing
+
+    def run_spk(self) -> None:
+        self.a_out.send(self.a_buff)
+        self.sent.add(self.s_in.recv())
+        next_step = int(self.time_step) - self.offset
+        if next_step >= 0:
+            self.a_buff = self.nothing + self.arrivals(self.sent, next_step % self.interval)
+
+
+@implements(proc=DelayedSynapses, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class DelayedSynapsesFixed(_DelayedSynapsesModel):
+    """Fixed-point model: exact integers."""
+
+    s_in = LavaPyType(PyInPort.VEC_DENSE, np.int32, precision=24)
+    a_out = LavaPyType(PyOutPort.VEC_DENSE, np.int64, precision=24)
+
+
+@implements(proc=DelayedSynapses, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("floating_pt")
+class DelayedSynapsesFloat(_DelayedSynapsesModel):
     """Floating-point twin."""
 
     dtype = np.float64
