@@ -397,6 +397,7 @@ def test_a_new_parameter_with_a_default_changes_no_fingerprint():
 @pytest.mark.parametrize("granularity", ["coarse", "fine"])
 def test_lava(granularity, lava_python):
     """Every model that Lava has something for; a long list of cases in one child."""
+    small: list[Case] = []
     for kind in LAVA.kinds:
         some: list[Case] = []
 
@@ -406,19 +407,19 @@ def test_lava(granularity, lava_python):
             some.append(data.draw(cases(model_of(kind))))  # noqa: B023 - called at once
 
         collect()
-        small = [case for case in some if _fits_lava(case, granularity)][:N_LAVA]
-        jobs = [lava.Job(network=c.network, x=c.units, n_steps=c.n_steps) for c in small]
-        results = lava.run_many(jobs, granularity=granularity, timeout_s=600)
-        for case, result in zip(small, results, strict=True):
-            for name, mine in plainly(case).items():
-                if case.network[name].fires:  # type: ignore[attr-defined]
-                    np.testing.assert_array_equal(result.spikes[name], mine.spikes)
-                else:
-                    np.testing.assert_array_equal(result.readouts[name], mine.states["v"])
-                assert result.saturations.get(name, 0) == mine.outside
+        small += [case for case in some if _fits_lava(case, granularity)][:N_LAVA]
+    jobs = [lava.Job(network=c.network, x=c.units, n_steps=c.n_steps) for c in small]
+    results = lava.run_many(jobs, granularity=granularity, timeout_s=600)
+    for case, result in zip(small, results, strict=True):
+        for name, mine in plainly(case).items():
+            if case.network[name].fires:  # type: ignore[attr-defined]
+                np.testing.assert_array_equal(result.spikes[name], mine.spikes)
+            else:
+                np.testing.assert_array_equal(result.readouts[name], mine.states["v"])
+            assert result.saturations.get(name, 0) == mine.outside
 
 
-N_LAVA = 200 if os.environ.get("PMSM_HW_HYPOTHESIS") == "long" else 12
+N_LAVA = 200 if os.environ.get("PMSM_HW_HYPOTHESIS") == "long" else 8
 
 
 def _fits_lava(case: Case, granularity: str) -> bool:

@@ -14,10 +14,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pmsm_hw.network import Network, Projection, by_delay
-from pmsm_hw.operators import DenseForm, Form, WindowForm, exact_dtype, exact_product, magnitude
-from pmsm_hw.operators import lowered
+from pmsm_hw.operators import (
+    DenseForm,
+    Form,
+    WindowForm,
+    exact_dtype,
+    exact_product,
+    lowered,
+    magnitude,
+)
 
-__all__ = ["Arrivals", "Kernel", "Sent", "SynapseSet", "kernel", "payload_max", "shifted", "synapse_set"]
+__all__ = [
+    "Arrivals",
+    "Kernel",
+    "Sent",
+    "SynapseSet",
+    "kernel",
+    "payload_max",
+    "shifted_sum",
+    "synapse_set",
+]
 
 Kernel: TypeAlias = Callable[[NDArray[Any]], NDArray[Any]]
 
@@ -43,7 +59,15 @@ class SynapseSet:
 
 
 def payload_max(network: Network, name: str) -> int:
-    """Bound on the absolute payload of a population."""
+    """Bound on the absolute payload of a population.
+
+    Parameters
+    ----------
+    network
+        Which it belongs to.
+    name
+        Of the population.
+    """
     bound = network.bounds[name]
     return max(abs(bound.payload_min), abs(bound.payload_max))
 
@@ -82,12 +106,24 @@ class Sent:
         self._next = 0
 
     def add(self, payload: NDArray[Any]) -> None:
-        """Take down what was sent in a step."""
+        """Take down what was sent in a step.
+
+        Parameters
+        ----------
+        payload
+            Of the source, in its shape.
+        """
         self._ring[self._next] = payload
         self._next = (self._next + 1) % len(self._ring)
 
     def ago(self, lag: int) -> NDArray[Any] | None:
-        """What was sent in the step so far before the next one; None before the first."""
+        """What was sent in the step that is so far before the next one; None before the first.
+
+        Parameters
+        ----------
+        lag
+            How far, from 1 to ``n_steps``.
+        """
         return self._ring[(self._next - lag) % len(self._ring)]
 
 
@@ -129,10 +165,10 @@ class Arrivals:
                 payload = sent.ago(lag)
                 if payload is not None and payload.any():
                     total = total + apply(payload)
-        return shifted(total, self._exponent)
+        return shifted_sum(total, self._exponent)
 
 
-def shifted(total: Any, exponent: int) -> Any:
+def shifted_sum(total: Any, exponent: int) -> Any:
     """``total << exponent``, or its floor where the exponent is negative.
 
     Parameters
@@ -175,7 +211,7 @@ def kernel(form: Form, payload_max: int, target: tuple[int, ...], dtype: Any) ->
 
         def dense(payload: NDArray[Any]) -> NDArray[Any]:
             total = exact_product(matrix, payload.reshape(-1).astype(inner))
-            return total.astype(dtype).reshape(target)  # type: ignore[no-any-return]
+            return total.astype(dtype).reshape(target)
 
         return dense
     return _window(form, inner, target, dtype)
@@ -210,6 +246,6 @@ def _window(form: WindowForm, inner: Any, target: tuple[int, ...], dtype: Any) -
         columns = windows.reshape(form.groups, c_group * kh * kw, h_out * w_out)
         # one synapse each (identity, pointwise depthwise) needs no matrix product
         total = weight * columns if columns.shape[1] == 1 else exact_product(weight, columns)
-        return total.astype(dtype).reshape(target)  # type: ignore[no-any-return]
+        return total.astype(dtype).reshape(target)
 
     return window

@@ -413,10 +413,14 @@ def _connect_fine(
     for projection in network.projections:
         source = network[projection.source]
         chains: list[tuple[str, str, int]] = [("", "s_out", 1)]
-        is_unit = isinstance(source, Neurons) and getattr(source, "spike_mode", "auto") == "unit"
-        # what polarities add up to is shifted together
-        if is_unit and projection.weight_exponent >= 0 and projection.delays is None:
-            gain_pos, gain_neg = source.unit_gains  # type: ignore[union-attr]
+        if (
+            isinstance(source, Neurons)
+            and getattr(source, "spike_mode", "auto") == "unit"
+            # what polarities add up to is shifted together
+            and projection.weight_exponent >= 0
+            and projection.delays is None
+        ):
+            gain_pos, gain_neg = source.unit_gains
             chains = [("+", "s_pos_out", gain_pos), ("-", "s_neg_out", -gain_neg)]
         made: list[AbstractProcess] = []
         for suffix, port_name, gain in chains:

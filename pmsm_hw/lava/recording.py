@@ -33,7 +33,17 @@ class Recorder:
         self.n_steps = n_steps
 
     def write(self, what: str, step: int, value: Any) -> None:
-        """Write the row of a step, from 0, if there is one."""
+        """Write the row of a step, if there is one.
+
+        Parameters
+        ----------
+        what
+            Is written.
+        step
+            Number of the step, from 0.
+        value
+            Of the row's shape.
+        """
         file = self.files.get(what)
         if file is not None:
             row, left = divmod(step + 1, self.n_steps // len(file))
@@ -41,7 +51,15 @@ class Recorder:
                 file[row - 1] = value
 
     def count(self, what: str, value: int) -> None:
-        """Write a single number."""
+        """Write a single number.
+
+        Parameters
+        ----------
+        what
+            Is counted.
+        value
+            So far.
+        """
         file = self.files.get(what)
         if file is not None:
             file[0] = value

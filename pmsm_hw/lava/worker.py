@@ -199,7 +199,7 @@ def _run(
         if isinstance(population, Neurons):
             mine["saturations"] = file(i, "saturations", (1,), np.int64)
         if isinstance(population, Readout):
-            mine["state"] = file(i, "state", (n_samples, *population.shape), np.int64)
+            mine["state v"] = file(i, "state", (n_samples, *population.shape), np.int64)
         elif isinstance(population, Neurons) and population.name in job["record"]:
             shape = (n_samples * n_steps, *population.shape)
             mine["spikes"] = file(i, "spikes", shape, np.int32)
@@ -232,7 +232,7 @@ def _collect(
             rows = np.load(mine["spikes"])
             spikes[name] = rows.reshape(-1, n_steps, *population.shape)
         if isinstance(population, Readout):
-            readouts[name] = np.load(mine["state"])
+            readouts[name] = np.load(mine["state v"])
             logits[name] = readouts[name] * population.scale / n_steps
         if "saturations" in mine and (n := int(np.load(mine["saturations"])[0])):
             saturations[name] = n

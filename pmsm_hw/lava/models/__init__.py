@@ -1,5 +1,5 @@
 """Registrations of the neuron models in Lava, a file each."""
 
-from pmsm_hw.lava.models import polarity_multi_spike, readout
+from pmsm_hw.lava.models import delta, polarity_multi_spike, readout, sigma_delta
 
-__all__ = ["polarity_multi_spike", "readout"]
+__all__ = ["delta", "polarity_multi_spike", "readout", "sigma_delta"]

@@ -1,5 +1,5 @@
-"""Lava Processes and their models.
+"""Lava Processes and their models; importing them needs lava-nc.
 
-A folder of their own: to find the models of a Process, Lava executes every file beside it. Each
-file is safe to execute alone, and there are few. Importing them needs lava-nc.
+Each module is a package without other modules: to find the models of a Process, Lava executes all
+files of its folder, once for each of them, for every Process of a graph.
 """

@@ -19,7 +19,7 @@ from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 from numpy.typing import NDArray
 
-from pmsm_hw.lava.arithmetic import Arrivals, Sent, SynapseSet, kernel, shifted
+from pmsm_hw.lava.arithmetic import Arrivals, Sent, SynapseSet, kernel, shifted_sum
 from pmsm_hw.operators import Form
 
 
@@ -153,9 +153,7 @@ class _SynapsesModel(PyLoihiProcessModel):
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
         target = tuple(proc_params["target"])
-        self.apply = kernel(
-            proc_params["form"], proc_params["payload_max"], target, self.dtype
-        )
+        self.apply = kernel(proc_params["form"], proc_params["payload_max"], target, self.dtype)
         self.exponent = int(proc_params["weight_exponent"])
         self.nothing = np.zeros(target, self.dtype)
         self.a_buff = self.nothing
@@ -165,7 +163,7 @@ class _SynapsesModel(PyLoihiProcessModel):
         self.a_out.send(self.a_buff)
         spikes = self.s_in.recv()
         self.a_buff = (
-            shifted(self.apply(spikes), self.exponent) if spikes.any() else self.nothing
+            shifted_sum(self.apply(spikes), self.exponent) if spikes.any() else self.nothing
         )
 
 
