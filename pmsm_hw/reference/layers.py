@@ -13,7 +13,7 @@ from pmsm_hw.errors import InputError
 from pmsm_hw.network import Network, Neurons, Population
 from pmsm_hw.network.projections import require_plain
 from pmsm_hw.operators import Operator, chw, lowered
-from pmsm_hw.reference import polarity_multi_spike, readout  # noqa: F401 - they register kernels
+from pmsm_hw.reference import cuba_lif, polarity_multi_spike, readout  # noqa: F401 - they register kernels
 from pmsm_hw.reference.neurons import Sums, kernel_of
 from pmsm_hw.reference.results import Activity
 from pmsm_hw.workers import scratch
