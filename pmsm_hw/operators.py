@@ -8,6 +8,7 @@ for a single use; `synapses` lists every connection, for brute-force checks.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, TypeAlias
@@ -27,7 +28,7 @@ from pmsm_hw.network import (
     Shape,
     SumPool,
 )
-from pmsm_hw.workers import scratch
+from pmsm_hw.workers import one_blas_thread, scratch
 
 __all__ = [
     "DenseForm",
@@ -222,7 +223,7 @@ class Operator:
         compiled: bool = False,
     ) -> None:
         self.form = form
-        self.source, self.target = source, target
+        self.source, self.target, self._compiled = source, target, compiled
         self.bound = _sum_bound(form, max(payload_max, 1))
         self.dtype = exact_dtype(self.bound)
         self._depthwise = isinstance(form, WindowForm) and form.is_depthwise
@@ -285,7 +286,9 @@ class Operator:
         n_rows = max(1, _BLOCK_VALUES // weight.shape[1])
         for i in range(0, len(weight), n_rows):
             part = weight[i : i + n_rows].astype(self.dtype)
-            rows[:, i : i + n_rows] = exact_product(flat, part.T)
+            is_short = self._compiled and len(flat) * part.size < _SHORT_PRODUCT
+            with one_blas_thread() if is_short else nullcontext():
+                rows[:, i : i + n_rows] = exact_product(flat, part.T)
         out[...] = rows.reshape(-1, c, h, w).transpose(0, 2, 3, 1)
 
     def _padded(self, payload: NDArray[Any], form: WindowForm) -> NDArray[Any]:
@@ -342,6 +345,9 @@ class Operator:
 _BLOCK_VALUES = 1 << 20
 """Values that are gathered, or weights that are converted, at a time: a few MB."""
 
+
+_SHORT_PRODUCT = 1 << 25
+"""Multiplications that one thread has done before others, on busy cores, have begun."""
 
 _WINDOW_WEIGHTS = 1 << 16
 """Most weights of a dense projection that is summed as one window: more are BLAS's strength."""

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
 
-__all__ = ["Workers", "scratch", "workers_for"]
+__all__ = ["Workers", "one_blas_thread", "scratch", "workers_for"]
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
@@ -43,7 +43,7 @@ class Workers:
         """Apply a function to each item, some at the same time; results in order."""
         if self.n == 1 or len(items) <= 1:
             return [function(item) for item in items]
-        with _one_blas_thread():
+        with one_blas_thread():
             return list(_pool(self.n).map(function, items))
 
 
@@ -99,7 +99,7 @@ _limits: list[AbstractContextManager[object]] = []  # one entry per user; the fi
 
 
 @contextmanager
-def _one_blas_thread() -> Iterator[None]:
+def one_blas_thread() -> Iterator[None]:
     """Limit matrix products to one thread while any thread is in here."""
     with _lock:
         if not _limits:

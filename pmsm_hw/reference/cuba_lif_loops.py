@@ -5,7 +5,8 @@ Imports numba, so import it late, and only for work that outweighs that.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,8 @@ from pmsm_hw.compiled import njit
 from pmsm_hw.neurons.cuba_lif import DECAY_BITS, STATE_SHIFT, U, V
 
 __all__ = ["advance"]
+
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 _PART, _PARTS = np.float32(2.0**-DECAY_BITS), np.float32(1 << DECAY_BITS)
 _SHIFT = np.float32(1 << STATE_SHIFT)
@@ -25,11 +28,11 @@ _INPUTS = np.float32(1 << (U.bits - STATE_SHIFT))
 _ZERO, _ONE, _HALF_ONE = np.float32(0), np.float32(1), np.float32(0.5)
 
 
-def _jit(**options: Any) -> Any:
-    return njit(nogil=True, error_model="numpy", **options)
+def _jit(function: _F) -> _F:
+    return cast(_F, njit(nogil=True, error_model="numpy")(function))
 
 
-@_jit(inline="always")
+@_jit
 def _decayed(x: Any, kept: Any) -> Any:
     """``x * kept / 4096`` towards zero: of the high bits exactly, of the 12 low ones rounded."""
     high = np.trunc(x * _PART)
@@ -37,7 +40,7 @@ def _decayed(x: Any, kept: Any) -> Any:
     return high * kept + np.trunc(low * kept * _PART)
 
 
-@_jit()
+@_jit
 def advance(
     drive: NDArray[Any],
     u: NDArray[Any],
