@@ -3,13 +3,13 @@
 For each neuron (or channel, where all neurons of a channel are alike) the summed input lies in an
 interval that follows from the weights and from the payload intervals of the sources. Stepping the
 neuron equation on intervals for ``max_steps`` steps bounds ``u``; clipping and division bound the
-spikes, which are the payload intervals of the next population. Delayed projections deliver, from
-the start, all that the spike range of their source's model allows.
+spikes, which are the payload intervals of the next population. In a cycle, projections deliver from
+the start all that the spike range of their source's model allows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,12 +43,23 @@ def prove_bounds(network: Network) -> dict[str, StateBound]:
     """
     bounds: dict[str, StateBound] = {}
     payloads: dict[str, Interval] = {}
-    # a delayed source may act after its target: start from all that its levels allow
-    for projection in network.projections:
-        if projection.delay:
-            source = network[projection.source]
-            payloads[source.name] = _widest_payload(source, network.max_steps)
-    for population in network.topological:
+    for component in network.components:
+        if network.is_cycle(component):
+            # a source may act after its target: start from all that its levels allow
+            for population in component:
+                payloads[population.name] = _widest_payload(population, network.max_steps)
+        _prove(network, component, bounds, payloads)
+    return {population.name: bounds[population.name] for population in network.topological}
+
+
+def _prove(
+    network: Network,
+    component: Sequence[Population],
+    bounds: dict[str, StateBound],
+    payloads: dict[str, Interval],
+) -> None:
+    """Bound populations, whose sources are bounded or among them."""
+    for population in component:
         if isinstance(population, Input):
             payloads[population.name] = _widest_payload(population, network.max_steps)
             lo, hi = population.levels
@@ -66,7 +77,6 @@ def prove_bounds(network: Network) -> dict[str, StateBound]:
         bounds[population.name], payloads[population.name] = _stepped(
             population, (low, high), network.max_steps
         )
-    return bounds
 
 
 def _chw_parameter(array: NDArray[Any], population: Population) -> NDArray[Any]:

@@ -162,7 +162,7 @@ def magnitude(form: Form, payload_max: int) -> int:
     return int(np.abs(weight).sum(axis=1).max()) * payload_max
 
 
-def _sum_bound(form: Form, payload_max: int) -> int:
+def sum_bound(form: Form, payload_max: int) -> int:
     """Bound on any partial sum: a cheap one where that already suffices for float32."""
     low, high = int(form.weight.min()), int(form.weight.max())
     n_inputs = form.weight.size // len(form.weight)
@@ -211,6 +211,8 @@ class Operator:
         Bound on the absolute payload.
     compiled
         Whether to use the compiled loops of `pmsm_hw.products`, where the type is float32.
+    bound
+        Of all partial sums, in absolute value; by default it is found.
     """
 
     def __init__(
@@ -221,10 +223,11 @@ class Operator:
         payload_max: int,
         *,
         compiled: bool = False,
+        bound: int | None = None,
     ) -> None:
         self.form = form
         self.source, self.target, self._compiled = source, target, compiled
-        self.bound = _sum_bound(form, max(payload_max, 1))
+        self.bound = sum_bound(form, max(payload_max, 1)) if bound is None else bound
         self.dtype = exact_dtype(self.bound)
         self._depthwise = isinstance(form, WindowForm) and form.is_depthwise
         self._matrices: list[NDArray[Any]] = []

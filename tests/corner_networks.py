@@ -42,8 +42,8 @@ from pmsm_hw.network import (
     Projection,
     Readout,
 )
+from pmsm_hw.reference import components, polarity_multi_spike, readout
 from pmsm_hw.reference import engine as run_engine
-from pmsm_hw.reference import polarity_multi_spike, readout
 
 Rng = np.random.Generator
 
@@ -276,7 +276,7 @@ def engine(*, compiled: bool = False, least: type[Any] = np.float32) -> Iterator
                 stack.enter_context(patch.object(module, "exact_dtype", wider))
         if compiled:
             stack.enter_context(patch.object(run_engine, "LARGE_UPDATES", 0))
-            stack.enter_context(patch.object(run_engine, "BLOCK_UPDATES", 7))
+            stack.enter_context(patch.object(components, "BLOCK_UPDATES", 7))
             stack.enter_context(patch.object(workers, "_n_threads", lambda: 3))
         yield
 

@@ -7,6 +7,7 @@ readouts, recurrence, all rules, polarity gains, thresholds per population, chan
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -237,6 +238,40 @@ def random_join(
     if source.shape == shape and rng.random() < 0.7:
         return Identity(**common, weight=_weight(rng, *(() if rng.random() < 0.5 else shape[:1])))
     return Dense(**common, weight=_weight(rng, int(np.prod(shape)), source.n_neurons))
+
+
+def with_delays(network: Network, seed: int) -> Network:
+    """The same network with other weight exponents, delays of synapses, and loops at times.
+
+    One of four has every spike between neurons act one step later.
+    """
+    rng = np.random.default_rng(seed)
+    later = rng.random() < 0.25
+    neurons = [p for p in network if isinstance(p, PolarityMultiSpike)]
+    highest = 7
+    while True:
+        projections: list[Projection] = []
+        for q in network.projections:
+            changes: dict[str, Any] = {}
+            if rng.random() < 0.6:
+                changes["weight_exponent"] = _int(rng, -8, highest)
+            if isinstance(q, Dense | Conv1d | Conv2d) and rng.random() < 0.6:
+                longest = int(rng.choice([1, 2, 3, 62]))
+                changes["delays"] = rng.integers(0, longest + 1, q.weight.shape)
+            if later and not isinstance(network[q.source], Input):
+                changes["delay"] = 1
+            projections.append(replace(q, **changes))
+        if rng.random() < 0.5:  # a loop of its own, or between two
+            a, b = (neurons[_int(rng, 0, len(neurons) - 1)] for _ in range(2))
+            delay = 1 if later else 1 + network.depth + _int(rng, 0, 1)
+            loop = random_join(rng, a, b.name, b.shape, "loop", delay=delay)
+            projections.append(replace(loop, weight_exponent=_int(rng, -8, highest)))
+        try:
+            return replace(network, projections=tuple(projections))
+        except NetworkError as error:
+            if "state can reach" not in error.problem or highest <= -8:
+                raise
+            highest -= 3
 
 
 def random_units(

@@ -35,7 +35,7 @@ from pmsm_hw.neurons import (
     unregister,
 )
 from pmsm_hw.records import Given, default, record
-from pmsm_hw.reference import engine
+from pmsm_hw.reference import components, engine
 
 # -- a model of our own ---------------------------------------------------------------------------
 
@@ -221,7 +221,7 @@ def test_reference(kind, data):
     case.network.__dict__.pop("_prepared_layers", None)  # made for one way to run
     with pytest.MonkeyPatch.context() as patch:  # as if it were large: compiled, in small blocks
         patch.setattr(engine, "LARGE_UPDATES", 0)
-        patch.setattr(engine, "BLOCK_UPDATES", 7)
+        patch.setattr(components, "BLOCK_UPDATES", 7)
         patch.setattr(operators, "_BLOCK_VALUES", 50)
         patch.setattr(workers, "_n_threads", lambda: 2)
         assert_reference(case, done)

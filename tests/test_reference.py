@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from loop_oracle import oracle
-from random_networks import random_network, random_units
+from random_networks import random_network, random_units, with_delays
 
 from pmsm_hw import reference
 from pmsm_hw.errors import InputError, NetworkError
@@ -23,13 +23,19 @@ from pmsm_hw.network import (
 )
 
 
-def assert_equals_oracle(network, units, n_steps):
-    result = reference.run(network, units, n_steps)
-    spikes, states, saturations = oracle(network, units, n_steps)
+def assert_equals_oracle(network, units, n_steps, **options):
+    result = reference.run(network, units, n_steps, **options)
+    carry = options.get("carry_state", False)
+    traces = {}
+    spikes, states, saturations = oracle(network, units, n_steps, carry=carry, traces=traces)
     for name, k in result.spikes.items():
         np.testing.assert_array_equal(k.reshape(*k.shape[:2], -1), spikes[name], err_msg=name)
     for name, v in result.readouts.items():
         np.testing.assert_array_equal(v.reshape(len(v), -1), states[name], err_msg=name)
+    for name in options.get("probes", ()):
+        v = result.states[name]["v"]
+        assert v.dtype == np.int32
+        np.testing.assert_array_equal(v.reshape(*v.shape[:2], -1), traces[name], err_msg=name)
     assert result.saturations == saturations
     return result
 
@@ -38,6 +44,21 @@ def assert_equals_oracle(network, units, n_steps):
 def test_reference_equals_the_loop_oracle(seed, n_steps):
     network = random_network(seed)
     assert_equals_oracle(network, random_units(network, seed, n_steps=n_steps), n_steps)
+
+
+@given(seed=st.integers(0, 10**6), n_steps=st.integers(1, 7), carry=st.booleans())
+def test_delays_exponents_loops_carried_state_and_probes_equal_the_loop_oracle(
+    seed, n_steps, carry
+):
+    network = with_delays(random_network(seed, max_steps=21), seed)
+    units = random_units(network, seed, n_steps=n_steps)
+    rng = np.random.default_rng(seed)
+    probes = {p.name: ("v",) for p in network if not isinstance(p, Input) and rng.random() < 0.5}
+    memory_mb = int(rng.choice([1, 1024]))
+    result = assert_equals_oracle(
+        network, units, n_steps, carry_state=carry, probes=probes, memory_mb=memory_mb
+    )
+    assert result.states.keys() == probes.keys()
 
 
 @given(seed=st.integers(0, 10**6), n_steps=st.integers(1, 4))

@@ -31,7 +31,7 @@ from pmsm_hw.network import (
 )
 from pmsm_hw.neurons.codes import RULE_CODES
 from pmsm_hw.operators import DenseForm, Operator, WindowForm
-from pmsm_hw.reference import engine, kernels
+from pmsm_hw.reference import components, engine, kernels
 
 
 def assert_same(a, b):
@@ -54,7 +54,7 @@ def fast():
     def call(function, *arguments, **named):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(engine, "LARGE_UPDATES", 0)
-            patch.setattr(engine, "BLOCK_UPDATES", 7)
+            patch.setattr(components, "BLOCK_UPDATES", 7)
             patch.setattr(operators, "_BLOCK_VALUES", 50)
             patch.setattr(workers, "_n_threads", lambda: 3)
             return function(*arguments, **named)
@@ -302,13 +302,13 @@ def test_the_memory_limit_decides_how_many_samples_run_at_a_time(monkeypatch):
     original = engine.activities
     now, together, lock = [0], [], threading.Lock()
 
-    def spy(network, layers, units, n_steps, workers, *, reuse):
+    def spy(network, layers, units, n_steps, workers, **named):
         n = len(units["in"])
         with lock:
             seen.append(n)
             now[0] += n
             together.append(now[0])
-        yield from original(network, layers, units, n_steps, workers, reuse=reuse)
+        yield from original(network, layers, units, n_steps, workers, **named)
         with lock:
             now[0] -= n
 

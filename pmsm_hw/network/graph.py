@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,12 @@ from pmsm_hw.network.limits import MAX_STEPS, STATE_BITS, STATE_MAX, STATE_MIN
 from pmsm_hw.network.populations import POPULATION_KINDS, Input, Population
 from pmsm_hw.network.projections import PROJECTION_KINDS, Projection
 from pmsm_hw.network.summary import describe, graph_of, one_line, summary
-from pmsm_hw.network.topology import check_delays, depths_of, topological_order
+from pmsm_hw.network.topology import (
+    check_delays,
+    components_of,
+    depths_of,
+    topological_order,
+)
 from pmsm_hw.network.validation import listed, require
 from pmsm_hw.neurons.readout import Readout
 from pmsm_hw.records import Given, Record, record
@@ -251,9 +256,29 @@ class Network(Record):
         return max(self.depths.values())
 
     @cached_property
+    def components(self) -> tuple[tuple[Population, ...], ...]:
+        """Populations, those in cycles together: the strongly connected components.
+
+        In an order in which each comes after all that it receives from, with and without delay;
+        within a component, and else where there is a choice, as in `topological`.
+        """
+        return components_of(self)
+
+    def is_cycle(self, component: Sequence[Population]) -> bool:
+        """Whether one of `components` depends on its own past.
+
+        Parameters
+        ----------
+        component
+            Which.
+        """
+        first = component[0].name
+        return len(component) > 1 or any(p.source == first for p in self.into(first))
+
+    @cached_property
     def is_recurrent(self) -> bool:
-        """Whether any projection has a delay (a step then needs the one before)."""
-        return any(p.delay > 0 for p in self.projections)
+        """Whether any populations form a cycle (a step of them needs the one before)."""
+        return any(map(self.is_cycle, self.components))
 
     def hardware_delay(self, projection: Projection) -> int:
         """Hardware steps from sending to integration, at least 1 (`pmsm_hw.network`, *Time*).

@@ -1,7 +1,8 @@
-"""In which order populations act: their depths, and cycles that have none."""
+"""In which order populations act: their depths, cycles, and cycles that have no order."""
 
 from __future__ import annotations
 
+import heapq
 from typing import TYPE_CHECKING
 
 from pmsm_hw.errors import NetworkError
@@ -11,7 +12,7 @@ from pmsm_hw.network.validation import listed, require
 if TYPE_CHECKING:
     from pmsm_hw.network.graph import Network
 
-__all__ = ["check_delays", "depths_of", "topological_order"]
+__all__ = ["check_delays", "components_of", "depths_of", "topological_order"]
 
 
 def topological_order(network: Network) -> tuple[Population, ...]:
@@ -64,6 +65,79 @@ def _cycle(network: Network, stuck: set[str]) -> list[str]:
     cycle = list(way)[list(way).index(name) :][::-1]
     first = cycle.index(min(cycle, key=index.__getitem__))
     return cycle[first:] + cycle[:first]
+
+
+def components_of(network: Network) -> tuple[tuple[Population, ...], ...]:
+    """See `Network.components`.
+
+    Parameters
+    ----------
+    network
+        As for `topological_order`.
+    """
+    order = network.topological
+    if all(p.delay == 0 for p in network.projections):
+        return tuple((p,) for p in order)
+    component = _strong_components(network)
+    members: dict[int, list[Population]] = {}
+    for population in order:
+        members.setdefault(component[population.name], []).append(population)
+    place = {p.name: i for i, p in enumerate(order)}
+    first = {c: place[group[0].name] for c, group in members.items()}
+    joined = {(component[p.source], component[p.target]) for p in network.projections}
+    out: dict[int, list[int]] = {c: [] for c in members}
+    waiting = dict.fromkeys(members, 0)
+    for source, target in joined:
+        if source != target:
+            out[source].append(target)
+            waiting[target] += 1
+    # of those that may come next, the one whose populations act first
+    ready = [(first[c], c) for c, n in waiting.items() if n == 0]
+    heapq.heapify(ready)
+    found = []
+    while ready:
+        _, c = heapq.heappop(ready)
+        found.append(tuple(members[c]))
+        for target in out[c]:
+            waiting[target] -= 1
+            if waiting[target] == 0:
+                heapq.heappush(ready, (first[target], target))
+    return tuple(found)
+
+
+def _strong_components(network: Network) -> dict[str, int]:
+    """Number of each population's strongly connected component (Tarjan's algorithm)."""
+    found: dict[str, int] = {}
+    seen: dict[str, int] = {}
+    low: dict[str, int] = {}
+    path: list[str] = []  # those seen whose component is not found
+    n_found = 0
+    for root in network.populations:
+        if root.name in seen:
+            continue
+        calls = [(root.name, iter(network.out_of(root.name)))]
+        seen[root.name] = low[root.name] = len(seen)
+        path.append(root.name)
+        while calls:
+            name, projections = calls[-1]
+            for target in (p.target for p in projections):
+                if target not in seen:
+                    seen[target] = low[target] = len(seen)
+                    path.append(target)
+                    calls.append((target, iter(network.out_of(target))))
+                    break
+                if target not in found:
+                    low[name] = min(low[name], seen[target])
+            else:
+                calls.pop()
+                if calls:
+                    caller = calls[-1][0]
+                    low[caller] = min(low[caller], low[name])
+                if low[name] == seen[name]:
+                    while name not in found:
+                        found[path.pop()] = n_found
+                    n_found += 1
+    return found
 
 
 def depths_of(network: Network) -> dict[str, int]:

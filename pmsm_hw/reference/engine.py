@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pmsm_hw.arguments import integer, items
+from pmsm_hw.arguments import flag, integer, items
 from pmsm_hw.class_labels import class_labels
 from pmsm_hw.errors import InputError
 from pmsm_hw.network import Input, Network, Neurons, Readout
 from pmsm_hw.operators import chw
-from pmsm_hw.reference.inputs import Inputs, units_of
-from pmsm_hw.reference.layers import Layer, Trace, integer_type
-from pmsm_hw.reference.results import Activity, Evaluation, Result, distinct_steps, recorded
+from pmsm_hw.reference.components import Carried, Simulation, slices
+from pmsm_hw.reference.inputs import Inputs, check_carried, units_of
+from pmsm_hw.reference.layers import Layer, integer_type
+from pmsm_hw.reference.results import (
+    Activity,
+    Evaluation,
+    Probes,
+    Result,
+    distinct_steps,
+    probed,
+    recorded,
+)
 from pmsm_hw.workers import Workers, workers_for
 
 __all__ = ["bytes_per_sample", "evaluate", "run", "simulate"]
@@ -33,9 +42,6 @@ THREAD_UPDATES = 1 << 21
 EVALUATED_SAMPLES = 256
 """Samples between two moves of the bar."""
 
-BLOCK_UPDATES = 1 << 20
-"""Neuron updates whose input is held at a time: a few MB."""
-
 KEPT_WEIGHTS = 1 << 26
 """Most weights of a network whose prepared form (4 to 16 bytes each) is kept with it."""
 
@@ -46,6 +52,8 @@ def run(
     n_steps: int = 1,
     *,
     record: Iterable[str] | None = None,
+    probes: Probes | None = None,
+    carry_state: bool = False,
     memory_mb: int = 1024,
 ) -> Result:
     """Run a batch of samples, exactly as the contract says.
@@ -60,6 +68,12 @@ def run(
         Number of steps T.
     record
         Names of the populations whose spikes to return; all by default.
+    probes
+        State variables to return after each step, by population: ``{"a": ("u", "v")}``.
+    carry_state
+        Let each sample begin with the state that the one before left, spikes on their way included:
+        as one long sample of all their steps, up to ``max_steps`` of the network, whose steps are
+        counted on. Readouts then add up over the samples.
     memory_mb
         Memory to work in, beside inputs, results and the weights in floating point, MB: as many
         samples at a time as fit in it, one at least.
@@ -67,12 +81,12 @@ def run(
     Returns
     -------
     Result
-        Spikes, readouts, logits.
+        Spikes, readouts, logits, probed states.
 
     Raises
     ------
     InputError
-        If the inputs do not suit the network.
+        If the inputs do not suit the network, or a population has no such state.
     """
     units = units_of(network, x, n_steps)
     n_steps = int(n_steps)
@@ -80,8 +94,10 @@ def run(
     spikes: dict[str, list[NDArray[np.int32]]] = {}
     readouts: dict[str, list[NDArray[np.int64]]] = {}
     saturations: dict[str, int] = {}
+    watched = probed(network, probes)
+    probes_of: dict[str, dict[str, list[NDArray[np.int32]]]] = {}
 
-    def take(activities: Iterator[Activity]) -> list[tuple[str, NDArray[Any] | None, int]]:
+    def take(activities: Iterator[Activity]) -> list[_OfPopulation]:
         taken = []
         for activity in activities:
             name = activity.name
@@ -90,24 +106,38 @@ def run(
                 values = activity.state
             elif name in wanted:
                 values = activity.spikes
-            taken.append((name, values, activity.saturations))
+            taken.append((name, values, activity.saturations, activity.probes))
         return taken
 
-    for taken in _over_samples(network, units, n_steps, memory_mb, take):
-        for name, values, clipped in taken:
+    for taken in _over_samples(
+        network, units, n_steps, memory_mb, take, probes=watched, carry_state=carry_state
+    ):
+        for name, values, clipped, states in taken:
             if values is not None:
                 kept = readouts if isinstance(network[name], Readout) else spikes
                 kept.setdefault(name, []).append(values)
             if clipped:
                 saturations[name] = saturations.get(name, 0) + clipped
-    states = {name: _joined(parts) for name, parts in readouts.items()}
+            for variable, steps in states.items():
+                probes_of.setdefault(name, {}).setdefault(variable, []).append(steps)
+    order = [p.name for p in network.topological]
+    ends = {name: _joined(readouts[name]) for name in order if name in readouts}
     return Result(
-        spikes={name: _joined(parts) for name, parts in spikes.items()},
-        readouts=states,
-        logits={p.name: states[p.name] * p.scale / n_steps for p in network.readouts},
-        saturations=saturations,
+        spikes={name: _joined(spikes[name]) for name in order if name in spikes},
+        readouts=ends,
+        logits={p.name: ends[p.name] * p.scale / n_steps for p in network.readouts},
+        saturations={name: saturations[name] for name in order if name in saturations},
         n_steps=n_steps,
+        states={
+            name: {variable: _joined(parts) for variable, parts in probes_of[name].items()}
+            for name in order
+            if name in probes_of
+        },
     )
+
+
+_OfPopulation: TypeAlias = tuple[str, NDArray[Any] | None, int, Mapping[str, NDArray[np.int32]]]
+"""Its name, spikes or state, how many values left their width, and states after each step."""
 
 
 def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
@@ -121,26 +151,34 @@ def _over_samples(
     memory_mb: int,
     take: Callable[[Iterator[Activity]], _Taken],
     *,
+    probes: Mapping[str, Sequence[str]] | None = None,
+    carry_state: bool = False,
     at_most: int | None = None,
     progress: bool | None = False,
 ) -> Iterator[_Taken]:
     """Run all samples, as many at a time as the memory allows; yield what is taken of each run.
 
-    In a large feed-forward network each thread takes its samples through all populations, so that
-    threads need not wait for each other.
+    In a large network each thread takes its samples through all populations, so that threads need
+    not wait for each other; but not where samples carry on the state of those before.
     """
     memory_mb = integer(
         InputError, "run", "memory_mb", memory_mb, low=1, high=1 << 40, remedy="give whole MB"
     )
     batch = len(next(iter(units.values()))) if units else 1
-    size = max(1, memory_mb * 1_000_000 // bytes_per_sample(network, n_steps))
+    carried = None
+    if flag(InputError, "run", "carry_state", carry_state):
+        check_carried(network, batch, n_steps)
+        carried = Carried()
+    size = max(1, memory_mb * 1_000_000 // bytes_per_sample(network, n_steps, probes=probes))
     size = min(size, at_most or size)
     large, workers = _means(network, batch, n_steps)
     together = 1
-    if workers.n > 1 and batch > 1 and not network.is_recurrent:
+    if workers.n > 1 and batch > 1 and carried is None:
         together = workers.n
-        widest = max(p.n_neurons for p in network) * n_steps
-        size = min(max(1, size // together), max(1, THREAD_UPDATES // widest))
+        size = max(1, size // together)
+        if not network.is_recurrent:  # whose matrix products are of one step: the wider the better
+            widest = max(p.n_neurons for p in network) * n_steps
+            size = min(size, max(1, THREAD_UPDATES // widest))
         rounds = -(-batch // (together * size))
         size = -(-batch // (together * rounds))
     layers = prepared(network, large, workers)
@@ -148,9 +186,13 @@ def _over_samples(
 
     def through(part: slice) -> _Taken:
         given = {name: values[part] for name, values in units.items()}
-        return take(activities(network, layers, given, n_steps, alone, reuse=True))
+        return take(
+            activities(
+                network, layers, given, n_steps, alone, probes=probes, carried=carried, reuse=True
+            )
+        )
 
-    parts = _slices(batch, size) or [slice(0, 0)]
+    parts = slices(batch, size) or [slice(0, 0)]
     # a bar moves on when all threads are done; without one nobody needs to wait for the others
     n_group = together * max(1, (at_most or len(parts)) // (together * size))
     groups = [parts[i : i + n_group] for i in range(0, len(parts), n_group)]
@@ -158,11 +200,14 @@ def _over_samples(
         yield from workers.map(through, group) if together > 1 else map(through, group)
 
 
-def bytes_per_sample(network: Network, n_steps: int) -> int:
+def bytes_per_sample(
+    network: Network, n_steps: int, *, probes: Mapping[str, Sequence[str]] | None = None
+) -> int:
     """Memory that `simulate` holds at its peak for each sample, about, in bytes.
 
-    States, spikes, payloads and activity of the population at work, converted to the types of
-    `Activity`, and the payloads that later populations still need.
+    States, spikes, payloads and activity of the populations at work, converted to the types of
+    `Activity`, and the payloads that later populations still need. Those of a cycle are at work
+    together, with what comes from outside of it at each step.
 
     Parameters
     ----------
@@ -170,26 +215,32 @@ def bytes_per_sample(network: Network, n_steps: int) -> int:
         What would run.
     n_steps
         Steps T of each sample.
+    probes
+        State variables that are to be kept after each step, by population.
     """
     readers = {p.name: len(network.out_of(p.name)) for p in network}
     held: dict[str, int] = {}
     peak = 1
-    for population in network.topological:
-        name, n = population.name, population.n_neurons
-        bound = network.bounds[name]
-        n_spike = np.dtype(integer_type(bound.k_min, bound.k_max)).itemsize
-        n_payload = np.dtype(integer_type(bound.payload_min, bound.payload_max)).itemsize
-        own = n * (16 + n_steps * (n_spike + n_payload + 1 + 1 + 4))
+    for component in network.components:
+        is_cycle = network.is_cycle(component)
+        own, sent = 0, {}
+        for population in component:
+            name, n = population.name, population.n_neurons
+            bound = network.bounds[name]
+            n_spike = np.dtype(integer_type(bound.k_min, bound.k_max)).itemsize
+            n_payload = np.dtype(integer_type(bound.payload_min, bound.payload_max)).itemsize
+            n_kept = 0
+            if name in (probes or {}) and isinstance(population, Neurons):
+                n_kept = 8 * len(population.model.states)
+            n_outer = 8 if is_cycle else 0
+            own += n * (16 + n_steps * (n_spike + n_payload + 1 + 1 + 4 + n_kept + n_outer))
+            sent[name] = n * n_steps * n_payload
         peak = max(peak, own + sum(held.values()))
-        if network.is_recurrent:
-            held[name] = own
-            continue
-        for projection in network.into(name):
+        for projection in (q for p in component for q in network.into(p.name)):
             readers[projection.source] -= 1
             if readers[projection.source] == 0:
-                held.pop(projection.source)
-        if readers[name]:
-            held[name] = n * n_steps * n_payload
+                held.pop(projection.source, None)
+        held |= {name: size for name, size in sent.items() if readers[name]}
     return max(peak, sum(held.values()))
 
 
@@ -199,6 +250,7 @@ def evaluate(
     n_steps: int = 1,
     *,
     readout: str | None = None,
+    carry_state: bool = False,
     memory_mb: int = 1024,
     progress: bool | None = None,
 ) -> Evaluation:
@@ -215,7 +267,7 @@ def evaluate(
         Number of steps T.
     readout
         Whose logits count; may be left out where the network has one readout.
-    memory_mb
+    carry_state, memory_mb
         As for `run`.
     progress
         Whether to show a bar on standard error; by default if that is a terminal.
@@ -257,8 +309,9 @@ def evaluate(
         return states, spikes, clipped
 
     passes = _over_samples(
-        network, units, n_steps, memory_mb, take, at_most=EVALUATED_SAMPLES, progress=progress
-    )
+        network, units, n_steps, memory_mb, take,
+        carry_state=carry_state, at_most=EVALUATED_SAMPLES, progress=progress,
+    )  # fmt: skip
     for states, spikes, clipped in passes:
         for name, (n_fired, n_spikes) in spikes.items():
             fired[name] += n_fired
@@ -301,12 +354,17 @@ def _with_bar(parts: Sequence[_Item], progress: bool | None) -> Iterable[_Item]:
 
 
 def simulate(
-    network: Network, units: Mapping[str, NDArray[np.int32]], n_steps: int
+    network: Network,
+    units: Mapping[str, NDArray[np.int32]],
+    n_steps: int,
+    *,
+    probes: Mapping[str, Sequence[str]] | None = None,
+    carried: Carried | None = None,
 ) -> Iterator[Activity]:
-    """Yield the activity of each population, in topological order.
+    """Yield the activity of each population, each after those that it receives from.
 
-    Feed-forward networks run population by population, all steps at once, and spikes that nobody
-    needs any more are dropped; recurrent ones run step by step.
+    Population by population, all steps at once, and spikes that nobody needs any more are dropped;
+    populations that form a cycle run together, step by step.
 
     Parameters
     ----------
@@ -314,10 +372,20 @@ def simulate(
         As for `run`.
     units
         From `units_of`.
+    probes
+        From `probed`: state variables that activities are to tell after each step.
+    carried
+        To carry the state on from sample to sample: what the samples before, of an earlier call,
+        left; it then holds what these leave.
     """
     batch = len(next(iter(units.values()))) if units else 1
+    if carried is not None:
+        check_carried(network, batch + carried.n_steps // n_steps, n_steps)
     large, workers = _means(network, batch, n_steps)
-    yield from activities(network, prepared(network, large, workers), units, n_steps, workers)
+    yield from activities(
+        network, prepared(network, large, workers), units, n_steps, workers,
+        probes=probes, carried=carried,
+    )  # fmt: skip
 
 
 def _means(network: Network, batch: int, n_steps: int) -> tuple[bool, Workers]:
@@ -334,6 +402,8 @@ def activities(
     n_steps: int,
     workers: Workers,
     *,
+    probes: Mapping[str, Sequence[str]] | None = None,
+    carried: Carried | None = None,
     reuse: bool = False,
 ) -> Iterator[Activity]:
     """Simulate with what `_means` chose.
@@ -342,68 +412,10 @@ def activities(
     """
     batch = len(next(iter(units.values()))) if units else 1
     inputs = {p.name: _channels_last(units[p.name], p) for p in network.inputs}
-    if network.is_recurrent:
-        yield from _simulate_by_step(network, layers, inputs, batch, n_steps)
-        return
-    readers = {p.name: len(network.out_of(p.name)) for p in network}
-    payloads: dict[str, NDArray[Any]] = {}
-    for population in network.topological:
-        name = population.name
-        if isinstance(population, Input):
-            payloads[name] = inputs[name]
-            yield Activity(population, inputs[name], None, {})
-            continue
-        layer = layers[name]
-        sources = [distinct_steps(payloads[q.source]) for q in layer.projections]
-        trace = layer.trace(batch, n_steps, reuse=reuse)
-
-        def advance(
-            part: slice,
-            layer: Layer = layer,
-            sources: list[NDArray[Any]] = sources,
-            trace: Trace = trace,
-        ) -> None:
-            trace.advance(part, layer.drive([source[part] for source in sources]))
-
-        size = min(BLOCK_UPDATES // (n_steps * population.n_neurons), -(-batch // workers.n))
-        workers.map(advance, _slices(batch, size))
-        for projection in layer.projections:
-            readers[projection.source] -= 1
-            if readers[projection.source] == 0:
-                payloads.pop(projection.source)
-        del sources, advance
-        if readers[name]:
-            payloads[name] = layer.payload(trace.spikes)
-        yield trace.activity()
-
-
-def _simulate_by_step(
-    network: Network,
-    layers: Mapping[str, Layer],
-    inputs: Mapping[str, NDArray[Any]],
-    batch: int,
-    n_steps: int,
-) -> Iterator[Activity]:
-    traces = {name: layer.trace(batch, n_steps) for name, layer in layers.items()}
-    payloads: dict[str, list[NDArray[Any]]] = {name: [] for name in layers}
-    for name, values in inputs.items():
-        payloads[name] = [values[:, t : t + 1] for t in range(n_steps)]
-    everything = slice(0, batch)
-    for t in range(n_steps):
-        for population in network.topological:
-            if isinstance(population, Input):
-                continue
-            layer, trace = layers[population.name], traces[population.name]
-            sent = [
-                payloads[q.source][t - q.delay] if t >= q.delay else None for q in layer.projections
-            ]
-            trace.advance(everything, layer.drive(sent), t)
-            payloads[population.name].append(layer.payload(trace.spikes[:, t : t + 1]))
-    for population in network.topological:
-        if isinstance(population, Input):
-            yield Activity(population, inputs[population.name], None, {})
-        else:
-            yield traces[population.name].activity()
+    return Simulation(
+        network, layers, inputs, batch, n_steps, workers,
+        probes=probes or {}, carried=carried, reuse=reuse,
+    ).activities()  # fmt: skip
 
 
 def prepared(network: Network, large: bool, workers: Workers) -> dict[str, Layer]:
@@ -417,11 +429,6 @@ def prepared(network: Network, large: bool, workers: Workers) -> dict[str, Layer
     if sum(q.weight.size for q in network.projections) <= KEPT_WEIGHTS:
         kept[large] = layers
     return layers
-
-
-def _slices(n: int, size: int) -> list[slice]:
-    size = max(1, size)
-    return [slice(i, min(i + size, n)) for i in range(0, n, size)]
 
 
 def _channels_last(units: NDArray[np.int32], population: Input) -> NDArray[Any]:

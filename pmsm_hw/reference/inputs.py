@@ -12,7 +12,7 @@ from pmsm_hw.arguments import array_of, as_integer, instance, shown
 from pmsm_hw.errors import InputError
 from pmsm_hw.network import Input, Network
 
-__all__ = ["Inputs", "check_steps", "inputs_of", "units_of"]
+__all__ = ["Inputs", "check_carried", "check_steps", "inputs_of", "units_of"]
 
 Inputs: TypeAlias = ArrayLike | Mapping[str, ArrayLike]
 
@@ -131,6 +131,28 @@ def check_steps(network: Network, n_steps: int) -> int:
             limit=network.max_steps,
         )
     return n_steps
+
+
+def check_carried(network: Network, n_samples: int, n_steps: int) -> None:
+    """Raise `InputError` unless so many samples can carry their state on, as one long sample.
+
+    Parameters
+    ----------
+    network
+        What runs.
+    n_samples, n_steps
+        Samples, and steps of each.
+    """
+    if n_samples * n_steps > network.max_steps:
+        raise InputError(
+            f"network '{network.name}'",
+            f"{n_samples:,} samples of {n_steps:,} steps, whose state is carried on, are "
+            f"{n_samples * n_steps:,} steps and exceed max_steps {network.max_steps}, up to which "
+            "its state is proven to fit",
+            remedy="make it with a larger max_steps, or run fewer samples",
+            actual=n_samples * n_steps,
+            limit=network.max_steps,
+        )
 
 
 def _input(population: Input, x: ArrayLike, n_steps: int) -> NDArray[Any]:

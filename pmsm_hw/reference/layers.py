@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pmsm_hw.errors import InputError
-from pmsm_hw.network import Network, Neurons, Population
-from pmsm_hw.network.projections import require_plain
-from pmsm_hw.operators import Operator, chw, lowered
+from pmsm_hw.network import Network, Neurons, Population, Projection, by_delay, shifted
+from pmsm_hw.operators import Operator, chw, lowered, sum_bound
 from pmsm_hw.reference import cuba_lif, polarity_multi_spike, readout  # noqa: F401 - they register kernels
 from pmsm_hw.reference.neurons import Sums, kernel_of
-from pmsm_hw.reference.results import Activity
+from pmsm_hw.reference.sent import Sent
 from pmsm_hw.workers import scratch
 
-__all__ = ["Layer", "Trace", "integer_type"]
+__all__ = ["Layer", "Synapses", "Trace", "integer_type"]
 
 
 def integer_type(lo: int, hi: int) -> type[np.signedinteger[Any]]:
@@ -53,6 +51,95 @@ def _parameter(population: Population, values: NDArray[Any], dtype: Any) -> NDAr
     return np.ascontiguousarray(rows, dtype=dtype)
 
 
+class Synapses:
+    """A projection, made ready to run.
+
+    Parameters
+    ----------
+    network
+        Which it belongs to.
+    projection
+        Which.
+    compiled
+        Whether compiled loops pay.
+    """
+
+    def __init__(self, network: Network, projection: Projection, compiled: bool) -> None:
+        self.source, self.exponent = projection.source, projection.weight_exponent
+        source, target = (chw(network[p].shape) for p in (projection.source, projection.target))
+        sent = network.bounds[projection.source]
+        payload_max = max(abs(sent.payload_min), abs(sent.payload_max))
+        parts = by_delay(projection)
+        whole = lowered(network, projection)
+        # all parts in one type, in which their sum is exact
+        bound = None if len(parts) == 1 else sum_bound(whole, max(payload_max, 1))
+        self.parts = [
+            (
+                part.delay,
+                Operator(
+                    lowered(network, part), source, target, payload_max, compiled=compiled,
+                    bound=bound,
+                ),
+            )
+            for part in parts
+        ]  # fmt: skip
+        self.bound, self.dtype = self.parts[0][1].bound, self.parts[0][1].dtype
+        self.target = target
+
+    def arriving(self, sent: Sent, first: int, n_steps: int) -> list[Arriving]:
+        """What arrives in some steps, by the parts that deliver it.
+
+        Parameters
+        ----------
+        sent
+            By the source.
+        first, n_steps
+            Which steps.
+        """
+        return [
+            (operator, *found)
+            for delay, operator in self.parts
+            if (found := sent.arriving(delay, first, n_steps)) is not None
+        ]
+
+    def sums(self, arriving: Sequence[Arriving], n_steps: int, name: str) -> NDArray[Any]:
+        """What is added up at each target neuron and shifted, for each of so many steps.
+
+        Parameters
+        ----------
+        arriving
+            Something.
+        n_steps
+            1, where it is the same in each.
+        name
+            Of the memory to put it in; see `pmsm_hw.workers.scratch`.
+        """
+        c, h, w = self.target
+        total = scratch(name, (len(arriving[0][2]), n_steps, h, w, c), self.dtype)
+        rest = arriving
+        operator, n_before, payload = arriving[0]
+        if n_before == 0 and payload.shape[1] == n_steps:
+            operator(payload.reshape(-1, *payload.shape[2:]), total.reshape(-1, h, w, c))
+            rest = arriving[1:]
+        else:
+            total[...] = 0
+        for operator, n_before, payload in rest:
+            part = scratch("arriving", (*payload.shape[:2], h, w, c), self.dtype)
+            operator(payload.reshape(-1, *payload.shape[2:]), part.reshape(-1, h, w, c))
+            total[:, n_before:] += part
+        if self.exponent < 0:
+            if self.dtype is np.int64:
+                total >>= -self.exponent
+            else:
+                total *= self.dtype(2.0**self.exponent)
+                np.floor(total, out=total)
+        return total
+
+
+Arriving: TypeAlias = tuple[Operator, int, NDArray[Any]]
+"""What sums payloads up, how many steps pass before any arrive, and the payloads."""
+
+
 class Layer:
     """One population with the projections into it, made ready to run.
 
@@ -74,62 +161,54 @@ class Layer:
         bound = network.bounds[population.name]
         self.spike_type = integer_type(bound.k_min, bound.k_max)
         self.payload_type = integer_type(bound.payload_min, bound.payload_max)
-        self.operators = []
-        total = 0
-        require_plain(self.projections, InputError, "the reference, so far,")
-        for projection in self.projections:
-            source = network[projection.source]
-            sent = network.bounds[source.name]
-            operator = Operator(
-                lowered(network, projection),
-                chw(source.shape),
-                self.shape,
-                max(abs(sent.payload_min), abs(sent.payload_max)),
-                compiled=compiled,
-            )
-            self.operators.append(operator)
-            total += operator.bound << projection.weight_exponent
-        largest = max((operator.bound for operator in self.operators), default=0)
-        sums = Sums(largest, total, len(self.operators))
+        self.synapses = [Synapses(network, q, compiled) for q in self.projections]
+        largest = max((synapses.bound for synapses in self.synapses), default=0)
+        # rounded down, a negative sum may be one larger
+        total = sum(-shifted(-synapses.bound, synapses.exponent) for synapses in self.synapses)
+        sums = Sums(largest, total, len(self.synapses))
         arrange = partial(_parameter, population)
         self.kernel = kernel_of(population)(population, arrange, sums, network.max_steps, compiled)
         self.dtype = self.kernel.dtype
 
-    def drive(self, payloads: Sequence[NDArray[Any] | None]) -> NDArray[Any]:
+    def drive(
+        self, sent: Sequence[Sent | None], n_steps: int, first: int = 0
+    ) -> NDArray[Any] | None:
         """Summed input ``(batch, 1 or n_steps, rows, row length)`` in ``self.dtype``.
+
+        One step stands for all where they are alike; None where nothing comes in. What is returned
+        is overwritten when the thread asks for the next.
 
         Parameters
         ----------
-        payloads
-            ``(batch, 1 or n_steps, height, width, channels)`` per projection; None for nothing.
+        sent
+            By the source of each projection; None to leave it out.
+        n_steps
+            How many steps.
+        first
+            The first of them.
         """
-        c, h, w = self.shape
-        given = [
-            (operator, projection.weight_exponent, payload)
-            for projection, operator, payload in zip(
-                self.projections, self.operators, payloads, strict=True
-            )
-            if payload is not None
-        ]
+        given = []
+        for synapses, values in zip(self.synapses, sent, strict=True):
+            arriving = [] if values is None else synapses.arriving(values, first, n_steps)
+            if arriving:
+                alike = all(n == 0 and payload.shape[1] == 1 for _, n, payload in arriving)
+                given.append((1 if alike else n_steps, synapses, arriving))
         if not given:
-            return np.zeros((1, 1, *self.rows), self.dtype)
-        steps = max(payload.shape[1] for _, _, payload in given)
-        total: NDArray[Any] | None = None
+            return None
         # those of all steps first: they can take the others in
-        for operator, exponent, payload in sorted(given, key=lambda x: -x[2].shape[1]):
-            shape = (len(payload), payload.shape[1], h, w, c)
-            # the drive is used up before the thread asks for the next
-            part = scratch("drive" if total is None else "part", shape, operator.dtype)
-            operator(payload.reshape(-1, *payload.shape[2:]), part.reshape(-1, h, w, c))
+        given.sort(key=lambda x: -x[0])
+        total: NDArray[Any] | None = None
+        for steps, synapses, arriving in given:
+            part = synapses.sums(arriving, steps, "drive" if total is None else "part")
             part = part.astype(self.dtype, copy=False)
-            if exponent:
-                part *= 1 << exponent
+            if synapses.exponent > 0:
+                part *= 1 << synapses.exponent
             if total is None:
                 total = part
             else:
                 total += part
         assert total is not None
-        return total.reshape(-1, steps, *self.rows)
+        return total.reshape(*total.shape[:2], *self.rows)
 
     def payload(self, spikes: NDArray[Any]) -> NDArray[Any]:
         """What spikes carry.
@@ -142,16 +221,6 @@ class Layer:
         rows = spikes.reshape(*spikes.shape[:2], *self.rows)
         return self.kernel.payload(rows, self.payload_type).reshape(spikes.shape)
 
-    def trace(self, batch: int, n_steps: int, *, reuse: bool = False) -> Trace:
-        """State and record of a batch, at the start of its samples.
-
-        Parameters
-        ----------
-        batch, n_steps, reuse
-            As for `Trace`.
-        """
-        return Trace(self, batch, n_steps, reuse=reuse)
-
 
 class Trace:
     """State of one population for a batch, and what it did so far.
@@ -162,12 +231,26 @@ class Trace:
         Which.
     batch, n_steps
         Samples, and steps of each.
+    t0, state
+        Steps taken before, and the state after them.
+    every
+        After how many steps, again and again, to keep the state; never by default.
     reuse
         Whether the thread's next one overwrites the states of this one.
     """
 
-    def __init__(self, layer: Layer, batch: int, n_steps: int, *, reuse: bool) -> None:
-        self.layer = layer
+    def __init__(
+        self,
+        layer: Layer,
+        batch: int,
+        n_steps: int,
+        *,
+        t0: int = 0,
+        state: Mapping[str, NDArray[Any]] | None = None,
+        every: int | None = None,
+        reuse: bool = False,
+    ) -> None:
+        self.layer, self.t0, self.every, self.n_steps = layer, t0, every, n_steps
         shape, steps = (batch, *layer.rows), (batch, n_steps, *layer.rows)
         # set at the first step
         self.state = {
@@ -175,6 +258,13 @@ class Trace:
             if reuse
             else np.empty(shape, layer.dtype)
             for name in layer.kernel.start
+        }
+        for name, values in (state or {}).items():
+            self.state[name][...] = values
+        n_kept = 0 if every is None else n_steps // every
+        self.kept = {
+            name: np.empty((batch, n_kept, *layer.rows), layer.dtype)
+            for name in (self.state if every else ())
         }
         make = np.empty if layer.population.fires else np.zeros
         self._spikes = make(steps, layer.spike_type)
@@ -184,10 +274,10 @@ class Trace:
     @property
     def spikes(self) -> NDArray[Any]:
         """``(batch, n_steps, height, width, channels)``."""
-        return self._places(self._spikes)
+        return self.places(self._spikes)
 
-    def advance(self, samples: slice, drive: NDArray[Any], step: int | None = None) -> None:
-        """Take one step, or all, with some samples.
+    def advance(self, samples: slice, drive: NDArray[Any] | None, first: int, n_steps: int) -> None:
+        """Take steps with some samples.
 
         Parameters
         ----------
@@ -195,28 +285,61 @@ class Trace:
             Which.
         drive
             From `Layer.drive`.
-        step
-            Which, from 0; all by default.
+        first, n_steps
+            Which steps.
         """
-        steps = slice(None) if step is None else slice(step, step + 1)
         state = {name: values[samples] for name, values in self.state.items()}
-        spikes, active = self._spikes[samples, steps], self._active[samples, steps]
-        if len(drive) == 1 != len(spikes):  # nothing comes in
-            drive = np.broadcast_to(drive, (len(spikes), *drive.shape[1:]))
-        self._outside[samples.start] += self.layer.kernel.advance(
-            drive, state, step or 0, spikes, active
-        )
+        if drive is None:
+            drive = np.zeros((len(self._outside[samples]), 1, *self.layer.rows), self.layer.dtype)
+        begin, end = first, first + n_steps
+        while begin < end:
+            stop = end if self.every is None else min(end, begin - begin % self.every + self.every)
+            given = drive if drive.shape[1] == 1 else drive[:, begin - first : stop - first]
+            here = samples, slice(begin, stop)
+            self._outside[samples.start] += self._advance(
+                given, state, self.t0 + begin, self._spikes[here], self._active[here]
+            )
+            if self.every is not None and stop % self.every == 0:
+                for name, kept in self.kept.items():
+                    kept[samples, stop // self.every - 1] = state[name]
+            begin = stop
 
-    def activity(self) -> Activity:
-        """What the population did."""
-        return Activity(
-            self.layer.population,
-            self.spikes,
-            self._places(self._active),
-            {name: self._places(values) for name, values in self.state.items()},
-            int(self._outside.sum()),
-        )
+    def _advance(
+        self,
+        drive: NDArray[Any],
+        state: Mapping[str, NDArray[Any]],
+        t0: int,
+        k: NDArray[Any],
+        active: NDArray[np.bool_],
+    ) -> int:
+        """Step a kernel, with arrays each of which is one run of memory: one form to compile."""
+        kernel = self.layer.kernel
+        if drive.flags.c_contiguous and k.flags.c_contiguous:
+            return kernel.advance(drive, state, t0, k, active)
+        k_, active_ = (scratch(f"step {a.dtype}", a.shape, a.dtype) for a in (k, active))
+        if not self.layer.population.fires:
+            k_[...] = 0
+        n_outside = kernel.advance(np.ascontiguousarray(drive), state, t0, k_, active_)
+        k[...], active[...] = k_, active_
+        return n_outside
 
-    def _places(self, rows: NDArray[Any]) -> NDArray[Any]:
+    @property
+    def n_outside(self) -> int:
+        """How many values left their width."""
+        return int(self._outside.sum())
+
+    @property
+    def active(self) -> NDArray[Any]:
+        """``(batch, n_steps, height, width, channels)``."""
+        return self.places(self._active)
+
+    def places(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Rows of neurons as ``(..., height, width, channels)``.
+
+        Parameters
+        ----------
+        rows
+            ``(..., rows, row length)``.
+        """
         c, h, w = self.layer.shape
         return rows.reshape(*rows.shape[:-2], h, w, c)

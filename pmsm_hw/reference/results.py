@@ -5,24 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pmsm_hw.arguments import names, shown
 from pmsm_hw.errors import InputError
-from pmsm_hw.network import Network, Population
+from pmsm_hw.network import Network, Neurons, Population
 from pmsm_hw.records import Comparable
 
 __all__ = [
     "Activity",
     "Evaluation",
+    "Probes",
     "Result",
     "best_index",
     "differing_readouts",
     "differing_spikes",
     "distinct_steps",
+    "probed",
     "recorded",
 ]
 
@@ -80,6 +82,9 @@ class Result(Comparable):
         By population, how many neurons x steps x samples were clipped to the state's width.
     n_steps
         Number of steps T.
+    states
+        By population that was probed, and state variable: ``(batch, n_steps, *shape)`` int32, after
+        each step.
     """
 
     spikes: Mapping[str, NDArray[np.int32]]
@@ -87,6 +92,7 @@ class Result(Comparable):
     logits: Mapping[str, NDArray[np.float64]]
     saturations: Mapping[str, int]
     n_steps: int
+    states: Mapping[str, Mapping[str, NDArray[np.int32]]] = field(default_factory=dict)
 
     def predictions(self, readout: str | None = None) -> NDArray[np.int64]:
         """Index of the largest logit of each sample, ``(batch,)``; the first one on ties.
@@ -119,6 +125,8 @@ class Activity:
         By state variable, ``(batch, height, width, channels)``, integer-valued.
     saturations
         Neurons x steps x samples whose value left the state's width.
+    probes
+        By state variable that is probed, ``(batch, n_steps, height, width, channels)``.
     """
 
     def __init__(
@@ -128,7 +136,9 @@ class Activity:
         active: NDArray[np.bool_] | None,
         state: Mapping[str, NDArray[Any]],
         saturations: int = 0,
+        probes: Mapping[str, NDArray[Any]] | None = None,
     ) -> None:
+        self._probes = probes or {}
         self.name = population.name
         self.saturations = saturations
         self._population = population
@@ -157,6 +167,13 @@ class Activity:
         return {
             name: self._channels_first(values, np.int64).copy()
             for name, values in self._state.items()
+        }
+
+    @cached_property
+    def probes(self) -> Mapping[str, NDArray[np.int32]]:
+        """By state variable that is probed, ``(batch, n_steps, *shape)`` int32, after each step."""
+        return {
+            name: self._channels_first(values, np.int32) for name, values in self._probes.items()
         }
 
     @property
@@ -257,6 +274,53 @@ def recorded(network: Network, record: Iterable[str]) -> tuple[str, ...]:
     for name in given:
         network[name]  # raises for unknown names
     return given
+
+
+Probes: TypeAlias = Mapping[str, Iterable[str]]
+"""State variables to return, by population."""
+
+
+def probed(network: Network, probes: Probes | None) -> dict[str, tuple[str, ...]]:
+    """State variables to return, by population, each of which must be there.
+
+    Parameters
+    ----------
+    network, probes
+        As for `run`.
+
+    Raises
+    ------
+    InputError
+        If a population has no such state.
+    NetworkError
+        If there is no such population.
+    """
+    if probes is None:
+        return {}
+    if not isinstance(probes, Mapping):
+        raise InputError(
+            "run",
+            f"probes {shown(probes)} are no mapping",
+            remedy="give state variables by population, as {'a': ('u', 'v')}",
+            actual=type(probes).__name__,
+            limit="a mapping",
+        )
+    found = {}
+    for name, variables in probes.items():
+        population = network[name]
+        has = tuple(population.model.start(population)) if isinstance(population, Neurons) else ()
+        given = names(InputError, "probes", variables)
+        for variable in given:
+            if variable not in has:
+                raise InputError(
+                    population.subject,
+                    f"has no state {shown(variable)} to probe",
+                    remedy=f"choose from {', '.join(has) or '(none: it is an input)'}",
+                    actual=variable,
+                    limit=has,
+                )
+        found[name] = given
+    return found
 
 
 def differing_spikes(a: Mapping[str, NDArray[Any]], b: Mapping[str, NDArray[Any]]) -> int:
