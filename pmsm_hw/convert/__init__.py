@@ -4,6 +4,7 @@ from pmsm_hw.convert.conversion import Conversion, convert
 from pmsm_hw.convert.factory import build_model
 from pmsm_hw.convert.integer import IntegerModel, integer_model
 from pmsm_hw.convert.integer_snn import IntegerSnn
+from pmsm_hw.convert.loihi_report import LoihiConversionReport, LoihiPopulationReport
 from pmsm_hw.convert.report import ConversionReport, PopulationReport
 from pmsm_hw.convert.storage import load_model, save_model
 
@@ -12,6 +13,8 @@ __all__ = [
     "ConversionReport",
     "IntegerModel",
     "IntegerSnn",
+    "LoihiConversionReport",
+    "LoihiPopulationReport",
     "PopulationReport",
     "build_model",
     "convert",

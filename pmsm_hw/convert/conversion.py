@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,6 +10,8 @@ from torch import nn
 
 from pmsm_hw.arguments import shown
 from pmsm_hw.convert.integer import IntegerModel, built
+from pmsm_hw.convert.loihi import convert_loihi, has_loihi_modules
+from pmsm_hw.convert.loihi_report import LoihiConversionReport
 from pmsm_hw.convert.report import ConversionReport, report_on
 from pmsm_hw.convert.settings import DEFAULTS
 from pmsm_hw.errors import ConversionError
@@ -33,7 +35,7 @@ class Conversion:
     """
 
     network: Network
-    report: ConversionReport
+    report: ConversionReport | LoihiConversionReport
 
     def __iter__(self) -> Iterator[Any]:
         return iter((self.network, self.report))
@@ -61,7 +63,10 @@ def convert(
     model
         From `pmsm_hw.nn.quantize`, any module with `PolarityQuant` activations, or an integer model
         (`integer_model`), which converts without any difference and keeps its own settings and
-        batch: no options can be given with it.
+        batch: no options can be given with it. Or a model of Loihi's own neurons
+        (`pmsm_hw.nn.CubaLif`, ...): it computes with a network's integers already, which are taken
+        over as they are, and compared spike by spike on ``example_input``; of the options, it takes
+        ``max_steps``.
     example_input
         A batch of inputs, one array or one per input: gives the shapes, and is the calibration
         batch of the report. By default the batch that `quantize` was given.
@@ -93,17 +98,17 @@ def convert(
         "input_levels": input_levels,
     }
     given = {option: value for option, value in given.items() if value is not None}
+    if isinstance(model, nn.Module) and has_loihi_modules(model):
+        problem = "a model of Loihi's neurons states its own integers"
+        _refuse(given, problem, "leave it out, or give it to the model's modules", {"max_steps"})
+        example = () if example_input is None else example_input
+        network, compared = convert_loihi(model, example, name=name, max_steps=max_steps)
+        return Conversion(network=network, report=compared)
     if isinstance(model, IntegerModel):
         if example_input is not None:
             given["example_input"] = example_input
-        for option, value in given.items():
-            raise ConversionError(
-                option,
-                f"{shown(value)} has no effect: an integer model keeps its own settings and batch",
-                remedy="leave it out, or give it to integer_model",
-                actual=value,
-                limit=None,
-            )
+        problem = "an integer model keeps its own settings and batch"
+        _refuse(given, problem, "leave it out, or give it to integer_model")
         integer = model
     else:
         if example_input is None:
@@ -112,3 +117,18 @@ def convert(
     network = integer.network(name)
     report = report_on(integer, network, from_integer_model=integer is model)
     return Conversion(network=network, report=report)
+
+
+def _refuse(
+    given: Mapping[str, Any], why: str, remedy: str, allowed: Set[str] = frozenset()
+) -> None:
+    """Raise for options that have no effect."""
+    for option, value in given.items():
+        if option not in allowed:
+            raise ConversionError(
+                option,
+                f"{shown(value)} has no effect: {why}",
+                remedy=remedy,
+                actual=value,
+                limit=None,
+            )

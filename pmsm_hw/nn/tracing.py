@@ -14,6 +14,7 @@ import torch.utils._pytree as pytree
 from torch import Tensor, fx, nn
 
 from pmsm_hw.errors import PmsmHwError
+from pmsm_hw.nn.loihi import LoihiInput, LoihiNeuron, LoihiSynapses
 from pmsm_hw.nn.neuron import PolarityMultiSpike
 from pmsm_hw.nn.quantizer import InputQuant, PolarityQuant
 
@@ -96,8 +97,10 @@ class _Tracer(fx.Tracer):
         return function, args
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Leave quantizers and torch's own modules whole."""
+        """Leave quantizers, Loihi's neurons and torch's own modules whole."""
         if isinstance(m, InputQuant | PolarityQuant | PolarityMultiSpike):
+            return True
+        if isinstance(m, LoihiInput | LoihiSynapses | LoihiNeuron):
             return True
         return super().is_leaf_module(m, module_qualified_name)
 
