@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from collections.abc import Mapping as MappingType
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -46,6 +47,8 @@ def emulate(
     labels: ArrayLike | None = None,
     record: Iterable[str] | None = None,
     record_samples: int | None = None,
+    probes: MappingType[str, Iterable[str]] | None = None,
+    carry_state: bool = False,
     clock_ns: float = 1.0,
     trace: bool | int = False,
     progress: Progress | None = None,
@@ -75,8 +78,13 @@ def emulate(
     record
         Populations whose spikes to return; all by default.
     record_samples
-        Return the spikes of the first so many samples only; all by default. What is not returned
-        takes no memory.
+        Return spikes and states of the first so many samples only; all by default. What is not
+        returned takes no memory.
+    probes
+        State variables to return after each step, by population: as for `pmsm_hw.reference.run`.
+    carry_state
+        Whether samples follow each other without a reset, as one long one: as for
+        `pmsm_hw.reference.run`.
     clock_ns
         Declared clock, to express times in cycles (Loihi has none).
     trace
@@ -109,6 +117,8 @@ def emulate(
         labels=labels,
         record=record,
         record_samples=record_samples,
+        probes=probes,
+        carry_state=carry_state,
         clock_ns=clock_ns,
         trace=trace,
         progress=progress,
@@ -168,6 +178,8 @@ class Emulator:
         labels: ArrayLike | None = None,
         record: Iterable[str] | None = None,
         record_samples: int | None = None,
+        probes: MappingType[str, Iterable[str]] | None = None,
+        carry_state: bool = False,
         clock_ns: float = 1.0,
         trace: bool | int = False,
         progress: Progress | None = None,
@@ -176,7 +188,8 @@ class Emulator:
 
         Parameters
         ----------
-        x, n_steps, mode, labels, record, record_samples, clock_ns, trace, progress
+        x, n_steps, mode, labels, record, record_samples, probes, carry_state, clock_ns, trace, \
+        progress
             As for `emulate`.
         """
         network, mapping, layout = self.network, self.mapping, self.layout
@@ -214,6 +227,7 @@ class Emulator:
         if record is not None:
             wanted = set(recorded(network, record))
             names = [name for name in names if name in wanted]
+        probed: dict[str, tuple[str, ...]] = {k: tuple(v) for k, v in (probes or {}).items()}
         n_recorded = n_samples if record_samples is None else min(record_samples, n_samples)
         if n_recorded == 0:
             names = []
@@ -227,7 +241,9 @@ class Emulator:
             units=units,
             n_steps=n_steps,
             n_samples=n_samples,
+            carry_state=carry_state,
             names=names,
+            probes=probed,
             n_recorded=n_recorded,
             n_traced=n_traced,
             progress=progress,
@@ -252,6 +268,7 @@ class Emulator:
             n_samples=n_samples,
             n_steps=n_steps,
             spikes=outcome.spikes,
+            states=outcome.states,
             readouts=outcome.readouts,
             logits=logits,
             labels=label_array,

@@ -111,6 +111,9 @@ class Report(Record):
         Samples, and steps T of each.
     spikes
         By recorded population, ``(n_recorded, n_steps, *shape)`` int32: ``k``; values for inputs.
+    states
+        By probed population and state variable, ``(n_recorded, n_steps, *shape)`` int32: after each
+        step.
     readouts
         By readout, ``(batch, *shape)`` int64: ``v`` after the last step.
     logits
@@ -141,6 +144,7 @@ class Report(Record):
     n_samples: int
     n_steps: int
     spikes: MappingType[str, NDArray[np.int32]]
+    states: MappingType[str, MappingType[str, NDArray[np.int32]]]
     readouts: MappingType[str, NDArray[np.int64]]
     logits: MappingType[str, NDArray[np.float64]]
     labels: NDArray[np.int64] | None

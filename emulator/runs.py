@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,10 +31,14 @@ class Run:
         By input, ``(n_samples, n_steps, *shape)``.
     n_steps, n_samples
         Steps of each sample, and samples.
+    carry_state
+        Whether samples follow each other as one long one.
     names
         Populations whose spikes to return.
+    probes
+        State variables to return, by population.
     n_recorded, n_traced
-        Of how many samples: spikes, and the trace.
+        Of how many samples: spikes and states, and the trace.
     progress
         Called now and then with work done and work to do.
     """
@@ -45,10 +49,17 @@ class Run:
     units: dict[str, NDArray[np.int32]]
     n_steps: int
     n_samples: int
+    carry_state: bool
     names: list[str]
+    probes: Mapping[str, tuple[str, ...]]
     n_recorded: int
     n_traced: int
     progress: Progress | None
+
+    @property
+    def n_linked(self) -> int:
+        """Steps over which states and delays reach: those of a sample, or of all."""
+        return self.n_steps * (self.n_samples if self.carry_state else 1)
 
     @property
     def n_hardware_steps(self) -> int:
@@ -64,7 +75,7 @@ class Outcome:
     ----------
     tally
         Arrays of `pmsm_hw.emulator.counts.Tally`.
-    spikes, readouts
+    spikes, readouts, states
         By population; as in a `Report`.
     step_ps
         ``(n_hardware_steps,)`` int64: each step, barrier included.
@@ -77,6 +88,7 @@ class Outcome:
     tally: dict[str, NDArray[np.int64]]
     spikes: dict[str, NDArray[np.int32]]
     readouts: dict[str, NDArray[np.int64]]
+    states: dict[str, dict[str, NDArray[np.int32]]]
     step_ps: NDArray[np.int64]
     cores: CoreTimes
     queue_peak: tuple[int, int] | None = None

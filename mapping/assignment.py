@@ -16,6 +16,7 @@ from pmsm_hw.arguments import instance
 from pmsm_hw.errors import CapacityError, MappingError
 from pmsm_hw.mapping.arguments import check_network_and_chip
 from pmsm_hw.mapping.blocks import NEURONS, RESOURCES, Block, Mode, Objective
+from pmsm_hw.mapping.resources.neurons import compartments_of
 from pmsm_hw.mapping.resources.usage import capacity, count_usage
 from pmsm_hw.operators import chw
 from pmsm_hw.records import Record
@@ -493,7 +494,8 @@ def check_counts(
     if resources is None:
         usage = mapping.usage.copy()
         if count_neurons:
-            neurons = [sum(b.n_neurons for b in blocks) for blocks in contents]
+            each = {p.name: compartments_of(p) for p in network}
+            neurons = [sum(b.n_neurons * each[b.population] for b in blocks) for blocks in contents]
             usage[:, NEURONS] = np.maximum(usage[:, NEURONS], neurons)
     else:
         usage = count_usage(resources, contents) if usage is None else usage

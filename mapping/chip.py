@@ -40,6 +40,7 @@ from pmsm_hw.mapping.quantities import (
     Entries,
     Exponent,
     Frozen,
+    LeastExponent,
     MemoryBits,
     Messages,
     Modes,
@@ -133,7 +134,7 @@ class Limits(Frozen):
     Parameters
     ----------
     neurons
-        Neurons.
+        Neurons; compartments, where a neuron model takes several for each.
     input_axons
         Input axons: sources (neurons, or pixels of a population axon) times signs.
     output_axons
@@ -146,19 +147,23 @@ class Limits(Frozen):
     synapse_block_weights, synapse_block_header_bits, synapse_word_bits, index_bits
         See above.
     delay_bits
-        Bits of each weight of a projection whose spikes are held longer than one step.
+        Bits beside each weight of a projection some of whose spikes are held longer than one step.
     weight_bits
         Widths that a weight can take, two's complement.
     max_weight_exponent
         Largest left shift of a weight, payload gains of unit spikes included.
+    min_weight_exponent
+        The least one, negative: the largest right shift.
     max_delay_steps
-        Longest hardware delay.
+        Longest hardware delay, delays of synapses included: 1 is none, as a spike acts in the next
+        step.
     population_axons
         Whether one axon serves all channels of a source pixel, with shared lists.
     population_axon_entries
         See `output_axons`.
     threshold_configurations, neuron_configurations, synapse_configurations
-        Distinct thresholds, populations, and (width, exponent, delay) formats a core can hold.
+        Distinct sets of the parameters that neuron models keep in sets (thresholds), populations,
+        and (width, exponent, delay) formats a core can hold.
     """
 
     neurons: Neurons
@@ -172,6 +177,7 @@ class Limits(Frozen):
     delay_bits: SomeBits
     weight_bits: Widths
     max_weight_exponent: Exponent
+    min_weight_exponent: LeastExponent | None = None
     max_delay_steps: Steps
     population_axons: YesNo
     population_axon_entries: Entries

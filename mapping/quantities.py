@@ -122,6 +122,9 @@ SomeBits = Annotated[Quantity[FewBits], in_unit("bits")]
 Exponent = Annotated[
     Quantity[Annotated[int, Field(strict=True, ge=0, le=_MOST_WIDTH)]], in_unit("bits")
 ]
+LeastExponent = Annotated[
+    Quantity[Annotated[int, Field(strict=True, ge=-_MOST_WIDTH, le=0)]], in_unit("bits")
+]
 Widths = Annotated[Quantity[Annotated[tuple[Width, ...], Field(min_length=1)]], in_unit("bits")]
 Weights = Annotated[Quantity[Positive], in_unit("weights")]
 Steps = Annotated[Quantity[Positive], in_unit("steps")]

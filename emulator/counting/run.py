@@ -78,6 +78,7 @@ def run_counts(run: Run) -> Outcome:
         tally=arrays,
         spikes={name: _joined(parts) for name, parts in spikes.items()},
         readouts={name: _joined(parts) for name, parts in readouts.items()},
+        states={},
         step_ps=work + barrier,
         cores=CoreTimes(
             update_ns=generate_ps[:n_cores].sum(axis=1) / 1000,

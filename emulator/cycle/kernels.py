@@ -90,8 +90,8 @@ def _update_block(
 ) -> None:
     """One step of the neurons of one block: those of `pmsm_hw.emulator.layout.neurons`."""
     f = h - plan.block_depth[block]
-    sample = f // n_steps
-    t = f - sample * n_steps
+    sample, t = machine.block_sample[block], machine.block_step[block]
+    step = f - sample * n_steps
     first, last = plan.block_slot[block], plan.block_slot[block + 1]
     rule = plan.block_rule[block]
     n, p = plan.block_n[block], plan.block_p[block]
@@ -108,7 +108,7 @@ def _update_block(
     )  # fmt: skip
     n_active, n_fired, n_spikes, n_saturated = 0, 0, 0, 0
     if rule == INPUT:
-        base = plan.unit_base[pop] + sample * plan.unit_sample[pop] + t * plan.unit_step[pop]
+        base = plan.unit_base[pop] + sample * plan.unit_sample[pop] + step * plan.unit_step[pop]
         for s in range(first, last):
             k: Any = np.int64(units[base + flat[s]])
             ks[s] = k
@@ -163,7 +163,7 @@ def _update_block(
                 payload[s] = k * gain_pos if k > 0 else k * gain_neg
             if out >= 0:
                 record[out + flat[s]] = k
-    if rule == READOUT and t == n_steps - 1:
+    if rule == READOUT and step == n_steps - 1:
         base = plan.readout_base[pop] + sample * size
         for s in range(first, last):
             readout[base + flat[s]] = v[s]
@@ -183,26 +183,62 @@ def _add(sums: Any, first: int, weights: Any, w0: int, n: int, value: Any) -> No
 
 
 @_inline
-def _deposit_matrix(
-    deposit: Any, weights: Any, sums: Any, base: int, flat: Any, value: Any
-) -> None:
-    """Add a message's synapses of a matrix; ``base`` is where this step's sums start."""
-    n = deposit.n_neurons
-    _add(sums, base + deposit.first_slot, weights, deposit.first_weight + flat * n, n, value)
+def _add_later(
+    sums: Any, row: Any, n_rows: int, n_sums: int, first: int, weights: Any, w0: int, delays: Any,
+    d0: int, n: int, value: Any, left: Any,
+) -> None:  # fmt: skip
+    """As `_add`, as many rows later as each delay says; nothing ``left`` rows later or more."""
+    w, d = np.uint64(w0), np.uint64(d0)
+    for j in range(np.uint64(n)):
+        later = np.int64(delays[d + j])
+        if later < left:
+            at = row + later
+            at = at if at < n_rows else at - n_rows
+            sums[np.uint64(at * n_sums + first) + j] += weights[w + j] * value
 
 
 @_inline
-def _deposit_window(
-    deposit: Any, weights: Any, sums: Any, base: int, c: Any, y0: Any, x0: Any, value: Any
-) -> None:
-    """Add a message's synapses of a window: for each tap, a run of channels of one pixel."""
+def _deposit_run(
+    plan: Plan, deposit: Any, sums: Any, n_rows: int, n_sums: int, row: Any, first: int, w0: int,
+    n: int, value: Any, left: Any,
+) -> None:  # fmt: skip
+    """Add synapses whose targets and weights stand side by side; see `_deposit`."""
+    if deposit.first_delay < 0:
+        _add(sums, row * n_sums + first, plan.weights, w0, n, value)
+    else:
+        d0 = w0 - deposit.first_weight + deposit.first_delay
+        _add_later(
+            sums, row, n_rows, n_sums, first, plan.weights, w0, plan.delays, d0, n, value, left
+        )
+
+
+@_inline
+def _deposit(
+    plan: Plan, deposit: Any, sums: Any, n_rows: int, n_sums: int, row: Any, slot: Any, value: Any,
+    left: Any,
+) -> None:  # fmt: skip
+    """Add a message's synapses into a block, to the sums of a step, or of later ones.
+
+    Those of a matrix are one run; those of a window, for each tap, a run of channels of one pixel.
+    ``row`` of ``n_rows`` holds the ``n_sums`` of the step, ``left`` steps of the sample remain.
+    """
+    if deposit.is_window == 0:
+        n = deposit.n_neurons
+        w0 = deposit.first_weight + np.int64(plan.slot_flat[slot]) * n
+        _deposit_run(
+            plan, deposit, sums, n_rows, n_sums, row, deposit.first_sum, w0, n, value, left
+        )
+        return
+    c, y0, x0 = (
+        np.int64(plan.slot_c[slot]), np.int64(plan.slot_y[slot]), np.int64(plan.slot_x[slot]),
+    )  # fmt: skip
     c_first, c_last = deposit.channel_first, deposit.channel_end
     y_first, y_last = deposit.row_first, deposit.row_end
     x_first, x_last = deposit.column_first, deposit.column_end
     kh, kw = deposit.kernel_rows, deposit.kernel_columns
     sy, sx = deposit.stride_rows, deposit.stride_columns
     dy, dx = deposit.dilation_rows, deposit.dilation_columns
-    top, left = y0 + deposit.padding_rows, x0 + deposit.padding_columns
+    y_last_tap, x_last_tap = y0 + deposit.padding_rows, x0 + deposit.padding_columns
     c_out_group, c_in_group = deposit.group_outputs, deposit.group_inputs
     group = c // c_in_group
     o0 = max(c_first, group * c_out_group)
@@ -211,10 +247,10 @@ def _deposit_window(
     if n <= 0:
         return
     width, depth = x_last - x_first, c_last - c_first
-    a0 = base + deposit.first_slot + (o0 - c_first)
+    a0 = deposit.first_sum + (o0 - c_first)
     w0 = deposit.first_weight + c * kh * kw * c_out_group + (o0 - group * c_out_group)
     for i in range(kh):
-        y = top - i * dy
+        y = y_last_tap - i * dy
         if sy > 1:
             if y % sy != 0:
                 continue
@@ -222,7 +258,7 @@ def _deposit_window(
         if y < y_first or y >= y_last:
             continue
         for j in range(kw):
-            x = left - j * dx
+            x = x_last_tap - j * dx
             if sx > 1:
                 if x % sx != 0:
                     continue
@@ -230,7 +266,8 @@ def _deposit_window(
             if x < x_first or x >= x_last:
                 continue
             a = a0 + ((y - y_first) * width + (x - x_first)) * depth
-            _add(sums, a, weights, w0 + (i * kw + j) * c_out_group, n, value)
+            w = w0 + (i * kw + j) * c_out_group
+            _deposit_run(plan, deposit, sums, n_rows, n_sums, row, a, w, n, value, left)
 
 
 @_inline
@@ -336,7 +373,7 @@ def _look_up(
     sums: Any,
     message: Any,
     h: int,
-    n_steps: int,
+    n_linked: int,
 ) -> Any:
     """Look a message's synapses up and add them to the summed inputs; answer the ps it takes."""
     e, core = message & 0xFFFFFFFF, message >> 32
@@ -355,21 +392,15 @@ def _look_up(
         tally.synops[sample, r] += n
         tally.unit_synops[sample, r] += n * times
     value = machine.payload[slot]
-    n_delays, n_slots = machine.sums.shape
+    n_rows, n_sums = machine.sums.shape
     for d in range(plan.pair_deposit[pair], plan.pair_deposit[pair + 1]):
         deposit = plan.deposit[d]
-        if t + deposit.delay >= n_steps:
+        left = n_linked - t - deposit.delay
+        if left <= 0:
             continue  # the sample ends before: nothing reaches the next one
-        base = ((h + deposit.hardware_delay) % n_delays) * n_slots
+        row = (h + deposit.hardware_delay) % n_rows
         scaled = sums.dtype.type(value << deposit.weight_exponent)
-        if deposit.is_window == 0:
-            flat = np.int64(plan.slot_flat[slot])
-            _deposit_matrix(deposit, plan.weights, sums, base, flat, scaled)
-        else:
-            c, y, x = plan.slot_c[slot], plan.slot_y[slot], plan.slot_x[slot]
-            _deposit_window(
-                deposit, plan.weights, sums, base, np.int64(c), np.int64(y), np.int64(x), scaled
-            )
+        _deposit(plan, deposit, sums, n_rows, n_sums, row, slot, scaled, left)
     return service
 
 
@@ -396,14 +427,14 @@ def _receive(
     sums: Any,
     now: Any,
     h: int,
-    n_steps: int,
+    n_linked: int,
 ) -> None:
     """Let a core take the message that arrived; there may be room for one more."""
     state = machine.state[0]
     message = state.arrived
     state.arrived = -1
     core = message >> 32
-    service = _look_up(plan, machine, tally, costs, sums, message, h, n_steps)
+    service = _look_up(plan, machine, tally, costs, sums, message, h, n_linked)
     _serve(machine.receivers[core], machine.ring, core, now, service)
     state.n_delivered += 1
     machine.stack[state.n_stack] = plan.link_target.shape[0] + core
@@ -628,7 +659,7 @@ def _settle(
     sums: Any,
     now: Any,
     h: int,
-    n_steps: int,
+    n_linked: int,
     shift: int,
     limit: Any,
 ) -> bool:
@@ -636,7 +667,7 @@ def _settle(
     state, outputs, n_links = machine.state[0], machine.outputs, plan.link_target.shape[0]
     while True:
         if state.arrived >= 0:
-            _receive(plan, machine, tally, costs, sums, now, h, n_steps)
+            _receive(plan, machine, tally, costs, sums, now, h, n_linked)
         if state.inject >= 0 and not _send(plan, machine, tally, now, shift, limit):
             return False
         if state.n_stack == 0:
@@ -711,12 +742,15 @@ def run_steps(
     h0: int,
     h1: int,
     n_steps: int,
+    n_linked: int,
     n_samples: int,
     units: Any,
     record: Any,
     readout: Any,
 ) -> Any:
     """Run hardware steps ``h0 <= h < h1``; answer ``(status, step, n_sent, n_delivered)``.
+
+    Samples have ``n_steps`` each; states and delays reach over ``n_linked``, one sample or all.
 
     Pending events are ``(time << shift) | entity``. Those that come a fixed time after their cause
     are in order as they are made: a queue for each such time (links; the last one for delivery in a
@@ -736,7 +770,7 @@ def run_steps(
             on[block] = 0 <= f < n_steps * n_samples
             if on[block] != 0:
                 machine.block_sample[block] = f // n_steps
-                machine.block_step[block] = f % n_steps
+                machine.block_step[block] = f % n_linked
                 _update_block(plan, machine, tally, block, h, n_steps, units, record, readout)
         _start_step(plan, machine, n_senders, n_cores)
         for g in range(n_senders):
@@ -760,7 +794,7 @@ def run_steps(
                 state.n_heap = _pop(heap, state.n_heap)
             now = key >> shift
             _begin(plan, machine, key & ((1 << shift) - 1), now)
-            if not _settle(plan, machine, tally, costs, sums, now, h, n_steps, shift, limit):
+            if not _settle(plan, machine, tally, costs, sums, now, h, n_linked, shift, limit):
                 return CLOCK, h, state.n_sent, state.n_delivered
         if state.n_sent != state.n_delivered:
             return LOST, h, state.n_sent, state.n_delivered

@@ -78,7 +78,7 @@ class Machine(NamedTuple):
     """What changes in cycle mode, step by step."""
 
     # neurons
-    sums: Any  # (n_delays, n_slots) int32 or int64: summed input, by hardware step modulo n_delays
+    sums: Any  # (n_rows, n_sums) int32 or int64: what arrives, by hardware step modulo n_rows
     v: Any  # (n_slots,) int64
     sent: Any  # (n_slots,) int64, running sum S
     k: Any  # (n_slots,) int32, of this step
@@ -145,7 +145,7 @@ def machine_of(run: Run, n_traced_steps: int) -> Machine:
     outputs["message"] = -1
     n_queues = len(costs.link_queue_ps) + 1
     return Machine(
-        sums=np.zeros((layout.n_delays, n_slots), np.int64 if layout.wide else np.int32),
+        sums=np.zeros((layout.n_rows, layout.n_sums), np.int64 if layout.wide else np.int32),
         v=np.zeros(n_slots, np.int64),
         sent=np.zeros(n_slots, np.int64),
         k=np.zeros(n_slots, np.int32),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,12 +16,13 @@ from pmsm_hw.emulator.cycle.machine import (
     Machine,
     machine_of,
 )
-from pmsm_hw.emulator.cycle.plain import plain_blocks
+from pmsm_hw.emulator.cycle.plain import PlainPopulation, plain_populations
 from pmsm_hw.emulator.layout import Plan
 from pmsm_hw.emulator.runs import Outcome, Run
 from pmsm_hw.emulator.timing import CoreTimes
 from pmsm_hw.errors import EmulationError
 from pmsm_hw.network import Readout
+from pmsm_hw.neurons.codes import PLAIN
 
 __all__ = ["run_cycle"]
 
@@ -50,7 +52,8 @@ def run_cycle(run: Run) -> Outcome:
     arrays = empty_tally(run.layout, run.n_samples)
     memory, plan = _memory(run)
     machine = machine_of(run, _traced_steps(run))
-    _run_steps(run, plan, machine, Tally(**arrays), memory)
+    plain = plain_populations(run, plan)
+    _run_steps(run, plan, machine, Tally(**arrays), memory, plain)
     n_planned, n_taken = int(arrays["hops"].sum()), int(arrays["link_load"].sum())
     if n_planned != n_taken:
         raise EmulationError(
@@ -61,8 +64,12 @@ def run_cycle(run: Run) -> Outcome:
             limit=n_planned,
         )
     spikes, readouts = _read(run, plan, memory)
+    states = {
+        found.population.name: found.states for found in plain if found.population.name in run.probes
+    }
     traces = machine.trace, machine.link_trace, machine.message_trace
-    for array in (*spikes.values(), *readouts.values(), machine.step_ps, *traces):
+    probed = (array for found in states.values() for array in found.values())
+    for array in (*spikes.values(), *readouts.values(), *probed, machine.step_ps, *traces):
         if array.flags.writeable:
             array.setflags(write=False)
     trace, link_trace, message_trace = traces if run.n_traced else (None, None, None)
@@ -73,6 +80,7 @@ def run_cycle(run: Run) -> Outcome:
         tally=arrays,
         spikes=spikes,
         readouts=readouts,
+        states=states,
         step_ps=machine.step_ps,
         cores=CoreTimes(
             update_ns=busy["update"] / 1000,
@@ -126,7 +134,13 @@ def _memory(run: Run) -> tuple[_Memory, Plan]:
         record=np.zeros(n_record, np.int32),
         readout=np.zeros(n_readout, np.int64),
     )
+    # states are recorded where Python sees them
+    rule, index = run.layout.plan.block_rule.copy(), run.layout.plan.block_population
+    for i, population in enumerate(network.populations):
+        if population.name in run.probes:
+            rule[index == i] = PLAIN
     return memory, run.layout.plan._replace(
+        block_rule=rule,
         record_base=record_base,
         n_recorded=run.n_recorded * run.n_steps,
         readout_base=readout_base,
@@ -157,20 +171,26 @@ def _traced_steps(run: Run) -> int:
     return n
 
 
-def _run_steps(run: Run, plan: Plan, machine: Machine, tally: Tally, memory: _Memory) -> None:
+def _run_steps(
+    run: Run,
+    plan: Plan,
+    machine: Machine,
+    tally: Tally,
+    memory: _Memory,
+    plain: Sequence[PlainPopulation],
+) -> None:
     from pmsm_hw.emulator.cycle.kernels import CLOCK, LOST, run_steps
 
     n_hardware = run.n_hardware_steps
     chunk = max(1, min(_CHUNK_STEPS, _CHUNK_UPDATES // max(len(plan.slot_flat), 1)))
-    stepped_here = plain_blocks(run, plan)
-    if stepped_here:
+    if plain:
         chunk = 1
     for h in range(0, n_hardware, chunk):
-        for block in stepped_here:
-            block.step(h, machine, tally, memory.record, memory.readout)
+        for population in plain:
+            population.step(h, machine, tally, memory.record, memory.readout)
         status, step, n_sent, n_delivered = run_steps(
             plan, machine, tally, run.costs, h, min(h + chunk, n_hardware), run.n_steps,
-            run.n_samples, memory.units, memory.record, memory.readout,
+            run.n_linked, run.n_samples, memory.units, memory.record, memory.readout,
         )  # fmt: skip
         if status == LOST:
             raise EmulationError(

@@ -13,10 +13,11 @@ from pmsm_hw.emulator.layout.bundles import CountPlan, build_count_plan
 from pmsm_hw.emulator.layout.deposits import deposits_of
 from pmsm_hw.emulator.layout.macs import dense_macs
 from pmsm_hw.emulator.layout.mesh import mesh_of
-from pmsm_hw.emulator.layout.plan import Plan, Row
+from pmsm_hw.emulator.layout.plan import Plan, Row, Shift
 from pmsm_hw.emulator.layout.routes import routes_of
 from pmsm_hw.emulator.layout.slots import fill_slots, places_of, runs_of
-from pmsm_hw.network import Network
+from pmsm_hw.network import Network, Projection
+from pmsm_hw.neurons.codes import PLAIN
 from pmsm_hw.operators import chw, lowered, magnitude
 
 if TYPE_CHECKING:
@@ -46,10 +47,14 @@ class Layout:
         Name of the population of each block, inputs included.
     n_blocks
         Blocks on cores (inputs excluded).
-    n_delays
-        Longest hardware delay plus one.
+    n_rows
+        Steps whose sums are kept: the longest delay of a synapse in hardware steps, plus one.
+    n_sums
+        Sums of a step.
+    shifts
+        Which of them are shifted before they are added to a block's.
     wide
-        Whether the summed input of a step might leave 32 bits.
+        Whether a sum of a step might leave 32 bits.
     link_tiles
         ``(n_links, 2)`` int64: board-wide tile that each link leaves.
     row_synapses
@@ -66,7 +71,9 @@ class Layout:
     pairs: tuple[tuple[int, int], ...]
     block_populations: tuple[str, ...]
     n_blocks: int
-    n_delays: int
+    n_rows: int
+    n_sums: int
+    shifts: tuple[Shift, ...]
     wide: bool
     link_tiles: NDArray[np.int64]
     row_synapses: NDArray[np.int64]
@@ -128,7 +135,10 @@ def build_layout(network: Network, mapping: Mapping) -> Layout:
     places = places_of(network, mapping)
     blocks = fill_slots(network, mapping, places, len(cores))
     routes, rows, pairs, windows = routes_of(network, mapping, places, blocks, len(cores))
-    deposits, n_delays = deposits_of(network, places, blocks, pairs)
+    deposits, shifts, n_sums = deposits_of(network, places, blocks, pairs)
+    for shift in shifts:  # the compiled loop does not know of them
+        population = blocks["block_population"][shift.block]
+        blocks["block_rule"][blocks["block_population"] == population] = PLAIN
     mesh, link_tiles, n_columns = mesh_of(mapping)
     n_populations = len(network.populations)
     none = np.full(n_populations, -1, np.int64)
@@ -162,7 +172,9 @@ def build_layout(network: Network, mapping: Mapping) -> Layout:
         pairs=pairs,
         block_populations=tuple(p.population.name for p in places),
         n_blocks=sum(place.core < len(cores) for place in places),
-        n_delays=n_delays,
+        n_rows=1 + max((_longest_delay(network, q) for q in network.projections), default=1),
+        n_sums=n_sums,
+        shifts=shifts,
         wide=_is_wide(network),
         link_tiles=link_tiles,
         row_synapses=np.array(
@@ -173,14 +185,23 @@ def build_layout(network: Network, mapping: Mapping) -> Layout:
     )
 
 
+def _longest_delay(network: Network, projection: Projection) -> int:
+    """Hardware steps after which the last synapse of a projection delivers."""
+    return network.hardware_delay(projection) + projection.max_delay - projection.delay
+
+
 def _is_wide(network: Network) -> bool:
-    """Whether some neuron's summed input of a step might leave 32 bits."""
+    """Whether some sum of a step might leave 32 bits."""
     for population in network:
         total = 0
         for projection in network.into(population.name):
             bound = network.bounds[projection.source]
             largest = max(abs(bound.payload_min), abs(bound.payload_max))
-            total += magnitude(lowered(network, projection), largest) << projection.weight_exponent
+            most = magnitude(lowered(network, projection), largest)
+            if projection.weight_exponent >= 0:
+                total += most << projection.weight_exponent
+            elif most >= 1 << 31:  # it is kept apart
+                return True
         if total >= 1 << 31:
             return True
     return False

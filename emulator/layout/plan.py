@@ -12,6 +12,11 @@ Pairs, rows, deposits
     target core and how the synapses are stored there, and counts synaptic operations; the rows of
     a pair stand together. A *deposit* is a projection and a target block: what to do with a
     message.
+Sums
+    What a message adds, and in which step: ``sums[step, first_sum + n]`` of neuron n of a block.
+    Those of slot s stand at s. A projection that shifts its sum to the right (``weight_exponent``
+    below 0) has sums of its own behind them, one `Shift` for each block, since it is rounded when
+    all has arrived.
 """
 
 from __future__ import annotations
@@ -24,7 +29,7 @@ import numpy as np
 if TYPE_CHECKING:
     from pmsm_hw.mapping.chip import SynapticKind
 
-__all__ = ["DEPOSIT", "Plan", "Row", "Runs"]
+__all__ = ["DEPOSIT", "Plan", "Row", "Runs", "Shift"]
 
 DEPOSIT = np.dtype(
     [
@@ -32,8 +37,9 @@ DEPOSIT = np.dtype(
         for name in (
             "is_window",  # else a matrix
             "first_weight",
+            "first_delay",  # of its synapses, laid out as their weights; -1: they have none
             "weight_exponent",
-            "first_slot",  # of the block, and how many neurons it has
+            "first_sum",  # of the block, and how many neurons it has
             "n_neurons",
             *("channel_first", "channel_end"),  # the block's ranges
             *("row_first", "row_end"),
@@ -85,6 +91,7 @@ class Plan(NamedTuple):
     pair_deposit: Any  # (n_pairs + 1,) int64
     deposit: Any  # (n_deposits,) `DEPOSIT`
     weights: Any  # int8, all of them
+    delays: Any  # uint8, of those synapses that have some
     core_router: Any  # (n_cores + 1,) int64
     router_x: Any  # (n_routers,) int64
     router_y: Any
@@ -104,6 +111,14 @@ class Plan(NamedTuple):
     unit_base: Any  # (n_populations,) int64: where its input values stand
     unit_sample: Any  # (n_populations,) int64: from one sample to the next
     unit_step: Any  # (n_populations,) int64: from one step to the next
+
+
+class Shift(NamedTuple):
+    """Sums of a projection into a block that are shifted to the right before they are added."""
+
+    block: int
+    first_sum: int
+    exponent: int
 
 
 class Runs(NamedTuple):

@@ -496,7 +496,8 @@ class Backwards:
             *_taps(counts, wires), self._shapes(wires), eachs,
             np.array(
                 [
-                    limits.neurons.value, limits.input_axons.value, limits.output_axons.value,
+                    limits.neurons.value / resources.compartments(name),
+                    limits.input_axons.value, limits.output_axons.value,
                     limits.synapse_memory_bits.value,
                 ],
                 np.float64,

@@ -153,8 +153,8 @@ class Candidates:
     cell_parts
         ``(rows, row kinds, columns, column kinds)`` index into the channel choices: fewest parts
         of such a cell that seem to fit a core, output axons aside; their number if none does.
-    n_neurons, most_neurons
-        Neurons of the population, and how many of them a block may have.
+    n_neurons, n_compartments, most_neurons
+        Neurons of the population, compartments that they take, and neurons that a block may have.
     n_blocks
         Blocks in all.
     bits, deliveries, entries
@@ -172,6 +172,7 @@ class Candidates:
     classes: tuple[AxisClasses, AxisClasses]
     cell_parts: NDArray[np.int64]
     n_neurons: int
+    n_compartments: int
     most_neurons: int
     n_blocks: NDArray[np.int64]
     bits: NDArray[np.float64]
@@ -202,7 +203,8 @@ def all_candidates(
     for p in resources.placed:
         if progress is not None:
             progress(f"counting {p.name}")
-        most = min(limit, (block_limits or {}).get(p.name, limit))
+        most = limit // resources.compartments(p.name)
+        most = min(most, (block_limits or {}).get(p.name, most))
         key = (resources.like(p.name), most)
         if key not in known:
             known[key] = (p.name, candidates(resources, p, most))
@@ -236,7 +238,9 @@ def candidates(
         That a block may have; a core's limit by default.
     """
     if most_neurons is None:
-        most_neurons = resources.chip.limits.neurons.value
+        most_neurons = (
+            resources.chip.limits.neurons.value // resources.compartments(population.name)
+        )
     limits = resources.chip.limits
     wires = resources.into(population.name)
     shape = chw(population.shape)
@@ -292,13 +296,14 @@ def candidates(
             needed = needed - n * found.total * ((wire.entries - 1) * wire.n_signs)
         entries[wire.projection.name] = needed
     return _totals(
-        population, most_neurons, choices, rows, columns, parts, axons, bits,
+        population, resources.compartments(population.name), most_neurons, choices, rows, columns, parts, axons, bits,
         {name: found.sources for name, found in counted.items()}, entries, (row_taps, column_taps),
     )  # fmt: skip
 
 
 def _totals(
     population: Population,
+    compartments: int,
     most_neurons: int,
     choices: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]],
     rows: AxisClasses,
@@ -332,6 +337,7 @@ def _totals(
         classes=(rows, columns),
         cell_parts=parts,
         n_neurons=population.n_neurons,
+        n_compartments=population.n_neurons * compartments,
         most_neurons=most_neurons,
         n_blocks=n.sum(axis=(2, 4)),
         bits=(n * np.take_along_axis(bits, taken, 0)).sum(axis=(2, 4)),

@@ -39,7 +39,7 @@ def shares_of(resources: Resources, counts: Candidates) -> NDArray[np.float64]:
         wire = resources.wires[name]
         if not isinstance(resources.network[wire.projection.source], Input):
             entries += needed / limits.output_axons.value
-    neurons = np.full(counts.n_blocks.shape, counts.n_neurons / limits.neurons.value)
+    neurons = np.full(counts.n_blocks.shape, counts.n_compartments / limits.neurons.value)
     return np.stack([neurons, counts.bits / limits.synapse_memory_bits.value, entries])
 
 

@@ -416,7 +416,7 @@ def _widest(p, j, k, a, b, fits, table):  # type: ignore[no-untyped-def]
         while high - low > 1:
             c = (low + high) // 2
             if (
-                c * largest <= capacity[_NEURONS]
+                c * largest * table.population[p].compartments <= capacity[_NEURONS]
                 and _axons_of(p, y, x, c, table, alone) <= capacity[_INPUT_AXONS]
                 and _bits_of(p, y, x, c, c * largest, table) <= capacity[_MEMORY]
             ):
@@ -539,7 +539,7 @@ def _cut_one(p, state, table, cut, old, sums, known):  # type: ignore[no-untyped
                 known[at].axons = _axons_of(p, y, x, c, table, alone) / capacity[_INPUT_AXONS]
                 known[at].memory = _bits_of(p, y, x, c, c * largest, table) / capacity[_MEMORY]
                 known[at].known = 1
-            need[_NEURONS] = c * area[g] / cells[g] / capacity[_NEURONS]
+            need[_NEURONS] = c * area[g] / cells[g] * size[p].compartments / capacity[_NEURONS]
             need[_INPUT_AXONS] = min(known[at].axons, 1.0)
             need[_OUTPUT_AXONS] = min(sent_of[g] / cells[g] * c / capacity[_OUTPUT_AXONS], 1.0)
             need[_MEMORY] = min(known[at].memory, 1.0)

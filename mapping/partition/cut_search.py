@@ -132,6 +132,7 @@ class Search:
             shape = chw(resources.network[name].shape)
             row = size[p]
             row["channels"], row["height"], row["width"] = shape
+            row["compartments"] = resources.compartments(name)
             for axis in (0, 1):
                 row[_PARTS[axis]] = len(axes[axis].start)
                 row[("row_choices", "column_choices")[axis]] = len(found.choices[1 + axis])

@@ -23,6 +23,9 @@ __all__ = ["FanOutError", "check_formats", "fan_out_excess", "single_neuron_exce
 def single_neuron_excess(resources: Resources, population: Population) -> CapacityError | None:
     """Error that says which limit a neuron alone exceeds, output axons aside; ``None``: it fits."""
     limits = resources.chip.limits
+    compartments = resources.compartments(population.name)
+    if compartments > limits.neurons.value:
+        return _too_much(resources, population, "compartments", compartments, limits.neurons.value)
     shape = chw(population.shape)
     most_axons = _axons_of_neurons(resources, population)
     worst = np.argsort(most_axons, axis=None)[::-1][:64]

@@ -46,7 +46,8 @@ def block_needs(
     by_population: dict[str, tuple[list[int], list[Block]]] = {}
     for i, block in enumerate(blocks):
         axons, bits = resources.needs_alone(block)
-        needs.append((block.n_neurons, axons, 0, bits))
+        n_compartments = block.n_neurons * resources.compartments(block.population)
+        needs.append((n_compartments, axons, 0, bits))
         at, mine = by_population.setdefault(block.population, ([], []))
         at.append(i)
         mine.append(block)
@@ -141,8 +142,7 @@ def count_cores(
 ) -> int:
     """Cores that `pack` fills with the blocks of grids."""
     limit = resources.chip.limits.threshold_configurations
-    thetas = {name: getattr(resources.network[name], "theta", None) for name in grids}
-    if limit is not None and any(theta is not None and theta.ndim for theta in thetas.values()):
+    if limit is not None and not all(map(resources.has_one_threshold, grids)):
         ordered = [
             block for name in grids for block in grid_blocks(resources.network[name], grids[name])
         ]

@@ -11,12 +11,12 @@ POPULATION = np.dtype(
         (name, np.int64)
         for name in (
             "channels", "height", "width", "row_parts", "column_parts", "row_choices",
-            "column_choices", "first_cell", "first_fit",
+            "column_choices", "first_cell", "first_fit", "compartments",
         )
     ]
 )  # fmt: skip
 """A population: its size; where its numbers of rows and columns are among the parts, and how many;
-where its cells and its part of `cut_kernels.Table.fit` start."""
+where its cells and its part of `cut_kernels.Table.fit` start; compartments of each neuron."""
 
 WIRE = np.dtype(
     [

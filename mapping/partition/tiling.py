@@ -181,8 +181,8 @@ class _Cutting:
 
     def may_fit_one_core(self) -> bool:
         """Whether all neurons together are no more than a core's."""
-        n_neurons = sum(found.n_neurons for found in self.counts.values())
-        return n_neurons <= int(self.resources.chip.limits.neurons.value)
+        n_compartments = sum(found.n_compartments for found in self.counts.values())
+        return n_compartments <= int(self.resources.chip.limits.neurons.value)
 
     def counted(self, grids: MappingType[str, Grid]) -> _Counted:
         """A cut, counted exactly."""

@@ -1,8 +1,8 @@
 """What the neurons of a population need of a core, by their model: spikes, thresholds, sets.
 
 The one place that says what a neuron model costs on a core beside its axons and synapses: which
-messages its spikes are (`spike_mode`, `axon_signs`), and which of a core's parameter sets it takes
-(`thresholds_of`).
+messages its spikes are (`spike_mode`, `axon_signs`), how many compartments its neurons take
+(`compartments_of`), and which of a core's parameter sets (`thresholds_of`).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ParameterSet",
     "axon_signs",
+    "compartments_of",
     "has_one_threshold",
     "most_thresholds",
     "spike_mode",
@@ -32,7 +33,7 @@ __all__ = [
     "thresholds_vary_by_place",
 ]
 
-ParameterSet: TypeAlias = tuple[str | int, ...]
+ParameterSet: TypeAlias = tuple[str | int | float, ...]
 """Kind of a neuron model, and values of the parameters that a core holds sets of."""
 
 
@@ -92,6 +93,11 @@ def axon_signs(network: Network, population: Population, chip: Chip) -> tuple[in
     return factors
 
 
+def compartments_of(population: Population) -> int:
+    """Compartments of a core that each neuron of a population takes."""
+    return population.model.compartments if isinstance(population, Neurons) else 1
+
+
 def has_one_threshold(population: Population) -> bool:
     """Whether all neurons of a population have the same parameter set, or none."""
     return all(bool((values == values.flat[0]).all()) for values in _core_parameters(population))
@@ -136,7 +142,15 @@ def _core_parameters(population: Population) -> list[NDArray[np.int64]]:
     """Parameters that a core holds sets of."""
     if not isinstance(population, Neurons):
         return []
-    return [getattr(population, name) for name in population.model.core_parameters]
+    parameters = {p.name: p for p in population.model.parameters}
+    found = []
+    for name in population.model.core_parameters:
+        value, parameter = getattr(population, name), parameters[name]
+        if parameter.type == "choice":
+            value = parameter.choices.index(value)
+        # several integers are as many parameters
+        found += [np.asarray(v) for v in (value if isinstance(value, tuple) else (value,))]
+    return found
 
 
 def _distinct(parameters: list[NDArray[np.int64]]) -> list[list[int]]:

@@ -48,7 +48,8 @@ def count_usage(resources: Resources, cores: Sequence[Sequence[Block]]) -> NDArr
     usage = np.zeros((len(cores), len(RESOURCES)), np.int64)
     for i, blocks in enumerate(cores):
         axons, bits = axons_and_bits(blocks)
-        usage[i] = (sum(b.n_neurons for b in blocks), axons, sum(sent[id(b)] for b in blocks), bits)
+        neurons = sum(b.n_neurons * resources.compartments(b.population) for b in blocks)
+        usage[i] = (neurons, axons, sum(sent[id(b)] for b in blocks), bits)
     return usage
 
 

@@ -39,14 +39,14 @@ class Wire:
     widths
         Bits of a weight, for each set of axons (sign); empty if the source never spikes.
     formats
-        ``(bits, exponent, delay)`` of each set.
+        ``(bits, exponent, delay)`` of each set; delay 0: one per synapse.
     delay_bits
-        Bits of delay beside each weight.
+        Bits of delay beside each weight, if any is held longer than a step.
     entries
         Output-axon entries per neuron, target core and sign, its axon there being a population one
         (`Resources.plain_pixels` need one each).
-    hardware_delay
-        See `Network.hardware_delay`.
+    longest_delay
+        Hardware steps from sending to integration, of the synapse that delays most.
     geometry
         Wires with equal ones join the same neurons, were no weight zero.
     n_weights
@@ -69,7 +69,7 @@ class Wire:
     formats: tuple[tuple[int, int, int], ...]
     delay_bits: int
     entries: int
-    hardware_delay: int
+    longest_delay: int
     geometry: tuple[object, ...]
     n_weights: int
     channels: Range
@@ -141,13 +141,16 @@ def wire_of(network: Network, chip: Chip, projection: Projection, factors: tuple
     has_rows = len(network[projection.source].shape) > 1
     pixel = limits.population_axons.value and has_rows
     delay = network.hardware_delay(projection)
-    if delay > limits.max_delay_steps.value:
+    longest = delay + projection.max_delay - projection.delay
+    if longest > limits.max_delay_steps.value:
         raise CapacityError(
             projection.subject,
-            f"holds its spikes for {delay} steps, chip '{chip.name}' delays by at most "
+            f"holds its spikes for {longest} steps, chip '{chip.name}' delays by at most "
             f"{limits.max_delay_steps.value}",
-            remedy="insert relay populations that shorten the way it skips",
-            actual=delay,
+            remedy="insert relay populations that shorten the way it skips"
+            if delay > limits.max_delay_steps.value
+            else "use shorter delays",
+            actual=longest,
             limit=limits.max_delay_steps.value,
         )
     lo, hi = int(projection.weight.min()), int(projection.weight.max())
@@ -175,8 +178,28 @@ def wire_of(network: Network, chip: Chip, projection: Projection, factors: tuple
                 actual=exponent,
                 limit=limits.max_weight_exponent.value,
             )
+        least = limits.min_weight_exponent
+        if least is not None and exponent < least.value:
+            raise MappingError(
+                projection.subject,
+                f"weight exponent {exponent} (payload gain {abs(factor)} included) is below "
+                f"{least.value} of chip '{chip.name}'",
+                remedy="use a larger weight_exponent",
+                actual=exponent,
+                limit=least.value,
+            )
         widths.append(width)
-        formats.append((width, exponent, delay))
+        formats.append((width, exponent, delay if projection.delays is None else 0))
+    if projection.weight_exponent < 0 and len({abs(factor) for factor in factors}) > 1:
+        raise MappingError(
+            projection.subject,
+            f"sends payloads {factors} through formats of their own, which would be shifted by "
+            f"weight exponent {projection.weight_exponent} apart, not in one sum",
+            remedy="use gains of one magnitude, a weight_exponent from 0, or a chip with graded "
+            "spikes",
+            actual=factors,
+            limit="one magnitude",
+        )
     n_weights = int(np.count_nonzero(form.weight))
     source = chw(network[projection.source].shape)
     lives: NDArray[np.bool_] = np.ones(source, bool)
@@ -188,9 +211,9 @@ def wire_of(network: Network, chip: Chip, projection: Projection, factors: tuple
         axons="pixel" if pixel else "neuron",
         widths=tuple(widths),
         formats=tuple(formats),
-        delay_bits=limits.delay_bits.value if delay > 1 else 0,
+        delay_bits=limits.delay_bits.value if longest > 1 else 0,
         entries=limits.population_axon_entries.value if pixel else 1,
-        hardware_delay=delay,
+        longest_delay=longest,
         geometry=_geometry(form, source),
         n_weights=n_weights,
         channels=_reaching(network, projection, form, n_weights == form.weight.size),

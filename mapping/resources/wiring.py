@@ -7,7 +7,12 @@ from functools import cached_property, wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from pmsm_hw.mapping.blocks import Range
-from pmsm_hw.mapping.resources.neurons import axon_signs, has_one_threshold, spike_mode
+from pmsm_hw.mapping.resources.neurons import (
+    axon_signs,
+    compartments_of,
+    has_one_threshold,
+    spike_mode,
+)
 from pmsm_hw.mapping.resources.windows import part_key
 from pmsm_hw.mapping.resources.wires import Wire, wire_of
 from pmsm_hw.network import Input
@@ -115,6 +120,10 @@ class Wiring:
     def placed(self) -> tuple[Population, ...]:
         """Populations that sit on cores, in topological order."""
         return tuple(p for p in self.network.topological if not isinstance(p, Input))
+
+    def compartments(self, population: str) -> int:
+        """Compartments of a core that each neuron of a population takes."""
+        return compartments_of(self.network[population])
 
     def n_channels(self, wire: Wire) -> int:
         """Channels of the target."""

@@ -11,18 +11,24 @@ Where copies of the weights for each part would be large, a second kind of relay
 sums: *slices*, which copy some channels of the source (``theta = 1``, one spike in, one spike out),
 so that each part holds only its own weights.
 
+Of a delayed projection either the part before a relay or the one behind it has the delay, whichever
+leaves room for the step that a relay takes. A loop whose delay leaves none, and a projection that
+shifts its sum to the right (``weight_exponent`` below 0: sums of parts would be rounded apart)
+cannot be split.
+
 On chips with unit spikes a sum of ``k`` is ``|k|`` messages: exact, and slow.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping as MappingType
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pmsm_hw.errors import CapacityError
+from pmsm_hw.errors import CapacityError, NetworkError
 from pmsm_hw.mapping.arguments import check_network_and_chip
 from pmsm_hw.mapping.partition.excess import single_neuron_excess
 from pmsm_hw.mapping.resources import Resources, list_bits
@@ -86,23 +92,14 @@ class SplitFanIn:
             If the chip cannot express the network.
         """
         resources = Resources(network, self.chip)
-        populations: list[Population] = []
-        projections = list(network.projections)
-        for population in network.populations:
-            populations.append(population)
-            if isinstance(population, Input):
-                continue
-            excess = single_neuron_excess(resources, population)
-            if excess is None:
-                continue
-            parts = self._split(resources, population, _last(excess))
-            for old, relays, new in parts:
-                at = projections.index(old)
-                projections[at : at + 1] = new
-                populations += relays
-        if len(populations) == len(network.populations):
+        found = {
+            population.name: excess
+            for population in resources.placed
+            if (excess := single_neuron_excess(resources, population)) is not None
+        }
+        if not found:
             return network
-        split = replace(network, populations=tuple(populations), projections=tuple(projections))
+        split = self._with_relays(resources, found)
         resources = Resources(split, self.chip)
         for population in resources.placed:
             excess = single_neuron_excess(resources, population)
@@ -110,8 +107,42 @@ class SplitFanIn:
                 raise _last(excess)
         return split
 
+    def _with_relays(
+        self, resources: Resources, found: MappingType[str, CapacityError]
+    ) -> Network:
+        """Put relays before populations that do not fit; delays before them, or behind."""
+        network = resources.network
+        problem: NetworkError | None = None
+        for behind in (False, True):
+            populations: list[Population] = []
+            projections = list(network.projections)
+            for population in network.populations:
+                populations.append(population)
+                if population.name not in found:
+                    continue
+                excess = _last(found[population.name])
+                for old, relays, new in self._split(resources, population, excess, behind):
+                    at = projections.index(old)
+                    projections[at : at + 1] = new
+                    populations += relays
+            try:
+                return replace(
+                    network, populations=tuple(populations), projections=tuple(projections)
+                )
+            except NetworkError as error:  # a loop with too little delay for one more step
+                problem = error
+        excess = next(iter(found.values()))
+        assert problem is not None
+        raise CapacityError(
+            excess.subject,
+            f"{excess.problem}; with relays, {problem.subject}: {problem.problem}",
+            remedy="use a chip with larger cores, or longer delays around the loop",
+            actual=excess.actual,
+            limit=excess.limit,
+        ) from problem
+
     def _split(
-        self, resources: Resources, target: Population, excess: CapacityError
+        self, resources: Resources, target: Population, excess: CapacityError, behind: bool
     ) -> list[tuple[Projection, list[Population], list[Projection]]]:
         """Split the largest projections into a population, until it fits."""
         network = resources.network
@@ -130,13 +161,23 @@ class SplitFanIn:
         n_before = 0
         result: list[tuple[Projection, list[Population], list[Projection]]] = []
         for q in chosen:
-            relays, projections = self._parts(resources, target, q, n_before)
+            if q.weight_exponent < 0:
+                raise CapacityError(
+                    target.subject,
+                    f"{excess.problem}; projection '{q.name}' shifts its sum by "
+                    f"{q.weight_exponent}, which its parts cannot do apart",
+                    remedy="use a chip with larger cores, fewer inputs, or a weight_exponent from "
+                    "0",
+                    actual=excess.actual,
+                    limit=excess.limit,
+                )
+            relays, projections = self._parts(resources, target, q, n_before, behind)
             n_before += len(relays)
             result.append((q, relays, projections))
         return result
 
     def _parts(
-        self, resources: Resources, target: Population, q: Projection, n_before: int
+        self, resources: Resources, target: Population, q: Projection, n_before: int, behind: bool
     ) -> tuple[list[Population], list[Projection]]:
         network = resources.network
         source = network[q.source]
@@ -165,13 +206,17 @@ class SplitFanIn:
         relays: list[Population] = []
         projections: list[Projection] = []
         for i, (a, b) in enumerate(ranges, start=n_before):
-            before, weight = source.name, _masked(q, units, a, b)
-            delay = q.delay
+            before, delay = source.name, 0 if behind else q.delay
+            synapses: dict[str, Any] = {"weight": _masked(q, units, a, b)}
             if sliced:
-                copy, select = _slice(network, source, q, f"{target.name}.slice{i}", units, a, b)
+                name = f"{target.name}.slice{i}"
+                copy, select = _slice(network, source, q, name, units, a, b, delay)
                 relays.append(copy)
                 projections.append(select)
-                before, weight, delay = copy.name, _part(q, units, a, b), 0
+                before, delay = copy.name, 0
+                synapses = {"weight": _part(q, q.weight, units, a, b)}
+                if q.delays is not None:
+                    synapses["delays"] = _part(q, q.delays, units, a, b)
             low, high = _reach(q, bound.payload_min, bound.payload_max, units, a, b)
             name = f"{target.name}.sum{i}"
             relays.append(
@@ -185,14 +230,14 @@ class SplitFanIn:
             )
             projections.append(
                 replace(
-                    q, source=before, target=name, weight=weight, weight_exponent=0, delay=delay,
+                    q, source=before, target=name, **synapses, weight_exponent=0, delay=delay,
                     name=f"{q.name}.part{i}",
                 )
             )  # fmt: skip
             projections.append(
                 Identity(
                     source=name, target=target.name, weight_exponent=q.weight_exponent,
-                    name=f"{q.name}.sum{i}",
+                    delay=q.delay if behind else 0, name=f"{q.name}.sum{i}",
                 )
             )  # fmt: skip
         return relays, projections
@@ -333,11 +378,11 @@ def _ranges(
     return [*ranges, (first, len(sizes))]
 
 
-def _part(q: Projection, units: _Units, a: int, b: int) -> NDArray[np.int8]:
-    """Weights of some units alone."""
+def _part(q: Projection, values: NDArray[Any], units: _Units, a: int, b: int) -> NDArray[Any]:
+    """Weights, or delays, of some units alone."""
     if isinstance(q, Dense):
-        return q.weight[:, units.columns_of(a, b)]
-    return q.weight[:, a:b]
+        return values[:, units.columns_of(a, b)]
+    return values[:, a:b]
 
 
 def _masked(q: Projection, units: _Units, a: int, b: int) -> NDArray[np.int8]:
@@ -352,7 +397,7 @@ def _reach(
     q: Projection, payload_min: int, payload_max: int, units: _Units, a: int, b: int
 ) -> tuple[int, int]:
     """Smallest and largest sum that some units can reach."""
-    weight = _part(q, units, a, b).reshape(len(q.weight), -1)
+    weight = _part(q, q.weight, units, a, b).reshape(len(q.weight), -1)
     low, high = min(payload_min, 0), max(payload_max, 0)
     least, most = 0, 0
     for first in range(0, len(weight), 256):
@@ -371,6 +416,7 @@ def _slice(
     units: _Units,
     a: int,
     b: int,
+    delay: int,
 ) -> tuple[Population, Projection]:
     """A population that copies the payloads of some units of a source, and its input."""
     bound = network.bounds[source.name]
@@ -380,14 +426,14 @@ def _slice(
         eye = np.zeros((b - a, c) + (1,) * (len(source.shape) - 1), np.int8)
         eye[np.arange(b - a), np.arange(a, b)] = 1
         kind = Conv2d if len(source.shape) == 3 else Conv1d
-        selects = kind(source=source.name, target=name, weight=eye, delay=q.delay)
+        selects = kind(source=source.name, target=name, weight=eye, delay=delay)
         shape = (b - a, *source.shape[1:])
     else:
         columns = units.columns_of(a, b)
         n = len(columns)
         eye = np.zeros((n, source.n_neurons), np.int8)
         eye[np.arange(n), columns] = 1
-        selects = Dense(source=source.name, target=name, weight=eye, delay=q.delay)
+        selects = Dense(source=source.name, target=name, weight=eye, delay=delay)
         shape = (n,)
     copy = PolarityMultiSpike(
         name=name,
