@@ -6,7 +6,6 @@ from pmsm_hw.arguments import instance, integer
 from pmsm_hw.errors import MappingError
 from pmsm_hw.mapping.chip import Chip
 from pmsm_hw.network import Network
-from pmsm_hw.network.projections import require_plain
 
 __all__ = ["check_network_and_chip", "check_seed"]
 
@@ -18,8 +17,6 @@ def check_network_and_chip(network: object, chip: object) -> None:
         MappingError, "mapping", "chip", chip, Chip, remedy="give what pmsm_hw.mapping.load_chip "
         "returns",
     )  # fmt: skip
-    assert isinstance(network, Network)
-    require_plain(network.projections, MappingError, "mapping")
 
 
 def check_seed(seed: object) -> int:
