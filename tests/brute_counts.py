@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 
-from pmsm_hw import Input, PolarityMultiSpike
+from pmsm_hw import Input
 from pmsm_hw.mapping import RESOURCES, xy_route
 from pmsm_hw.operators import DenseForm, WindowForm, chw, lowered, synapses
 
@@ -105,7 +105,7 @@ def brute_usage(network, chip, mapping):
     reach = {core: {} for core in mapping.cores}
     for block in mapping.blocks:
         plain = brute_plain(network, chip, block)
-        usage[block.core][0] += block.n_neurons
+        usage[block.core][0] += block.n_neurons * network[block.population].model.compartments
         mine = block.neurons(network[block.population].shape)
         for q in network.into(block.population):
             signs = brute_signs(network, chip, q.source)
@@ -142,7 +142,8 @@ def brute_usage(network, chip, mapping):
                     for b in limits.weight_bits.value
                     if -(2 ** (b - 1)) <= lo and hi <= 2 ** (b - 1) - 1
                 )
-                if network.hardware_delay(q) > 1:
+                beyond = 0 if q.delays is None else int(q.delays.max())
+                if network.hardware_delay(q) + beyond > 1:
                     width += limits.delay_bits.value
                 sparse += sum(brute_list_bits(limits, int(n), width + index) for n in lengths)
                 bits_dense += len(lengths) * brute_list_bits(limits, block.n_neurons, width)
@@ -178,15 +179,16 @@ def check(network, chip, mapping):
         if chip.limits.neuron_configurations:
             assert len({b.population for b in blocks}) <= chip.limits.neuron_configurations.value
         if chip.limits.threshold_configurations:
-            thetas = set()
+            sets = set()
             for b in blocks:
                 p = network[b.population]
-                if isinstance(p, PolarityMultiSpike):
-                    shaped = p.theta.reshape(p.theta.shape + (1,) * (3 - p.theta.ndim))
-                    thetas |= set(
-                        np.broadcast_to(shaped, chw(p.shape))[b.slices()].ravel().tolist()
-                    )
-            assert len(thetas) <= chip.limits.threshold_configurations.value
+                each = []
+                for name in p.model.core_parameters:
+                    values = np.asarray(getattr(p, name))
+                    shaped = values.reshape(values.shape + (1,) * (3 - values.ndim))
+                    each.append(np.broadcast_to(shaped, chw(p.shape))[b.slices()].ravel().tolist())
+                sets |= {(p.kind, *values) for values in zip(*each, strict=True)}
+            assert len(sets) <= chip.limits.threshold_configurations.value
     for a in mapping.cores[:4]:
         for b in mapping.cores[:4]:
             (_, *s), (_, *t) = mapping.position(a), mapping.position(b)
