@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from brute_counts import check
@@ -10,8 +12,10 @@ from hypothesis import strategies as st
 from quick import examples
 
 from pmsm_hw import (
+    AdaptiveLif,
     Conv1d,
     Conv2d,
+    CubaLif,
     Dense,
     Identity,
     Input,
@@ -33,6 +37,35 @@ from pmsm_hw.mapping.routing.traffic import core_traffic, rates_of
 from pmsm_hw.operators import chw, lowered, synapses
 
 
+def otherwise(draw, rng, projection, gains):
+    """At times with delays of its synapses, or shifted to the right."""
+    if isinstance(projection, Dense | Conv1d | Conv2d) and draw(st.integers(0, 3)) == 0:
+        most = draw(st.integers(1, 4))
+        projection = replace(projection, delays=rng.integers(0, most + 1, projection.weight.shape))
+    if draw(st.integers(0, 3)) == 0 and len({abs(gain) for gain in gains}) == 1:
+        projection = replace(projection, weight_exponent=draw(st.integers(-8, -1)))
+    return projection
+
+
+def neurons(draw, rng, name, shape):
+    """Of one of three models, which differ in what they take of a core."""
+    size = draw(st.sampled_from([(), shape[:1] if len(shape) > 1 else ()]))
+    kind = draw(st.sampled_from(["polarity", "polarity", "cuba", "adaptive"]))
+    if kind == "polarity":
+        return PolarityMultiSpike(
+            name=name,
+            shape=shape,
+            theta=rng.integers(100, 110, size),
+            levels=(draw(st.integers(0, 2)), draw(st.integers(1, 3))),
+            gains=draw(st.sampled_from([(1, 1), (4, 1), (1, -1), (2, 1)])),
+            overflow="saturate",
+        )
+    model = {"cuba": CubaLif, "adaptive": AdaptiveLif}[kind]
+    return model(
+        name=name, shape=shape, vth=rng.integers(100, 103, size), du=rng.integers(0, 2, size)
+    )
+
+
 def weights(rng, density, *shape):
     lo, hi = [(-128, 1), (-3, 4), (0, 2), (-120, 128)][rng.integers(4)]
     return (rng.integers(lo, hi, shape) * (rng.random(shape) < density)).astype(np.int8)
@@ -40,7 +73,7 @@ def weights(rng, density, *shape):
 
 @st.composite
 def networks(draw):
-    """Chains of random projections with skips, recurrence, groups, strides and gains."""
+    """Chains of random projections: skips, loops, groups, strides, gains, delays, three models."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     density = draw(st.sampled_from([0.1, 0.5, 1.0]))
     three = draw(st.booleans())
@@ -79,21 +112,8 @@ def networks(draw):
         else:
             p = Identity(**common)
         shape = p.output_shape(source.shape)
-        if draw(st.booleans()) and len(shape) > 1:
-            theta = rng.integers(100, 110, shape[0])
-        else:
-            theta = np.array(300)
-        populations.append(
-            PolarityMultiSpike(
-                name=name,
-                shape=shape,
-                theta=theta,
-                levels=(draw(st.integers(0, 2)), draw(st.integers(1, 3))),
-                gains=draw(st.sampled_from([(1, 1), (4, 1), (1, -1), (2, 1)])),
-                overflow="saturate",
-            )
-        )
-        projections.append(p)
+        populations.append(neurons(draw, rng, name, shape))
+        projections.append(otherwise(draw, rng, p, getattr(source, "gains", (1, 1))))
         if draw(st.booleans()) and i >= 2:  # skip from further up
             back = draw(st.integers(0, i - 2))
             far = populations[back]
