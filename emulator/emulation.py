@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from collections.abc import Mapping as MappingType
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pmsm_hw.arguments import check_progress, choice, instance, integer, number, shown
+from pmsm_hw.arguments import check_progress, choice, flag, instance, integer, number, shown
 from pmsm_hw.class_labels import class_labels
 from pmsm_hw.emulator.constants import resolve
 from pmsm_hw.emulator.costs import costs_of
@@ -24,7 +23,7 @@ from pmsm_hw.emulator.runs import Progress, Run
 from pmsm_hw.emulator.timing import timing_of
 from pmsm_hw.errors import EmulationError, InputError
 from pmsm_hw.network import Network, Readout
-from pmsm_hw.reference import Inputs, recorded, units_of
+from pmsm_hw.reference import Inputs, Probes, check_carried, probed, recorded, units_of
 
 if TYPE_CHECKING:
     from pmsm_hw.mapping.assignment import Mapping
@@ -47,7 +46,7 @@ def emulate(
     labels: ArrayLike | None = None,
     record: Iterable[str] | None = None,
     record_samples: int | None = None,
-    probes: MappingType[str, Iterable[str]] | None = None,
+    probes: Probes | None = None,
     carry_state: bool = False,
     clock_ns: float = 1.0,
     trace: bool | int = False,
@@ -178,7 +177,7 @@ class Emulator:
         labels: ArrayLike | None = None,
         record: Iterable[str] | None = None,
         record_samples: int | None = None,
-        probes: MappingType[str, Iterable[str]] | None = None,
+        probes: Probes | None = None,
         carry_state: bool = False,
         clock_ns: float = 1.0,
         trace: bool | int = False,
@@ -227,10 +226,13 @@ class Emulator:
         if record is not None:
             wanted = set(recorded(network, record))
             names = [name for name in names if name in wanted]
-        probed: dict[str, tuple[str, ...]] = {k: tuple(v) for k, v in (probes or {}).items()}
+        found = probed(network, probes)
+        watched = {p.name: found[p.name] for p in network.topological if p.name in found}
+        if flag(EmulationError, "emulate", "carry_state", carry_state):
+            check_carried(network, n_samples, int(n_steps))
         n_recorded = n_samples if record_samples is None else min(record_samples, n_samples)
         if n_recorded == 0:
-            names = []
+            names, watched = [], {}
         n_traced = n_samples if n_traced is None else min(n_traced, n_samples)
         label_array = None if labels is None else class_labels(network, None, labels, n_samples)
         n_steps = int(n_steps)
@@ -243,7 +245,7 @@ class Emulator:
             n_samples=n_samples,
             carry_state=carry_state,
             names=names,
-            probes=probed,
+            probes=watched,
             n_recorded=n_recorded,
             n_traced=n_traced,
             progress=progress,

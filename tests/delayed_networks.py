@@ -12,7 +12,6 @@ import numpy as np
 from emulator_cases import edit_chip, make_mapping, random_chip, split
 from random_networks import UNIT_GAINS, random_join, random_network
 
-from pmsm_hw.errors import NetworkError
 from pmsm_hw.mapping import Block, Mapping
 from pmsm_hw.network import (
     Conv1d,

@@ -11,7 +11,7 @@ from pmsm_hw.emulator.counts import Tally, empty_tally
 from pmsm_hw.emulator.runs import Outcome, Run
 from pmsm_hw.emulator.timing import CoreTimes
 from pmsm_hw.network import Input
-from pmsm_hw.reference import Activity, simulate
+from pmsm_hw.reference import Activity, Carried, simulate
 from pmsm_hw.workers import workers_for
 
 __all__ = ["run_counts"]
@@ -52,21 +52,25 @@ def run_counts(run: Run) -> Outcome:
         blocks_of.setdefault(name, []).append(i)
     spikes: dict[str, list[NDArray[np.int32]]] = {name: [] for name in run.names}
     readouts: dict[str, list[NDArray[np.int64]]] = {r.name: [] for r in network.readouts}
+    states: dict[str, dict[str, list[NDArray[np.int32]]]] = {
+        name: {variable: [] for variable in variables} for name, variables in run.probes.items()
+    }
+    carried = Carried() if run.carry_state else None
     for first in range(0, n_samples, chunk):
         part = {name: u[first : first + chunk] for name, u in run.units.items()}
-        for activity in simulate(network, part, n_steps):
+        for activity in simulate(network, part, n_steps, probes=run.probes, carried=carried):
             name = activity.name
             blocks = np.array(blocks_of[name], np.int64)
             _count(run, arrays, blocks, activity, first, generate_ps, receive_ps, sent)
             if activity.saturations:
                 # the reference knows how many, not where: the first block and sample stand for all
                 arrays["saturations"][first, blocks_of[name][0]] += activity.saturations
-            if name in spikes and first < n_recorded:
-                k = activity.spikes
-                # a copy, so that what is left out is not kept with what is not
-                spikes[name].append(
-                    k if first + len(k) <= n_recorded else k[: n_recorded - first].copy()
-                )
+            if first < n_recorded:
+                left = n_recorded - first
+                if name in spikes:
+                    spikes[name].append(_first(activity.spikes, left))
+                for variable, values in activity.probes.items():
+                    states[name][variable].append(_first(values, left))
             if name in readouts:
                 readouts[name].append(activity.state)
         if run.progress is not None:
@@ -78,7 +82,10 @@ def run_counts(run: Run) -> Outcome:
         tally=arrays,
         spikes={name: _joined(parts) for name, parts in spikes.items()},
         readouts={name: _joined(parts) for name, parts in readouts.items()},
-        states={},
+        states={
+            name: {variable: _joined(parts) for variable, parts in mine.items()}
+            for name, mine in states.items()
+        },
         step_ps=work + barrier,
         cores=CoreTimes(
             update_ns=generate_ps[:n_cores].sum(axis=1) / 1000,
@@ -141,6 +148,11 @@ def _count(
 
     for sent_there in workers.map(count, range(0, n_samples, each)):
         sent += sent_there
+
+
+def _first(values: NDArray[np.int32], n: int) -> NDArray[np.int32]:
+    """So many samples: a copy, so that what is left out is not kept with what is not."""
+    return values if len(values) <= n else values[:n].copy()
 
 
 def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:

@@ -156,7 +156,7 @@ class PlainPopulation:
     def _drive(self, sums: NDArray[Any]) -> NDArray[Any]:
         """Take what was delivered for this step, shifted and added up."""
         slots = self.slots
-        drive = sums[slots].astype(self.kernel.dtype)
+        drive: NDArray[Any] = sums[slots].astype(self.kernel.dtype)
         sums[slots] = 0
         for mine, apart, exponent in self.shifts:
             drive[mine] += sums[apart].astype(np.int64) >> exponent

@@ -64,9 +64,8 @@ def run_cycle(run: Run) -> Outcome:
             limit=n_planned,
         )
     spikes, readouts = _read(run, plan, memory)
-    states = {
-        found.population.name: found.states for found in plain if found.population.name in run.probes
-    }
+    stepped = {found.population.name: found for found in plain}
+    states = {name: stepped[name].states for name in run.probes}
     traces = machine.trace, machine.link_trace, machine.message_trace
     probed = (array for found in states.values() for array in found.values())
     for array in (*spikes.values(), *readouts.values(), *probed, machine.step_ps, *traces):

@@ -238,8 +238,8 @@ def candidates(
         That a block may have; a core's limit by default.
     """
     if most_neurons is None:
-        most_neurons = (
-            resources.chip.limits.neurons.value // resources.compartments(population.name)
+        most_neurons = resources.chip.limits.neurons.value // resources.compartments(
+            population.name
         )
     limits = resources.chip.limits
     wires = resources.into(population.name)
@@ -296,7 +296,8 @@ def candidates(
             needed = needed - n * found.total * ((wire.entries - 1) * wire.n_signs)
         entries[wire.projection.name] = needed
     return _totals(
-        population, resources.compartments(population.name), most_neurons, choices, rows, columns, parts, axons, bits,
+        population, resources.compartments(population.name), most_neurons, choices, rows, columns,
+        parts, axons, bits,
         {name: found.sources for name, found in counted.items()}, entries, (row_taps, column_taps),
     )  # fmt: skip
 

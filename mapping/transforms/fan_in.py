@@ -37,7 +37,6 @@ from pmsm_hw.network import (
     Conv2d,
     Dense,
     Identity,
-    Input,
     Network,
     PolarityMultiSpike,
     Population,
@@ -107,9 +106,7 @@ class SplitFanIn:
                 raise _last(excess)
         return split
 
-    def _with_relays(
-        self, resources: Resources, found: MappingType[str, CapacityError]
-    ) -> Network:
+    def _with_relays(self, resources: Resources, found: MappingType[str, CapacityError]) -> Network:
         """Put relays before populations that do not fit; delays before them, or behind."""
         network = resources.network
         problem: NetworkError | None = None
