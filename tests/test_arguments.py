@@ -205,7 +205,8 @@ def run_cases() -> dict[str, Callable[[Any], object]]:
         "emulator profile": lambda v: Emulator(network, mapping, profile=v),
     }
     for name in ("network", "mapping", "x", "n_steps", "mode", "profile", "labels", "record",
-                 "record_samples", "clock_ns", "trace", "progress"):  # fmt: skip
+                 "record_samples", "probes", "carry_state", "clock_ns", "trace",
+                 "progress"):  # fmt: skip
         calls[f"emulate {name}"] = emulated(**{name: None})
     return calls
 
@@ -225,6 +226,8 @@ WRONG_RUNS: dict[str, tuple[Any, ...]] = {
     "labels": (RAGGED, "1", [1.0], [True], [1, 2], 1, object(), [-1], [2], [HUGE],
                np.array([1 << 63], np.uint64)),
     "record_samples": (2.5, 2.0, "2", True, False, np.True_, np.nan, [2], {}, -1, -HUGE),
+    "probes": (5, ["n"], {"nowhere": ("v",)}, {"n": ("w",)}, {"n": 3}, {"x": ("v",)}),
+    "carry_state": (1, "yes", None, [True]),
     "readout": (5, ["y"], "nowhere"),
     "timeout_s": (10**400, HUGE, "x", np.nan, np.inf, 0, -1, None, True, [1]),
     "python": (5, True, ["python"], "/no/such/python"),
