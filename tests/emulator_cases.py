@@ -11,7 +11,7 @@ from random_networks import UNIT_GAINS, random_network
 from pmsm_hw.mapping import Block, Chip, Mapping, load_chip
 from pmsm_hw.mapping.chip import parse_chip
 from pmsm_hw.network import Input, Network, Readout
-from pmsm_hw.operators import chw
+from pmsm_hw.operators import chw, lowered, synapses
 
 TIMES = (
     "synaptic_operation", "neuron_idle", "neuron_active", "spike", "packet_out", "packet_in",
@@ -154,3 +154,46 @@ def random_case(
     if saturate:
         network = random_saturation(rng, network)
     return network, random_mapping(rng, network, random_chip(rng))
+
+
+def counts_by_list(
+    network: Network, mapping: Mapping, sent: dict[str, Any]
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Messages, synaptic operations and hops from lists of synapses; operations by target.
+
+    ``sent`` has the spikes of each population, ``(n_samples, n_steps, *shape)``.
+    """
+    totals = dict.fromkeys(
+        ("messages", "synaptic_operations", "hops_east", "hops_west", "hops_north", "hops_south"), 0
+    )
+    into = {p.name: 0 for p in network}
+    for population in network:
+        if population.name not in sent:
+            continue
+        spikes = sent[population.name].reshape(-1, population.n_neurons)
+        unit = mapping.spike_mode(population.name) == "unit"
+        messages = (np.abs(spikes) if unit else (spikes != 0).astype(np.int64)).sum(axis=0)
+        reached: set[tuple[int, int]] = set()
+        for projection in network.out_of(population.name):
+            core_of = mapping.core_of(network, projection.target)
+            pre, post, _ = synapses(lowered(network, projection))
+            for i, j in zip(pre.tolist(), post.tolist(), strict=True):
+                reached.add((i, int(core_of[j])))
+                totals["synaptic_operations"] += int(messages[i])
+                into[projection.target] += int(messages[i])
+        if isinstance(population, Input):
+            tile_of = dict.fromkeys(range(population.n_neurons), mapping.io_position)
+        else:
+            tile_of = {
+                i: mapping.position(int(c))[1:]
+                for i, c in enumerate(mapping.core_of(network, population.name))
+            }
+        for i, core in reached:
+            (x0, y0), (_, x1, y1) = tile_of[i], mapping.position(core)
+            totals["messages"] += int(messages[i])
+            for name, links in (
+                ("hops_east", x1 - x0), ("hops_west", x0 - x1),
+                ("hops_north", y1 - y0), ("hops_south", y0 - y1),
+            ):  # fmt: skip
+                totals[name] += int(messages[i]) * max(links, 0)
+    return totals, into

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from emulator_cases import random_case
+from emulator_cases import counts_by_list, random_case
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_networks import random_units
@@ -13,7 +13,7 @@ from pmsm_hw import reference
 from pmsm_hw.emulator import Report, emulate
 from pmsm_hw.errors import NetworkError
 from pmsm_hw.network import Input, Network
-from pmsm_hw.operators import chw, lowered, synapses
+from pmsm_hw.operators import chw
 
 
 def assert_equal(
@@ -100,39 +100,7 @@ def test_counts_by_brute_force(seed: int, n_steps: int) -> None:
     x = random_units(network, seed, n_samples=2, n_steps=n_steps)
     result = reference.run(network, x, n_steps)
     report = emulate(network, mapping, x, n_steps, mode="cycle")
-    totals = dict.fromkeys(
-        ("messages", "synaptic_operations", "hops_east", "hops_west", "hops_north", "hops_south"), 0
-    )
-    into = {p.name: 0 for p in network}
-    for population in network:
-        if population.name not in result.spikes:
-            continue
-        spikes = result.spikes[population.name].reshape(-1, population.n_neurons)
-        unit = mapping.spike_mode(population.name) == "unit"
-        messages = (np.abs(spikes) if unit else (spikes != 0).astype(np.int64)).sum(axis=0)
-        reached: set[tuple[int, int]] = set()
-        for projection in network.out_of(population.name):
-            core_of = mapping.core_of(network, projection.target)
-            pre, post, _ = synapses(lowered(network, projection))
-            for i, j in zip(pre.tolist(), post.tolist(), strict=True):
-                reached.add((i, int(core_of[j])))
-                totals["synaptic_operations"] += int(messages[i])
-                into[projection.target] += int(messages[i])
-        if isinstance(population, Input):
-            tile_of = dict.fromkeys(range(population.n_neurons), mapping.io_position)
-        else:
-            tile_of = {
-                i: mapping.position(int(c))[1:]
-                for i, c in enumerate(mapping.core_of(network, population.name))
-            }
-        for i, core in reached:
-            (x0, y0), (_, x1, y1) = tile_of[i], mapping.position(core)
-            totals["messages"] += int(messages[i])
-            for name, links in (
-                ("hops_east", x1 - x0), ("hops_west", x0 - x1),
-                ("hops_north", y1 - y0), ("hops_south", y0 - y1),
-            ):  # fmt: skip
-                totals[name] += int(messages[i]) * max(links, 0)
+    totals, into = counts_by_list(network, mapping, result.spikes)
     found = report.counts.total()
     assert {name: found[name] for name in totals} == totals
     by_population = report.counts.by_population()
