@@ -13,7 +13,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from pmsm_hw.errors import NetworkError
-from pmsm_hw.network import Dense, Identity, Input, Network, Neurons, Readout
+from pmsm_hw.network import Dense, Identity, Input, Network, Neurons, Readout, by_delay, shifted
 from pmsm_hw.operators import lowered, synapses
 
 SHAPES = ((3,), (2, 3), (2, 2, 2))
@@ -61,18 +61,22 @@ class Case:
 
 
 @st.composite
-def cases(draw: Any, model: Any, **fixed: Any) -> Case:
-    """Input, a population of the model, its recurrence at times, a readout."""
+def cases(draw: Any, model: Any, *, shifts_and_delays: bool = False, **fixed: Any) -> Case:
+    """Input, a population of the model, its recurrence at times, a readout.
+
+    With ``shifts_and_delays`` sums may be shifted to the right, and synapses have delays.
+    """
     shape = draw(st.sampled_from(SHAPES))
     values = draw(parameters(model, shape)) | fixed
     largest = draw(st.sampled_from([1, 7, 127, 32767]))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     n = int(np.prod(shape))
-    exponent = draw(st.integers(0, 6))
+    exponent = draw(st.integers(-8 if shifts_and_delays else 0, 7))
+    delays = rng.integers(0, draw(st.integers(1, 4)), (n, 4)) if shifts_and_delays else None
     fires = model.model.fires
     projections: list[Any] = [
         Dense(source="x", target="n", weight=rng.integers(-128, 128, (n, 4)),
-              weight_exponent=exponent)
+              weight_exponent=exponent, delays=delays)
     ]  # fmt: skip
     populations: list[Any] = [Input(name="x", shape=(4,), levels=(-largest, largest))]
     if fires:
@@ -121,19 +125,23 @@ class Done:
     outside: int
 
 
-def _matrix(network: Network, projection: Any) -> np.ndarray[Any, Any]:
-    pre, post, weight = synapses(lowered(network, projection))
+def _matrices(network: Network, projection: Any) -> list[tuple[int, np.ndarray[Any, Any]]]:
+    """Weights of every source and target neuron, by the delay of their synapses."""
     source, target = network[projection.source], network[projection.target]
-    matrix = np.zeros((target.n_neurons, source.n_neurons), np.int64)
-    np.add.at(matrix, (post, pre), weight)
-    return matrix << projection.weight_exponent
+    found = []
+    for part in by_delay(projection):
+        pre, post, weight = synapses(lowered(network, part))
+        matrix = np.zeros((target.n_neurons, source.n_neurons), np.int64)
+        np.add.at(matrix, (post, pre), weight)
+        found.append((part.delay, matrix))
+    return found
 
 
 def plainly(case: Case) -> dict[str, Done]:
     """Run a case by the steps that the models define."""
     network, batch = case.network, len(case.units)
     payloads: dict[str, list[Any]] = {"x": list(case.units.transpose(1, 0, 2))}
-    matrices = {q.name: _matrix(network, q) for q in network.projections}
+    matrices = {q.name: _matrices(network, q) for q in network.projections}
     states: dict[str, Any] = {}
     done: dict[str, Done] = {}
     for p in network:
@@ -147,9 +155,11 @@ def plainly(case: Case) -> dict[str, Done]:
                 continue
             drive = np.zeros((batch, p.n_neurons), np.int64)
             for q in network.into(p.name):
-                if t >= q.delay:
-                    sent = payloads[q.source][t - q.delay].reshape(batch, -1)
-                    drive += sent @ matrices[q.name].T
+                arrived = np.zeros_like(drive)
+                for delay, matrix in matrices[q.name]:
+                    if t >= delay:
+                        arrived += payloads[q.source][t - delay].reshape(batch, -1) @ matrix.T
+                drive += shifted(arrived, q.weight_exponent)
             step = p.model.step(p, states[p.name], drive.reshape(batch, *p.shape), t)
             states[p.name] = step.state
             shape = (batch, *p.shape)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from random_networks import random_network, random_units
+from random_networks import random_network, random_units, with_delays
 from scarce import no_file_above
 
 import pmsm_hw
@@ -132,6 +132,8 @@ def refusal(path, load=io.load):
 @given(seed=st.integers(0, 10**6))
 def test_round_trip_gives_the_same_network_and_spikes(seed, tmp_path_factory):
     network = random_network(seed)
+    if seed % 2:
+        network = with_delays(network, seed)
     path = tmp_path_factory.mktemp("io") / "n.h5"
     io.save(path, network)
     again = io.load(path)
@@ -143,6 +145,26 @@ def test_round_trip_gives_the_same_network_and_spikes(seed, tmp_path_factory):
         np.testing.assert_array_equal(spikes, b.spikes[name])
     for name, logits in a.logits.items():
         np.testing.assert_array_equal(logits, b.logits[name])
+
+
+def test_delays_are_stored_only_where_there_are_any(tmp_path):
+    one, none, path = delayed([[0, 62]]), delayed([[0, 0]]), tmp_path / "n.h5"
+    assert none == delayed(None)
+    assert none.fingerprint == delayed(None).fingerprint != one.fingerprint
+    io.save(path, none)
+    with h5py.File(path) as file:
+        assert list(file["projections/0000"]) == ["weight"]
+    io.save(path, one)
+    with h5py.File(path) as file:
+        assert file["projections/0000/delays"][()].tolist() == [[0, 62]]
+    assert io.load(path) == one
+
+
+def delayed(delays):
+    return Network(
+        populations=(Input(name="x", shape=(2,)), Readout(name="y", shape=(1,))),
+        projections=(Dense(source="x", target="y", weight=[[1, 2]], delays=delays),),
+    )
 
 
 def test_mapping_and_report_round_trip(saved):
@@ -299,6 +321,11 @@ def test_files_of_the_digest_before_are_verified_by_it(tmp_path):
     assert io.load_mapping(path).network_name == "golden"
     with h5py.File(path, "r+") as file:
         file["projections/0002/weight"][0, 0] += 1
+    assert "digest does not match" in refusal(path)
+    path.write_bytes((DATA / "network_v1.h5").read_bytes())
+    with h5py.File(path, "r+") as file:  # which earlier releases knew nothing of
+        weight = file["projections/0002/weight"]
+        file["projections/0002/delays"] = np.ones(weight.shape, np.uint8)
     assert "digest does not match" in refusal(path)
     with h5py.File(path, "r+") as file:
         del file.attrs["digest"]

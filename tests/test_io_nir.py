@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from random_networks import random_network, random_units
+from random_networks import random_network, random_units, with_delays
 
 from pmsm_hw import io, reference
 from pmsm_hw.datasets import NMNIST_SIZE, read_nmnist, to_frames
@@ -106,6 +106,8 @@ def run_plain(graph, x, *, subtract):
 @given(seed=st.integers(0, 10**6))
 def test_round_trip_gives_the_same_network_and_spikes(seed, tmp_path_factory):
     network = random_network(seed)
+    if seed % 2:
+        network = with_delays(network, seed)
     path = tmp_path_factory.mktemp("nir") / "n.nir"
     io.save_nir(path, network)
     again = io.load_nir(path)
@@ -115,6 +117,20 @@ def test_round_trip_gives_the_same_network_and_spikes(seed, tmp_path_factory):
     assert reference.differing_spikes(a.spikes, b.spikes) == 0
     # and the nir package reads what was written
     assert len(nir.read(path, type_check=False).nodes) >= len(network.populations)
+
+
+def test_what_other_tools_will_get_wrong_of_delays_and_shifts_is_said(tmp_path):
+    network = Network(
+        populations=(Input(name="x", shape=(2,)), Readout(name="y", shape=(1,))),
+        projections=(
+            Dense(source="x", target="y", weight=[[1, 2]], delays=[[0, 3]], weight_exponent=-8),
+            Dense(source="x", target="y", weight=[[1, -128]], weight_exponent=7, name="up"),
+        ),
+    )
+    notes = io.save_nir(tmp_path / "n.nir", network)
+    assert "'x->y' has delays of up to 3 steps by synapse, in its metadata only" in notes
+    assert "'x->y' rounds its sum down (weight_exponent -8); NIR does not round" in notes
+    assert io.load_nir(tmp_path / "n.nir") == network
 
 
 def plain_network():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from random_networks import random_network
+from random_networks import random_network, with_delays
 
 from pmsm_hw.errors import NetworkError
 from pmsm_hw.network import (
@@ -21,6 +21,7 @@ from pmsm_hw.network import (
     PolarityMultiSpike,
     Readout,
     SumPool,
+    by_delay,
 )
 from pmsm_hw.operators import count_synapses, fan_in, lowered, synapses
 
@@ -75,6 +76,42 @@ def test_one_weight_decides_equality():
     )
     assert a != b
     assert a.fingerprint != b.fingerprint
+
+
+def test_delays_that_are_all_0_are_none():
+    options = {"source": "x", "target": "a", "weight": [[1, 2]]}
+    assert Dense(**options, delays=[[0, 0]]) == Dense(**options)
+    delayed = Dense(**options, delays=[[0, 62]], delay=3)
+    assert (delayed.delays.dtype, delayed.max_delay, delayed.n_parameters) == (np.uint8, 65, 4)
+    assert Dense(**options, delay=3).max_delay == 3
+
+
+@given(seed=st.integers(0, 10**6))
+def test_parts_by_delay_are_the_projection(seed):
+    for q in with_delays(random_network(seed), seed).projections:
+        parts = by_delay(q)
+        delays = [part.delay - q.delay for part in parts]
+        assert delays == sorted(set(delays))
+        assert all(part.delays is None for part in parts)
+        assert len(parts) == 1 or all(part.weight.any() for part in parts)
+        np.testing.assert_array_equal(sum(part.weight.astype(int) for part in parts), q.weight)
+        if q.delays is not None:
+            found = sum((part.weight != 0) * d for part, d in zip(parts, delays, strict=True))
+            np.testing.assert_array_equal(found, (q.weight != 0) * q.delays)
+
+
+@given(seed=st.integers(0, 10**6))
+def test_components_are_the_strongly_connected_ones_in_order(seed):
+    network = with_delays(random_network(seed, n_layers=6), seed)
+    graph = network.to_networkx()
+    components = [{p.name for p in component} for component in network.components]
+    assert sorted(map(sorted, components)) == sorted(
+        map(sorted, nx.strongly_connected_components(graph))
+    )
+    place = {name: i for i, component in enumerate(components) for name in component}
+    assert all(place[q.source] <= place[q.target] for q in network.projections)
+    cyclic = [network.is_cycle(component) for component in network.components]
+    assert network.is_recurrent == any(cyclic) == (not nx.is_directed_acyclic_graph(graph))
 
 
 def test_arrays_are_read_only_and_copied():

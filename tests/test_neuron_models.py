@@ -215,7 +215,7 @@ def assert_reference(case: Case, done: Any) -> None:
 @every_model
 @given(data=st.data())
 def test_reference(kind, data):
-    case = data.draw(cases(model_of(kind)))
+    case = data.draw(cases(model_of(kind), shifts_and_delays=data.draw(st.booleans())))
     done = plainly(case)
     assert_reference(case, done)
     case.network.__dict__.pop("_prepared_layers", None)  # made for one way to run

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from quick import LONG
-from random_networks import random_network, random_units
+from random_networks import random_network, random_units, with_delays
 
 from pmsm_hw import operators, reference, workers
 from pmsm_hw.datasets import load_digits
@@ -65,6 +65,8 @@ def fast():
 @given(seed=st.integers(0, 10**6), n_steps=st.integers(1, 4))
 def test_compiled_threaded_blocks_equal_the_plain_arithmetic(fast, seed, n_steps):
     network = random_network(seed)
+    if seed % 2:
+        network = with_delays(network, seed)
     units = reference.units_of(
         network, random_units(network, seed, n_samples=5, n_steps=n_steps), n_steps
     )

@@ -13,7 +13,7 @@ from pmsm_hw import reference
 from pmsm_hw.emulator import emulate
 from pmsm_hw.errors import MappingError, NetworkError
 from pmsm_hw.mapping import load_chip, map_network
-from pmsm_hw.network import Delta, Dense, Identity, Input, Network, Readout, SigmaDelta
+from pmsm_hw.network import Delta, Dense, Identity, Input, Network, Neurons, Readout, SigmaDelta
 
 
 def random_chain() -> Chain:
@@ -36,26 +36,23 @@ def compared(chain: Chain, folder: Path) -> int:
     network, x = network_of(chain)
     n_steps = x.shape[1]
     theirs = in_lava(chain, folder, timeout_s=500)
+    neurons = [p for p in network if isinstance(p, Neurons)]
+    probes = {p.name: tuple(p.model.start(p)) for p in neurons}
+    result = reference.run(network, x, n_steps, probes=probes)
+    assert result.saturations == {}
     n = 0
-    units = reference.units_of(network, x, n_steps)
-    activities = list(reference.simulate(network, units, n_steps))
-    assert sum(a.saturations for a in activities) == 0
-    number = {"input": 0} | {f"layer{i}": i for i in range(1, len(chain.layers) + 1)}
-    for activity in activities:
-        if activity.name == "camera":
-            continue
-        i = number[activity.name]
-        if isinstance(network[activity.name], Readout):
-            sums = {"sigma": activity.states["v"]}
-            np.testing.assert_array_equal(activity.state[0], theirs[f"s{i}"][-1])
-        else:
-            sums = dict(activity.states)
-            np.testing.assert_array_equal(activity.spikes[0], theirs[f"s{i}"])
-            assert np.count_nonzero(activity.spikes)
-            n += activity.spikes.size
-        for name, values in sums.items():
-            np.testing.assert_array_equal(values[0], theirs[f"{name}{i}"])
-            n += values.size
+    for population in neurons:
+        name = population.name
+        i = 0 if name == "input" else int(name.removeprefix("layer"))
+        is_sum = isinstance(population, Readout)
+        sent = result.states[name]["v"] if is_sum else result.spikes[name]
+        assert np.count_nonzero(sent)
+        np.testing.assert_array_equal(sent[0], theirs[f"s{i}"])
+        n += sent.size
+        for variable, values in result.states[name].items():
+            last = theirs[f"{'sigma' if is_sum else variable}{i}"]
+            np.testing.assert_array_equal(values[0, -1], last)
+            n += last.size
     return n
 
 
