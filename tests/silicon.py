@@ -244,10 +244,12 @@ def pilotnet_wave(folder: Path) -> Recording:
     native = pilotnet(folder)
     n_steps = PILOTNET_PERIOD
     network = pilotnet_network(folder, native=False, n_steps=n_steps)
-    wave: Arrays = {}
+    wave, states = {}, {}
     for i, (name, spikes) in enumerate(native.spikes.items()):
-        wave[name] = spikes[i : i + n_steps]
-    return Recording(network, native.x, n_steps, wave)
+        part = slice(i, i + n_steps)
+        wave[name] = spikes[part]
+        states[name] = {k: values[part] for k, values in native.states.get(name, {}).items()}
+    return Recording(network, native.x, n_steps, wave, states)
 
 
 def _first_channels(values: Any) -> Any:

@@ -23,15 +23,19 @@ def folder(shared_data: Path) -> Path:
 @pytest.mark.parametrize("name", silicon.RECORDINGS)
 def test_reference_equals_the_chip(name: str, folder: Path):
     recording = silicon.RECORDINGS[name](folder)
-    result = reference.run(recording.network, recording.x, recording.n_steps)
-    found = recording.differences(result.spikes)
+    probes = {name: tuple(states) for name, states in recording.states.items()}
+    result = reference.run(recording.network, recording.x, recording.n_steps, probes=probes)
+    found = recording.differences(result.spikes, result.states)
     assert found == dict.fromkeys(found, 0)
     assert sum(int(spikes.sum()) for spikes in recording.spikes.values()) > 0
 
 
 def test_reference_equals_the_chip_as_a_wave(folder: Path):
     recording = silicon.pilotnet_wave(folder)
-    result = reference.run(recording.network, recording.x, recording.n_steps)
+    probes = {name: tuple(states) for name, states in recording.states.items()}
+    result = reference.run(recording.network, recording.x, recording.n_steps, probes=probes)
     for name, spikes in recording.spikes.items():
-        mine = result.spikes[name][0][: len(spikes)]
-        np.testing.assert_array_equal(mine, spikes)
+        n = len(spikes)  # of the last layers, not all steps of the sample were read
+        np.testing.assert_array_equal(result.spikes[name][0][:n], spikes)
+        for variable, values in recording.states.get(name, {}).items():
+            np.testing.assert_array_equal(result.states[name][variable][0][:n], values)
