@@ -372,7 +372,7 @@ def check_reference(oracle: Oracle, network: Network, units: Any, n_steps: int, 
 def _compare(oracle: Oracle, answer: Any, how: str) -> None:
     for name, samples in oracle.states.items():
         _equal(oracle.spikes[name], answer.spikes[name], f"{how}: spikes of {name}")
-        for variable, values in answer.states.get(name, {}).items():
+        for variable, values in answer.states[name].items():
             mine = [sample[variable] for sample in samples]
             _equal(mine, values, f"{how}: {variable} of {name}")
     for name, totals in oracle.readouts.items():
@@ -384,8 +384,10 @@ def check_emulator(
 ) -> None:
     """Compare both modes, mapped."""
     mapping = map_network(network, CHIP, seed=seed)
+    probes = dict.fromkeys(oracle.states, ("u", "v"))
     reports = {
-        mode: emulate(network, mapping, units, n_steps, mode=mode) for mode in ("counts", "cycle")
+        mode: emulate(network, mapping, units, n_steps, mode=mode, probes=probes)
+        for mode in ("counts", "cycle")
     }
     assert reports["counts"].counts == reports["cycle"].counts
     for mode, report in reports.items():
