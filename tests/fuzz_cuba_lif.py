@@ -28,6 +28,7 @@ from pmsm_hw import Conv2d, CubaLif, Dense, Identity, Input, Network, Readout, r
 from pmsm_hw.emulator import emulate
 from pmsm_hw.errors import MappingError, NetworkError
 from pmsm_hw.mapping import load_chip, map_network
+from pmsm_hw.network import MAX_SYNAPSE_DELAY
 from pmsm_hw.reference import engine
 
 Rng = np.random.Generator
@@ -109,7 +110,8 @@ def random_projection(
     weight = rng.integers(-largest, largest + 1, shape)
     weight[rng.random(shape) < 0.2] = 0
     if rng.random() < 0.5:
-        common["delays"] = rng.integers(0, most_delay + 1, shape)
+        most = min(most_delay, MAX_SYNAPSE_DELAY - delay - 3)  # the chip's, depths included
+        common["delays"] = rng.integers(0, most + 1, shape)
     if len(shape) == 4:
         return Conv2d(**common, weight=weight, padding=1)
     return Dense(**common, weight=weight)
@@ -120,7 +122,7 @@ def random_network(number: int) -> tuple[Network, dict[str, np.ndarray], int]:
     rng = np.random.default_rng(number)
     n_steps = _int(rng, 4, 20)
     # mostly short ones, that arrive; up to the longest that there is
-    most_delay = min(int(_one_of(rng, lambda: 2, lambda: 2, lambda: 8, lambda: 62)), 62)
+    most_delay = int(_one_of(rng, lambda: 2, lambda: 2, lambda: 8, lambda: MAX_SYNAPSE_DELAY))
     shapes = [(_int(rng, 1, 6),), (2, _int(rng, 1, 3)), (2, 2, 2), (1, 3, 2)]
     levels = [(0, 1), (0, 255), (-8, 7), (-32768, 32767)][_int(rng, 0, 3)]
     populations: list[Any] = [

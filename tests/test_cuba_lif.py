@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
+import fuzz_cuba_lif
 import numpy as np
 import pytest
 from hypothesis import given
@@ -218,3 +220,14 @@ def test_bounds_hold_over_many_steps(data: Any):
     assert bound.u_min <= done.states["v"].min()
     if bound.fits:
         assert not done.saturations
+
+
+# -- every engine ---------------------------------------------------------------------------------
+
+N_NETWORKS = 100 if os.environ.get("PMSM_HW_HYPOTHESIS") == "long" else 5
+
+
+@pytest.mark.parametrize("number", range(N_NETWORKS))
+def test_random_networks_equal_loops_over_integers_on_every_engine(number: int):
+    found = fuzz_cuba_lif.case(number)
+    assert found["equal in the reference"] == found["equal in counts and cycle mode"] == 1
