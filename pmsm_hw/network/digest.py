@@ -110,8 +110,11 @@ def is_digest_of(
     return digest == _file_digest_1(name, max_steps, populations, projections)
 
 
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+
+
 def _line(values: Fields) -> bytes:
-    return json.dumps(values, sort_keys=True, separators=(",", ":")).encode()
+    return _encode(values).encode()
 
 
 def _is(value: Any, default: Any) -> bool:
@@ -120,8 +123,10 @@ def _is(value: Any, default: Any) -> bool:
         return value is default
     if isinstance(value, np.ndarray):
         return value.shape == np.shape(default) and bool((value == default).all())
-    if isinstance(value, str):
+    if isinstance(value, str | int | float):
         return bool(value == default)
+    if value == default:  # what follows is slow
+        return True
     given, wanted = np.ravel(value), np.ravel(default)
     return wanted.size in (1, given.size) and bool((given == wanted).all())
 

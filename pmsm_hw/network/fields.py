@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pmsm_hw.network.populations import POPULATION_KINDS, Input, Population
@@ -37,7 +39,7 @@ _PROJECTION_ATTRIBUTES: dict[str, dict[str, Spec]] = {
 }
 
 
-def attributes_of(kind: str) -> dict[str, Spec]:
+def attributes_of(kind: str) -> Mapping[str, Spec]:
     """Fields of a kind that are numbers or text, in the order of files.
 
     Parameters
@@ -45,12 +47,17 @@ def attributes_of(kind: str) -> dict[str, Spec]:
     kind
         Of a population or projection.
     """
-    common: dict[str, Spec] = {"name": "text", "kind": "text"}
-    if kind in POPULATION_KINDS:
+    return _attributes(_class(kind))
+
+
+@cache
+def _attributes(made: Any) -> dict[str, Spec]:
+    kind, common = made.kind, dict[str, Spec](name="text", kind="text")
+    if issubclass(made, Population):
         own = (
             _INPUT
             if kind == Input.kind
-            else {p.name: _SPEC_OF[p.type] for p in _parameters(kind) if not p.is_array}
+            else {p.name: _SPEC_OF[p.type] for p in _parameters(made) if not p.is_array}
         )
         return {**common, "shape": "ints", **own}
     return {
@@ -63,7 +70,7 @@ def attributes_of(kind: str) -> dict[str, Spec]:
     }
 
 
-def arrays_of(kind: str) -> dict[str, str]:
+def arrays_of(kind: str) -> Mapping[str, str]:
     """Fields of a kind that are arrays, with their type in files; ``delays`` may be None.
 
     Parameters
@@ -71,14 +78,23 @@ def arrays_of(kind: str) -> dict[str, str]:
     kind
         Of a population or projection.
     """
-    if kind not in POPULATION_KINDS:
-        has_delays = "delays" in defaults_of(kind)
+    return _arrays(_class(kind))
+
+
+@cache
+def _arrays(made: Any) -> dict[str, str]:
+    if not issubclass(made, Population):
+        has_delays = "delays" in _defaults(made)
         return {"weight": "|i1", **({"delays": "|u1"} if has_delays else {})}
-    return {p.name: _dtype(p) for p in _parameters(kind) if p.is_array}
+    return {p.name: _dtype(p) for p in _parameters(made) if p.is_array}
 
 
-def _parameters(kind: str) -> tuple[Parameter, ...]:
-    model = getattr(POPULATION_KINDS[kind], "model", None)
+def _class(kind: str) -> Any:
+    return POPULATION_KINDS[kind] if kind in POPULATION_KINDS else PROJECTION_KINDS[kind]
+
+
+def _parameters(made: type[Any]) -> tuple[Parameter, ...]:
+    model = getattr(made, "model", None)
     return () if model is None else model.parameters
 
 
@@ -98,11 +114,11 @@ def fields_of(item: Population | Projection) -> dict[str, Any]:
     item
         Which.
     """
-    names = (*attributes_of(item.kind), *arrays_of(item.kind))
-    return {name: getattr(item, name) for name in names}
+    made: Any = type(item)
+    return {name: getattr(item, name) for name in (*_attributes(made), *_arrays(made))}
 
 
-def defaults_of(kind: str) -> dict[str, Any]:
+def defaults_of(kind: str) -> Mapping[str, Any]:
     """Values that fields of a kind have if nothing is said; those that must be said are left out.
 
     Parameters
@@ -110,7 +126,11 @@ def defaults_of(kind: str) -> dict[str, Any]:
     kind
         Of a population or projection.
     """
-    made: type[Any] = {**POPULATION_KINDS, **PROJECTION_KINDS}[kind]
+    return _defaults(_class(kind))
+
+
+@cache
+def _defaults(made: Any) -> dict[str, Any]:
     return {f.name: _default(f) for f in fields(made) if _default(f) is not MISSING}
 
 
