@@ -21,7 +21,7 @@ from pmsm_hw.network.topology import (
     depths_of,
     topological_order,
 )
-from pmsm_hw.network.validation import listed, require
+from pmsm_hw.network.validation import listed, refuse, require
 from pmsm_hw.neurons.readout import Readout
 from pmsm_hw.records import Given, Record, record
 
@@ -131,15 +131,15 @@ class Network(Record):
         for name, bound in self.bounds.items():
             population = self[name]
             overflow = getattr(population, "overflow", "saturate")
-            require(
-                bound.fits or overflow == "saturate",
-                population.subject,
-                f"state can reach [{bound.u_min:,}, {bound.u_max:,}] within {self.max_steps} "
-                f"steps, {STATE_BITS} bits hold [{STATE_MIN:,}, {STATE_MAX:,}]",
-                "use a smaller weight_exponent, fewer steps, or overflow='saturate'",
-                (bound.u_min, bound.u_max),
-                (STATE_MIN, STATE_MAX),
-            )
+            if not bound.fits and overflow != "saturate":
+                refuse(
+                    population.subject,
+                    f"state can reach [{bound.u_min:,}, {bound.u_max:,}] within {self.max_steps} "
+                    f"steps, {STATE_BITS} bits hold [{STATE_MIN:,}, {STATE_MAX:,}]",
+                    "use a smaller weight_exponent, fewer steps, or overflow='saturate'",
+                    (bound.u_min, bound.u_max),
+                    (STATE_MIN, STATE_MAX),
+                )
 
     def _check_projection(self, projection: Projection) -> None:
         for end in (projection.source, projection.target):

@@ -19,7 +19,7 @@ from pmsm_hw.network.limits import (
 )
 from pmsm_hw.network.validation import (
     choice,
-    require,
+    refuse,
 )
 from pmsm_hw.records import Given, Record, default, record
 
@@ -44,41 +44,43 @@ class Population(Record):
     kind: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
-        require(
+        if not (
             isinstance(self.name, str)
-            and bool(self.name.strip())
+            and self.name.strip()
             and "/" not in self.name
             and self.name not in (".", "..")
-            and self.name.isprintable(),
-            f"population {shown(self.name)}",
-            f"name {shown(self.name)} is empty, unprintable or holds a slash",
-            "use a plain name",
-            self.name,
-            "a printable name without slashes",
-        )
+            and self.name.isprintable()
+        ):
+            refuse(
+                f"population {shown(self.name)}",
+                f"name {shown(self.name)} is empty, unprintable or holds a slash",
+                "use a plain name",
+                self.name,
+                "a printable name without slashes",
+            )
         sizes = items(
             NetworkError, self.subject, "shape", self.shape, remedy="give a tuple, as in (10,)"
         )
         shape = tuple(as_integer(s) or 0 for s in sizes)
-        require(
-            1 <= len(shape) <= 3 and all(s >= 1 for s in shape),
-            self.subject,
-            f"shape {shown(sizes)} is not 1 to 3 positive sizes",
-            "use (n,), (channels, length) or (channels, height, width)",
-            sizes,
-            "1 to 3 positive sizes",
-        )
+        if not 1 <= len(shape) <= 3 or min(shape) < 1:
+            refuse(
+                self.subject,
+                f"shape {shown(sizes)} is not 1 to 3 positive sizes",
+                "use (n,), (channels, length) or (channels, height, width)",
+                sizes,
+                "1 to 3 positive sizes",
+            )
         object.__setattr__(self, "shape", shape)
         n = math.prod(shape)
-        require(
-            n <= MAX_NEURONS,
-            self.subject,
-            f"shape {shown(shape)} has {f'{n:,}' if n < 1 << 63 else 'more than 2**63'} neurons, "
-            f"the limit is {MAX_NEURONS:,}",
-            "use several populations",
-            n,
-            MAX_NEURONS,
-        )
+        if n > MAX_NEURONS:
+            refuse(
+                self.subject,
+                f"shape {shown(shape)} has {f'{n:,}' if n < 1 << 63 else 'more than 2**63'} "
+                f"neurons, the limit is {MAX_NEURONS:,}",
+                "use several populations",
+                n,
+                MAX_NEURONS,
+            )
 
     @property
     def subject(self) -> str:
@@ -88,7 +90,7 @@ class Population(Record):
     @property
     def n_neurons(self) -> int:
         """Number of neurons (values, for an input)."""
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
 
     @property
     def n_parameters(self) -> int:
@@ -129,14 +131,14 @@ class Input(Population):
             pair(NetworkError, self.subject, "levels", self.levels, remedy="give two integers"),
         )
         lo, hi = self.levels
-        require(
-            lo <= hi and lo >= -(1 << 23) and hi < 1 << 23,
-            self.subject,
-            f"levels {shown(self.levels)} are not (lo, hi) with lo <= hi within 24 bits",
-            "give the smallest and the largest value",
-            self.levels,
-            "lo <= hi within 24 bits",
-        )
+        if lo > hi or lo < -(1 << 23) or hi >= 1 << 23:
+            refuse(
+                self.subject,
+                f"levels {shown(self.levels)} are not (lo, hi) with lo <= hi within 24 bits",
+                "give the smallest and the largest value",
+                self.levels,
+                "lo <= hi within 24 bits",
+            )
         choice(self.subject, "spike_mode", self.spike_mode, SPIKE_MODES)
 
     def encode(self, x: ArrayLike) -> NDArray[np.int32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
@@ -22,7 +23,7 @@ from pmsm_hw.network.limits import (
     Shape,
     Sizes,
 )
-from pmsm_hw.network.validation import frozen, integers, require, value_range
+from pmsm_hw.network.validation import frozen, integers, refuse, require, value_range
 from pmsm_hw.records import Given, Record, default, record
 
 __all__ = [
@@ -94,14 +95,14 @@ class Projection(Record):
             NetworkError, f"projection {shown(self.name)}", "name", self.name, str,
             remedy="use a plain name",
         )  # fmt: skip
-        require(
-            "/" not in self.name and self.name.isprintable(),
-            f"projection {shown(self.name)}",
-            f"name {shown(self.name)} is unprintable or holds a slash",
-            "use a plain name",
-            self.name,
-            "a printable name without slashes",
-        )
+        if "/" in self.name or not self.name.isprintable():
+            refuse(
+                f"projection {shown(self.name)}",
+                f"name {shown(self.name)} is unprintable or holds a slash",
+                "use a plain name",
+                self.name,
+                "a printable name without slashes",
+            )
         for what, low, high, remedy in (
             ("weight_exponent", MIN_WEIGHT_EXPONENT, MAX_WEIGHT_EXPONENT, "rescale the weights"),
             ("delay", 0, MAX_STEPS, "use 0 for feed-forward projections, or steps of a sample"),
@@ -236,14 +237,14 @@ def _sizes(subject: str, what: str, value: object, ndim: int, low: int) -> Shape
     sizes = [n for n in map(as_integer, given) if n is not None and low <= n <= MAX_NEURONS]
     if len(given) == 1:
         sizes *= ndim
-    require(
-        len(given) in (1, ndim) and len(sizes) == ndim,
-        subject,
-        f"{what} {shown(value)} is not {ndim} integers >= {low}",
-        f"give one integer or {ndim}",
-        value,
-        low,
-    )
+    if len(given) not in (1, ndim) or len(sizes) != ndim:
+        refuse(
+            subject,
+            f"{what} {shown(value)} is not {ndim} integers >= {low}",
+            f"give one integer or {ndim}",
+            value,
+            low,
+        )
     return tuple(sizes)
 
 
@@ -257,16 +258,18 @@ def _pads(subject: str, value: object, ndim: int) -> Pads:
     ]
     if len(given) == 1:
         pads *= ndim
-    require(
+    if not (
         len(given) in (1, ndim)
         and all(len(pair) in (1, 2) for pair in pairs)
-        and all(len(pad) == 2 and min(pad) >= 0 and max(pad) <= MAX_NEURONS for pad in pads),
-        subject,
-        f"padding {shown(value)} is not {ndim} pairs (before, after) >= 0",
-        "give an integer, one per axis, or a pair per axis",
-        value,
-        0,
-    )
+        and all(len(pad) == 2 and min(pad) >= 0 and max(pad) <= MAX_NEURONS for pad in pads)
+    ):
+        refuse(
+            subject,
+            f"padding {shown(value)} is not {ndim} pairs (before, after) >= 0",
+            "give an integer, one per axis, or a pair per axis",
+            value,
+            0,
+        )
     return tuple((before, after) for before, after in pads)
 
 
@@ -301,30 +304,30 @@ class Dense(Projection):
 
     def output_shape(self, source_shape: Shape) -> Shape:
         """See `Projection.output_shape`."""
-        n_pre = int(np.prod(source_shape))
-        require(
-            self.weight.shape[1] == n_pre,
-            self.subject,
-            f"weight has {self.weight.shape[1]:,} columns, "
-            f"source '{self.source}' has {n_pre:,} neurons",
-            "use weights of shape (n_post, n_pre)",
-            self.weight.shape[1],
-            n_pre,
-        )
+        n_pre = math.prod(source_shape)
+        if self.weight.shape[1] != n_pre:
+            refuse(
+                self.subject,
+                f"weight has {self.weight.shape[1]:,} columns, "
+                f"source '{self.source}' has {n_pre:,} neurons",
+                "use weights of shape (n_post, n_pre)",
+                self.weight.shape[1],
+                n_pre,
+            )
         return (self.weight.shape[0],)
 
     def check(self, source_shape: Shape, target_shape: Shape) -> None:
         """See `Projection.check`; any target shape of ``n_post`` neurons will do."""
         (n_post,) = self.output_shape(source_shape)
-        n_target = int(np.prod(target_shape))
-        require(
-            n_post == n_target,
-            self.subject,
-            f"weight has {n_post:,} rows, target '{self.target}' has {n_target:,} neurons",
-            "use weights of shape (n_post, n_pre)",
-            n_post,
-            n_target,
-        )
+        n_target = math.prod(target_shape)
+        if n_post != n_target:
+            refuse(
+                self.subject,
+                f"weight has {n_post:,} rows, target '{self.target}' has {n_target:,} neurons",
+                "use weights of shape (n_post, n_pre)",
+                n_post,
+                n_target,
+            )
 
 
 @record

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pmsm_hw.errors import NetworkError
 from pmsm_hw.network.populations import Input, Population
-from pmsm_hw.network.validation import listed, require
+from pmsm_hw.network.validation import listed, refuse
 
 if TYPE_CHECKING:
     from pmsm_hw.network.graph import Network
@@ -171,12 +171,12 @@ def check_delays(network: Network) -> None:
     depths = network.depths  # raises for cycles without delay
     for p in network.projections:
         need = depths[p.source] - depths[p.target] + 1
-        require(
-            p.delay == 0 or p.delay >= need,
-            p.subject,
-            f"delay {p.delay} is too short: spikes of '{p.source}' (depth {depths[p.source]}) "
-            f"reach '{p.target}' (depth {depths[p.target]}) after {need} steps at the earliest",
-            f"use delay >= {need}",
-            p.delay,
-            need,
-        )
+        if 0 < p.delay < need:
+            refuse(
+                p.subject,
+                f"delay {p.delay} is too short: spikes of '{p.source}' (depth {depths[p.source]}) "
+                f"reach '{p.target}' (depth {depths[p.target]}) after {need} steps at the earliest",
+                f"use delay >= {need}",
+                p.delay,
+                need,
+            )

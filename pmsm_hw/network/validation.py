@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,6 +20,7 @@ __all__ = [
     "integers",
     "listed",
     "per_channel",
+    "refuse",
     "require",
     "value_range",
 ]
@@ -70,15 +71,25 @@ def per_channel(
 
 def value_range(array: NDArray[Any]) -> tuple[int, int]:
     """Least and greatest value."""
+    if array.size == 1:
+        return (int(array.item()),) * 2
     return (int(array.min()), int(array.max())) if array.size else (0, 0)
 
 
 def require(
     ok: bool, subject: str, problem: str, remedy: str, actual: object, limit: object
 ) -> None:
-    """Raise `NetworkError` unless all is well."""
+    """Raise `NetworkError` unless all is well.
+
+    Where many are made and the problem takes long to put into words, `refuse` is the better choice.
+    """
     if not ok:
-        raise NetworkError(subject, problem, remedy=remedy, actual=actual, limit=limit)
+        refuse(subject, problem, remedy, actual, limit)
+
+
+def refuse(subject: str, problem: str, remedy: str, actual: object, limit: object) -> NoReturn:
+    """Raise `NetworkError`."""
+    raise NetworkError(subject, problem, remedy=remedy, actual=actual, limit=limit)
 
 
 def choice(subject: str, what: str, value: object, choices: tuple[str, ...]) -> None:

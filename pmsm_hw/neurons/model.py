@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from types import SimpleNamespace
 from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
@@ -25,6 +26,7 @@ from pmsm_hw.network.validation import (
     integer_tuple,
     integers,
     per_channel,
+    refuse,
     require,
     value_range,
 )
@@ -89,7 +91,7 @@ class Parameter:
         """Whether channels or neurons may have values of their own."""
         return self.per != "population"
 
-    @property
+    @cached_property
     def limits(self) -> tuple[tuple[int, int], ...]:
         """``(low, high)`` of each integer."""
         lows, highs = (x if isinstance(x, tuple) else (x,) for x in (self.low, self.high))
@@ -131,14 +133,14 @@ class Parameter:
 
     def _checked_tuple(self, subject: str, value: Any) -> tuple[int, ...]:
         given = integer_tuple(subject, self.name, value, len(self.limits))
-        require(
-            all(low <= n <= high for n, (low, high) in zip(given, self.limits, strict=True)),
-            subject,
-            f"{self.name} {shown(given)} are not within {self.range}",
-            self.remedy,
-            given,
-            self.limits,
-        )
+        if not all(low <= n <= high for n, (low, high) in zip(given, self.limits, strict=True)):
+            refuse(
+                subject,
+                f"{self.name} {shown(given)} are not within {self.range}",
+                self.remedy,
+                given,
+                self.limits,
+            )
         return given
 
     def _checked_array(self, subject: str, value: Any, shape: tuple[int, ...]) -> Array:
