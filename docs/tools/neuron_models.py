@@ -98,6 +98,8 @@ def _section(model: type[Neurons]) -> str:
         if core
         else "It takes none of a core's parameter sets."
     )
+    if declared.compartments > 1:
+        sets += f" Each neuron takes {declared.compartments} of its compartments."
     return "\n".join(
         [
             f"## {model.__name__}\n",
