@@ -16,4 +16,4 @@ class Delta(NeuronProcess):
     neurons = network.Delta
 
 
-DeltaFixed, DeltaFloat = twins(Delta)
+DeltaFixed, DeltaFloat = twins(Delta, integers=True)

@@ -144,6 +144,7 @@ class NeuronModel:
 
     neurons: ClassVar[type[network.Neurons]]
     fixed = True
+    integers = False
 
     # made by Lava
     time_step: int
@@ -193,6 +194,8 @@ class NeuronModel:
         """Take a step as the neuron model defines it."""
         model, p = self.neurons.model, self.parameters
         start = model.start(p)
+        if self.integers:
+            drive = np.asarray(drive, np.int64)
         if in_sample == 0:
             for name, values in start.items():
                 getattr(self, name)[...] = values
@@ -260,7 +263,7 @@ class _CoarseModel(PyAsyncProcessModel):
 
 
 def twins(
-    process: type[NeuronProcess], base: type[NeuronModel] = NeuronModel
+    process: type[NeuronProcess], base: type[NeuronModel] = NeuronModel, *, integers: bool = False
 ) -> tuple[type[Any], type[Any]]:
     """Make the two models of a Process: on integers, and the same equations on float64.
 
@@ -271,17 +274,23 @@ def twins(
         ``Fixed`` and ``Float``.
     base
         Steps it.
+    integers
+        Whether the step takes integers only: then the second model, too, computes with them, and
+        sends them as floats.
 
     Returns
     -------
     tuple
         The model with the tag ``fixed_pt``, the one with ``floating_pt``.
     """
-    ports = {"a_in": np.int64}
-    return (
-        _model(process, process.__name__, base, _FineModel, LoihiProtocol, ports, fixed=True),
-        _model(process, process.__name__, base, _FineModel, LoihiProtocol, ports, fixed=False),
-    )
+
+    def made(*, fixed: bool) -> type[Any]:
+        return _model(
+            process, process.__name__, base, _FineModel, LoihiProtocol, {"a_in": np.int64},
+            fixed=fixed, integers=integers,
+        )  # fmt: skip
+
+    return made(fixed=True), made(fixed=False)
 
 
 def _model(
@@ -293,6 +302,7 @@ def _model(
     inputs: dict[str, Any],
     *,
     fixed: bool,
+    integers: bool,
 ) -> type[Any]:
     """A model of a Process, with the types of its ports and Vars."""
     declared = process.neurons.model
@@ -302,7 +312,7 @@ def _model(
         return LavaPyType(cls, dtype, precision=24) if fixed else LavaPyType(cls, float)
 
     attributes: dict[str, Any] = {
-        "neurons": process.neurons, "fixed": fixed, "base": base,
+        "neurons": process.neurons, "fixed": fixed, "integers": integers, "base": base,
         "__module__": process.__module__, "__doc__": f"{process.__name__} on {label}.",
     }  # fmt: skip
     attributes |= {port: of(PyInPort.VEC_DENSE, dtype) for port, dtype in inputs.items()}
@@ -313,7 +323,7 @@ def _model(
     names = [p.name for p in declared.parameters if p.is_array]
     names += [variable.name for variable in declared.states]
     for var in (*names, *_others(process.neurons)):
-        attributes[var] = of(np.ndarray, np.int64)
+        attributes[var] = LavaPyType(np.ndarray, np.int64 if fixed or integers else float)
     attributes["n_saturated"] = LavaPyType(np.ndarray, np.int64)
     model = tag(label)(type(name + suffix, (base, runs), attributes))
     return implements(proc=process, protocol=protocol)(requires(CPU)(model))  # type: ignore[no-any-return]
@@ -350,7 +360,8 @@ def coarse(kind: type[NeuronProcess], n_sources: int) -> type[NeuronProcess]:
     ports = {f"s_in_{i}": np.int32 for i in range(n_sources)}
     for twin in (getattr(module, kind.__name__ + suffix) for suffix in ("Fixed", "Float")):
         made = _model(
-            process, name, twin.base, _CoarseModel, AsyncProtocol, ports, fixed=twin.fixed
-        )
+            process, name, twin.base, _CoarseModel, AsyncProtocol, ports,
+            fixed=twin.fixed, integers=twin.integers,
+        )  # fmt: skip
         setattr(module, made.__name__, made)
     return process

@@ -16,4 +16,4 @@ class SigmaDelta(NeuronProcess):
     neurons = network.SigmaDelta
 
 
-SigmaDeltaFixed, SigmaDeltaFloat = twins(SigmaDelta)
+SigmaDeltaFixed, SigmaDeltaFloat = twins(SigmaDelta, integers=True)
