@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 from pmsm_hw.arguments import choice, number
 from pmsm_hw.errors import InputError
 
-__all__ = ["Granularity", "Tag", "check_options", "check_timeout"]
+__all__ = ["CHOICES", "Choice", "Granularity", "Tag", "check_options", "check_timeout"]
 
 Granularity: TypeAlias = Literal["coarse", "fine"]
 """``"coarse"``: one process per population; ``"fine"``: one per population and projection."""
@@ -15,13 +15,32 @@ Granularity: TypeAlias = Literal["coarse", "fine"]
 Tag: TypeAlias = Literal["fixed_pt", "floating_pt"]
 """Lava's names for models on integers and their twins on floats."""
 
-_CHOICES = {"granularity": ("coarse", "fine"), "tag": ("fixed_pt", "floating_pt")}
+Choice: TypeAlias = Literal["auto", "own", "lava"]
+"""``"auto"``: Lava's own processes for neurons where they are proven to compute the same, else
+ours; ``"own"``: ours; ``"lava"``: Lava's, or an error."""
+
+CHOICES = ("auto", "own", "lava")
+
+_CHOICES = {
+    "granularity": ("coarse", "fine"),
+    "tag": ("fixed_pt", "floating_pt"),
+    "neurons": CHOICES,
+}
 
 
-def check_options(granularity: str, tag: str) -> None:
-    """Raise `InputError` unless both are known."""
-    for what, value in (("granularity", granularity), ("tag", tag)):
+def check_options(granularity: str, tag: str, neurons: str = "auto") -> None:
+    """Raise `InputError` unless all are known, and go together."""
+    for what, value in (("granularity", granularity), ("tag", tag), ("neurons", neurons)):
         choice(InputError, "lava", what, value, _CHOICES[what], remedy="choose one of them")
+    if neurons == "lava" and (granularity, tag) != ("fine", "fixed_pt"):
+        raise InputError(
+            "lava",
+            f"neurons 'lava' go with granularity 'fine' and tag 'fixed_pt', not with "
+            f"'{granularity}' and '{tag}'",
+            remedy="give granularity='fine' and tag='fixed_pt' too, or other neurons",
+            actual=(granularity, tag),
+            limit=("fine", "fixed_pt"),
+        )
 
 
 def check_timeout(timeout_s: object) -> None:

@@ -1,8 +1,108 @@
-"""Leaky integrate-and-fire neurons of Loihi in Lava."""
+"""Leaky integrate-and-fire neurons of Loihi in Lava: ours, and Lava's LIF where that is right.
+
+Lava's `LIF` and `LIFReset` in fixed point are the chip's arithmetic but for the wrap of ``u``: they
+keep ``2**23`` and turn ``-2**23`` into it. They have neither refractory steps nor other resets than
+to zero, one threshold and one pair of decays for a population, and they act from the first step of
+a run on, before the input of the first sample has arrived.
+"""
 
 from __future__ import annotations
 
-from pmsm_hw.lava.neurons import LAVA, LavaNeurons
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from pmsm_hw.lava.neurons import LAVA, LavaNeurons, LavasOwn, Situation
 from pmsm_hw.network import CubaLif
 
-LAVA.register(CubaLif.kind, LavaNeurons(module="cuba_lif", process="CubaLif"))
+MODULE = "lava.proc.lif.process"
+
+STATE_MAX = (1 << 23) - 1
+
+_NEEDED: Mapping[str, tuple[Any, str]] = {
+    "refractory": (1, "have no refractory steps in fixed point"),
+    "reset": ("zero", "reset v to zero only"),
+    "payload_mode": ("binary", "send binary spikes only"),
+}
+
+
+def lavas_own(population: CubaLif, situation: Situation) -> LavasOwn | str:
+    """Lava's process that computes the same, or in what all of them differ.
+
+    Parameters
+    ----------
+    population
+        Which.
+    situation
+        In which graph.
+    """
+    for name, (value, problem) in _NEEDED.items():
+        if getattr(population, name) != value:
+            return problem
+    for name in ("vth", "du", "dv"):
+        if np.ptp(getattr(population, name)):
+            return f"have one {name} for a population"
+    if not _current_fits(population, situation):
+        return "wrap u wrongly, and no proof excludes that it leaves 24 bits"
+    if max(-situation.bound.u_min, situation.bound.u_max) > STATE_MAX:
+        return "do not count what saturates, and no proof excludes that v leaves 24 bits"
+    one = {name: int(np.max(getattr(population, name))) for name in ("vth", "du", "dv")}
+    bias = np.broadcast_to(population.bias, population.shape)
+    arguments: dict[str, Any] = {
+        **one,
+        "bias_mant": bias.astype(np.int32),
+        "bias_exp": np.full(population.shape, population.bias_exponent, np.int32),
+    }
+    reset = _reset(population, situation)
+    if isinstance(reset, str):
+        return reset
+    silent = situation.starts_clean and not bias.any()
+    states = {"u": "u", "v": "v"}
+    if reset is None:
+        return LavasOwn(
+            module=MODULE, process="LIF", arguments=arguments, states=states, silent=silent
+        )
+    every, offset = reset
+    # Lava counts steps from 1
+    arguments |= {"reset_interval": every, "reset_offset": (offset + situation.first + 1) % every}
+    return LavasOwn(
+        module=MODULE, process="LIFReset", arguments=arguments, states=states, silent=silent
+    )
+
+
+def _reset(population: CubaLif, situation: Situation) -> tuple[int, int] | None | str:
+    """Interval and offset in steps of the population, None without resets."""
+    timing, every = situation.timing, population.reset_interval
+    offset = population.reset_offset % every if every else 0
+    clean = situation.first == 0 or (situation.silent_before and not population.bias.any())
+    if not every:
+        if timing.is_single and clean:
+            return None
+        return timing.interval, 0
+    if (timing.is_single and (clean or offset == 0)) or (
+        timing.interval % every == 0 and offset == 0
+    ):
+        return every, offset
+    return (
+        f"reset every {every} steps, and cannot start again for each sample or with the first one"
+    )
+
+
+def _current_fits(population: CubaLif, situation: Situation) -> bool:
+    """Whether u stays within 24 bits, whatever comes in."""
+    kept = 4096 - (int(population.du.min()) + 1)
+    added = situation.drive_max << 6
+    u = 0
+    for _ in range(situation.timing.interval):
+        before, u = u, ((u * kept) >> 12) + added
+        if u > STATE_MAX:
+            return False
+        if u == before:
+            break
+    return True
+
+
+LAVA.register(
+    CubaLif.kind, LavaNeurons(module="cuba_lif", process="CubaLif", lavas_own=lavas_own)
+)

@@ -1,8 +1,41 @@
-"""Readouts in Lava."""
+"""Readouts in Lava: ours, and Lava's Sigma where that is right.
+
+Lava's has no bias, keeps its state from sample to sample, and has 32 bits instead of 24.
+"""
 
 from __future__ import annotations
 
-from pmsm_hw.lava.neurons import LAVA, LavaNeurons
+from pmsm_hw.lava.neurons import LAVA, LavaNeurons, LavasOwn, Situation
 from pmsm_hw.network import Readout
 
-LAVA.register(Readout.kind, LavaNeurons(module="readout", process="Readout"))
+STATE_MAX = (1 << 23) - 1
+
+
+def lavas_own(population: Readout, situation: Situation) -> LavasOwn | str:
+    """Lava's process that computes the same, or in what it differs.
+
+    Parameters
+    ----------
+    population
+        Which.
+    situation
+        In which graph.
+    """
+    if population.bias.any():
+        return "have no bias in a sum (Sigma)"
+    if not situation.timing.is_single:
+        return "keep a sum (Sigma) from sample to sample"
+    if not situation.starts_clean:
+        return "add up (Sigma) what comes before the first sample"
+    limits = {}
+    if situation.drive_max * situation.timing.interval > STATE_MAX:
+        limits["v"] = -STATE_MAX - 1, STATE_MAX
+    return LavasOwn(
+        module="lava.proc.sdn.process", process="Sigma", arguments={}, sends="state v",
+        states={"v": "sigma"}, limits=limits,
+    )  # fmt: skip
+
+
+LAVA.register(
+    Readout.kind, LavaNeurons(module="readout", process="Readout", lavas_own=lavas_own)
+)
