@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from pmsm_hw.lava import models  # noqa: F401 - they register Processes
 from pmsm_hw.lava.interpreter import find_python
+from pmsm_hw.lava.results import LavaResult
 from pmsm_hw.lava.runner import Job, run, run_many
 
 if TYPE_CHECKING:
     from pmsm_hw.lava.graph import LavaNetwork, to_lava
 
-__all__ = ["Job", "LavaNetwork", "find_python", "run", "run_many", "to_lava"]
+__all__ = ["Job", "LavaNetwork", "LavaResult", "find_python", "run", "run_many", "to_lava"]
 
 
 def __getattr__(name: str) -> Any:

@@ -30,6 +30,7 @@ __all__ = [
     "Sent",
     "SynapseSet",
     "kernel",
+    "largest_drive",
     "payload_max",
     "shifted_sum",
     "synapse_set",
@@ -72,7 +73,25 @@ def payload_max(network: Network, name: str) -> int:
     return max(abs(bound.payload_min), abs(bound.payload_max))
 
 
-def synapse_set(network: Network, projection: Projection) -> SynapseSet:
+def largest_drive(network: Network, name: str) -> int:
+    """Bound on the absolute sum of what reaches a neuron of a population in a step.
+
+    Parameters
+    ----------
+    network
+        Which it belongs to.
+    name
+        Of the population.
+    """
+    total = 0
+    for projection in network.into(name):
+        most = magnitude(lowered(network, projection), payload_max(network, projection.source))
+        exponent = projection.weight_exponent
+        total += most << exponent if exponent >= 0 else -(-most >> -exponent)
+    return total
+
+
+def synapse_set(network: Network, projection: Projection, lag: int) -> SynapseSet:
     """What a projection is made of.
 
     Parameters
@@ -81,11 +100,13 @@ def synapse_set(network: Network, projection: Projection) -> SynapseSet:
         Which it belongs to.
     projection
         Which.
+    lag
+        Hardware steps from sending to integration, without delays of synapses.
     """
-    lag = network.hardware_delay(projection) - projection.delay
+    more = lag - projection.delay
     return SynapseSet(
         parts=tuple(
-            (lag + part.delay, part.delay, lowered(network, part)) for part in by_delay(projection)
+            (more + part.delay, part.delay, lowered(network, part)) for part in by_delay(projection)
         ),
         payload_max=payload_max(network, projection.source),
         weight_exponent=projection.weight_exponent,

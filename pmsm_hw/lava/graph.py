@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +13,20 @@ from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.run_conditions import RunSteps
 from lava.magma.core.run_configs import Loihi2SimCfg
-from lava.proc.dense.process import Dense as LavaDense
-from lava.proc.sparse.process import Sparse as LavaSparse
-from lava.utils.weightutils import SignMode
 from numpy.typing import NDArray
 
 from pmsm_hw.datasets.events import to_frames
 from pmsm_hw.errors import LavaError
-from pmsm_hw.lava.arithmetic import payload_max, synapse_set
-from pmsm_hw.lava.neurons import LAVA, check_models
-from pmsm_hw.lava.options import Granularity, Tag, check_options
-from pmsm_hw.lava.processes.populations import coarse
+from pmsm_hw.lava.neurons import LAVA, LavasOwn, check_models, lavas_own
+from pmsm_hw.lava.options import Choice, Granularity, Tag, check_options
+from pmsm_hw.lava.processes.recorder import record_of
 from pmsm_hw.lava.processes.sources import CoarseFrameSource, EventSource, FrameSource
-from pmsm_hw.lava.processes.synapses import DelayedSynapses, DelayLine, Synapses
-from pmsm_hw.network import Input, Network, Neurons, Projection
-from pmsm_hw.operators import DenseForm, Form, lowered, magnitude
-from pmsm_hw.reference import Inputs, check_steps, units_of
+from pmsm_hw.lava.timing import Timing, timing_of
+from pmsm_hw.lava.wiring import connect, population_of, wire_coarse, wire_fine
+from pmsm_hw.network import Input, Network, Neurons
+from pmsm_hw.reference import Inputs, check_carried, check_steps, units_of
 
 __all__ = ["LavaNetwork", "to_lava"]
-
-SPARSE_BELOW = 0.1
-"""Share of weights other than zero below which Lava's ``Sparse`` stands in for its ``Dense``."""
 
 CHANNEL_SIZE = 64
 """Messages a Lava channel holds at most (Lava's default): how far a process can run ahead."""
@@ -57,12 +50,18 @@ class LavaNetwork:
         Steps T of each sample.
     granularity, tag
         As given to `to_lava`.
+    timing
+        When populations begin.
     populations
         Process of each population but the inputs, by name: ports ``s_out`` (neurons) or
-        ``v_out`` (readouts), Vars ``v``, ``u``, ``k``, ``bias``, ...
+        ``v_out`` (readouts), Vars ``v``, ``u``, ``k``, ``bias``, ...; ports and Vars of Lava's own
+        are Lava's.
     projections
         Processes of each projection, by name, in the order in which spikes pass them: a delay
-        line if there is one, then synapses; one set per polarity for unit spikes. Empty if coarse.
+        line if there is one, then synapses; one set per polarity for unit spikes. None where an
+        input is passed on as it is; all are empty if coarse.
+    kinds
+        By population, module and name of its Process: ours, or Lava's own.
     sources
         Process that plays each input, by name; see `attach_source` for your own.
     """
@@ -71,8 +70,10 @@ class LavaNetwork:
     n_steps: int
     granularity: Granularity
     tag: Tag
+    timing: Timing
     populations: Mapping[str, AbstractProcess]
     projections: Mapping[str, tuple[AbstractProcess, ...]]
+    kinds: Mapping[str, str]
     sources: dict[str, AbstractProcess] = field(default_factory=dict)
     _inputs: Mapping[str, list[InPort]] = field(default_factory=dict)
 
@@ -101,8 +102,7 @@ class LavaNetwork:
                 )
             return self.sources[name].s_out
         process = self.populations[name]
-        assert isinstance(population, Neurons)
-        return process.s_out if population.fires else process.v_out
+        return getattr(process, "v_out", None) or process.s_out
 
     def attach_source(self, name: str, port: OutPort) -> None:
         """Let a port of your own feed an input.
@@ -140,7 +140,7 @@ class LavaNetwork:
                 limit=population.shape,
             )
         for target in self._inputs[name]:
-            _connect(port, target)
+            connect(port, target)
         self.sources[name] = port.process
 
     def attach_events(
@@ -223,7 +223,7 @@ class LavaNetwork:
         port
             Of the population's shape.
         """
-        _connect(self.spikes(name), port)
+        connect(self.spikes(name), port)
 
     def run_config(self) -> Loihi2SimCfg:
         """Lava's run configuration that selects the models this graph was made for."""
@@ -259,7 +259,7 @@ class LavaNetwork:
         """
         steps = self.n_steps * n_samples
         if not any(p.is_compiled for p in self.populations.values()):
-            steps = self.network.hardware_steps(self.n_steps, n_samples) + 1
+            steps += max(self.timing.depths.values())
         for process in self.components():
             process.run(
                 condition=RunSteps(num_steps=steps),
@@ -280,6 +280,8 @@ def to_lava(
     *,
     granularity: Granularity = "fine",
     tag: Tag = "fixed_pt",
+    neurons: Choice = "auto",
+    carry_state: bool = False,
     record: Mapping[str, Mapping[str, Path]] | None = None,
 ) -> LavaNetwork:
     """Build the Lava graph of a network.
@@ -300,8 +302,14 @@ def to_lava(
         graded there, Lava's monitors of Vars need ``"fine"``.
     tag
         ``"fixed_pt"``: exact integers. ``"floating_pt"``: float64 twins.
+    neurons
+        Whose processes stand for neurons in a fine graph on integers: ``"auto"``: Lava's own where
+        they are proven to compute the same, else ours; ``"own"``: ours; ``"lava"``: Lava's own
+        (sigma-delta neurons of which must stay within 24 bits: look at their Vars).
+    carry_state
+        Whether each sample begins with the state that the one before left.
     record
-        By population, ``.npy`` files its Process writes to: see `pmsm_hw.lava.worker`.
+        By population, ``.npy`` files its Process writes to: see `pmsm_hw.lava.recording`.
 
     Returns
     -------
@@ -314,14 +322,20 @@ def to_lava(
         If inputs or options do not suit the network.
     NeuronModelError
         If there is no Process for the model of one of its populations.
+    LavaError
+        If Lava's own processes are wanted, and differ.
     """
-    check_options(granularity, tag)
+    check_options(granularity, tag, neurons)
     units = None if x is None else units_of(network, x, n_steps)
     if units is None:
         check_steps(network, n_steps)
     check_models(network)
-    until = n_steps * len(next(iter(units.values()))) if units else None
-    record = record or {}
+    n_samples = len(next(iter(units.values()))) if units else None
+    if carry_state and n_samples is not None:
+        check_carried(network, n_samples, n_steps)
+    timing = timing_of(network, granularity, n_steps, n_samples, carry_state=carry_state)
+    choice: Choice = neurons if tag == "fixed_pt" else "own"
+    own = lavas_own(network, timing, choice)
     populations: dict[str, AbstractProcess] = {}
     projections: dict[str, tuple[AbstractProcess, ...]] = {}
     inputs: dict[str, list[InPort]] = {p.name: [] for p in network.inputs}
@@ -330,19 +344,26 @@ def to_lava(
         n_steps=n_steps,
         granularity=granularity,
         tag=tag,
+        timing=timing,
         populations=populations,
         projections=projections,
+        kinds={
+            p.name: (own.get(p.name) or LAVA.of(p)).title for p in network if isinstance(p, Neurons)
+        },
         _inputs=inputs,
     )
     for population in network.topological:
-        if not isinstance(population, Neurons):
-            continue
-        files = {what: str(path) for what, path in record.get(population.name, {}).items()}
-        populations[population.name] = _population(
-            network, population, n_steps, until, granularity == "coarse", files
-        )
-    build = _connect_coarse if granularity == "coarse" else _connect_fine
-    build(network, n_steps, tag, populations, projections, inputs)
+        if isinstance(population, Neurons):
+            files = {w: str(path) for w, path in (record or {}).get(population.name, {}).items()}
+            populations[population.name] = (
+                _lavas_population(population, own[population.name], timing, files)
+                if population.name in own
+                else population_of(network, population, timing, files)
+            )
+    if granularity == "coarse":
+        wire_coarse(network, populations, inputs)
+    else:
+        wire_fine(network, timing, tag, populations, projections, inputs)
     for name, frames in (units or {}).items():
         if inputs[name]:
             flat = frames.reshape(-1, *network[name].shape)
@@ -351,182 +372,13 @@ def to_lava(
     return graph
 
 
-def _sources_of(network: Network, name: str) -> list[str]:
-    return list(dict.fromkeys(p.source for p in network.into(name)))
-
-
-def _population(
-    network: Network,
-    population: Neurons,
-    n_steps: int,
-    until: int | None,
-    is_coarse: bool,
-    files: dict[str, str],
+def _lavas_population(
+    population: Neurons, own: LavasOwn, timing: Timing, files: dict[str, str]
 ) -> AbstractProcess:
-    model = LAVA.of(population)
-    common: dict[str, Any] = {
-        **{p.name: getattr(population, p.name) for p in population.model.parameters},
-        "shape": population.shape,
-        "name": population.name,
-        "interval": n_steps,
-        "offset": network.depths[population.name],
-        "until": until,
-        "record": files,
-    }
-    kind: type[AbstractProcess] = model.process_class()
-    if is_coarse:
-        sources = _sources_of(network, population.name)
-        common["sources"] = [network[s].shape for s in sources]
-        common["incoming"] = [
-            (sources.index(p.source), synapse_set(network, p))
-            for p in network.into(population.name)
-        ]
-        kind = coarse(kind, len(sources))  # type: ignore[arg-type]
-    return kind(**common)
-
-
-def _connect_coarse(
-    network: Network,
-    n_steps: int,
-    tag: Tag,
-    populations: Mapping[str, AbstractProcess],
-    projections: dict[str, tuple[AbstractProcess, ...]],
-    inputs: Mapping[str, list[InPort]],
-) -> None:
-    for name, process in populations.items():
-        for i, source in enumerate(_sources_of(network, name)):
-            port = getattr(process, f"s_in_{i}")
-            if source in inputs:
-                inputs[source].append(port)
-            else:
-                _connect(populations[source].s_out, port)
-
-
-def _connect_fine(
-    network: Network,
-    n_steps: int,
-    tag: Tag,
-    populations: Mapping[str, AbstractProcess],
-    projections: dict[str, tuple[AbstractProcess, ...]],
-    inputs: Mapping[str, list[InPort]],
-) -> None:
-    for projection in network.projections:
-        source = network[projection.source]
-        chains: list[tuple[str, str, int]] = [("", "s_out", 1)]
-        if (
-            isinstance(source, Neurons)
-            and getattr(source, "spike_mode", "auto") == "unit"
-            # what polarities add up to is shifted together
-            and projection.weight_exponent >= 0
-            and projection.delays is None
-        ):
-            gain_pos, gain_neg = source.unit_gains
-            chains = [("+", "s_pos_out", gain_pos), ("-", "s_neg_out", -gain_neg)]
-        made: list[AbstractProcess] = []
-        for suffix, port_name, gain in chains:
-            processes = _chain(network, projection, n_steps, tag, suffix, gain)
-            for first, second in pairwise(processes):
-                _connect(first.s_out, second.s_in)
-            _connect(processes[-1].a_out, populations[projection.target].a_in)
-            if isinstance(source, Input):
-                inputs[source.name].append(processes[0].s_in)
-            else:
-                _connect(getattr(populations[source.name], port_name), processes[0].s_in)
-            made += processes
-        projections[projection.name] = tuple(made)
-
-
-def _chain(
-    network: Network, projection: Projection, n_steps: int, tag: Tag, suffix: str, gain: int
-) -> list[AbstractProcess]:
-    """Delay line (if needed) and synapses of one projection, for one polarity."""
-    source, target = network[projection.source], network[projection.target]
-    name = projection.name + suffix
-    if projection.delays is not None:
-        return [
-            DelayedSynapses(
-                synapses=synapse_set(network, projection), source=source.shape,
-                target=target.shape, interval=n_steps, offset=network.depths[target.name],
-                name=name,
-            )
-        ]  # fmt: skip
-    chain: list[AbstractProcess] = []
-    n_held = network.hardware_delay(projection) - 1
-    if n_held > 0 or projection.delay > 0:
-        chain.append(
-            DelayLine(
-                shape=source.shape,
-                n_steps=n_held,
-                delay=projection.delay,
-                interval=n_steps,
-                offset=network.depths[target.name],
-                name=f"{name} delay",
-            )
-        )
-    form = lowered(network, projection)
-    most = payload_max(network, source.name)
-    if suffix:  # unit spikes: counts are sent, the payload of one spike is in the weights
-        bound = network.bounds[source.name]
-        most = max(abs(bound.k_min), abs(bound.k_max))
-        wider: Any = form.weight.astype(np.int64) * gain
-        form = replace(form, weight=wider)
-    synapses = _lava_dense(form, most, projection.weight_exponent, tag, name)
-    chain.append(
-        synapses
-        or Synapses(
-            form=form,
-            payload_max=most,
-            weight_exponent=projection.weight_exponent,
-            source=source.shape,
-            target=target.shape,
-            name=name,
-        )
-    )
-    return chain
-
-
-def _lava_dense(
-    form: Form, most: int, weight_exponent: int, tag: Tag, name: str
-) -> AbstractProcess | None:
-    """Lava's own ``Dense`` or ``Sparse``, if it is exact for these weights.
-
-    Its fixed-point models keep 8 bits with the sign and drop the lowest of them, so that a signed
-    8-bit ``w`` is given as ``2 * w`` and the sum shifted right by one. They add in 32 bits.
-    """
-    if not isinstance(form, DenseForm):
-        return None
-    weight = form.weight.astype(np.int64)
-    largest = magnitude(form, max(most, 1))
-    exact = (
-        weight.min() >= -128
-        and weight.max() <= 127
-        and largest << max(1, weight_exponent) < 1 << 31
-        and (tag == "fixed_pt" or weight_exponent >= 0)  # a floor that its float model lacks
-    )
-    if not exact:
-        return None
-    if tag == "floating_pt":  # the floating-point models know no exponent
-        matrix: NDArray[Any] = (weight << weight_exponent).astype(np.float64)
-        exponent = 0
-    else:
-        matrix = (weight * 2).astype(np.int32)
-        exponent = weight_exponent - 1
-    options: dict[str, Any] = {
-        "num_message_bits": 24,
-        "weight_exp": exponent,
-        "sign_mode": SignMode.MIXED,
-        "name": name,
-    }
-    if np.count_nonzero(weight) < SPARSE_BELOW * weight.size and weight.any():
-        from scipy.sparse import csr_matrix
-
-        return LavaSparse(weights=csr_matrix(matrix), **options)
-    return LavaDense(weights=matrix, **options)
-
-
-def _connect(source: OutPort, target: InPort) -> None:
-    """Connect two ports of equal size; Lava's Dense has flat ones."""
-    if tuple(source.shape) == tuple(target.shape):
-        source.connect(target)
-    else:
-        source.reshape(tuple(target.shape)).connect(target)
+    """A process of Lava's own; with another one that writes down what it does."""
+    kind = getattr(import_module(own.module), own.process)
+    process = kind(shape=population.shape, **own.arguments)
+    process.name = population.name  # not all take one
+    if files:
+        record_of(process, population, own, timing, files)
+    return process

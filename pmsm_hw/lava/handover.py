@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pmsm_hw.files import replacing
-from pmsm_hw.reference import Result
+from pmsm_hw.lava.results import LavaResult
 
 __all__ = ["NO_LAVA", "NO_ROOM", "read_result", "read_units", "write_result", "write_units"]
 
@@ -40,11 +40,14 @@ def read_units(path: Path) -> dict[str, NDArray[np.int32]]:
 _PARTS = ("spikes", "readouts", "logits")
 
 
-def write_result(path: Path, result: Result) -> None:
-    """Write a result, first to a file of another name."""
+def write_result(path: Path, result: LavaResult, outside: Mapping[str, int]) -> None:
+    """Write a result, first to a file of another name; and how many values Lava's own has wrong."""
     header: dict[str, Any] = {
         "n_steps": result.n_steps,
         "saturations": dict(result.saturations),
+        "processes": dict(result.processes),
+        "outside": dict(outside),
+        "states": {name: list(states) for name, states in result.states.items()},
         **{part: list(getattr(result, part)) for part in _PARTS},
     }
     arrays = {
@@ -52,6 +55,8 @@ def write_result(path: Path, result: Result) -> None:
         for part in _PARTS
         for i, array in enumerate(getattr(result, part).values())
     }
+    for i, states in enumerate(result.states.values()):
+        arrays |= {f"states.{i}.{j}": array for j, array in enumerate(states.values())}
     _write(path, "result", __header__=np.array(json.dumps(header)), **arrays)
 
 
@@ -62,7 +67,7 @@ def _write(path: Path, what: str, **arrays: NDArray[Any]) -> None:
         file.write(made.getbuffer())
 
 
-def read_result(path: Path) -> Result:
+def read_result(path: Path) -> tuple[LavaResult, dict[str, int]]:
     """Read what `write_result` wrote."""
     with np.load(path, allow_pickle=False) as file:
         header = json.loads(str(file["__header__"]))
@@ -70,4 +75,12 @@ def read_result(path: Path) -> Result:
             part: {name: file[f"{part}.{i}"] for i, name in enumerate(header[part])}
             for part in _PARTS
         }
-    return Result(saturations=header["saturations"], n_steps=header["n_steps"], **parts)
+        states = {
+            name: {state: file[f"states.{i}.{j}"] for j, state in enumerate(variables)}
+            for i, (name, variables) in enumerate(header["states"].items())
+        }
+    result = LavaResult(
+        saturations=header["saturations"], n_steps=header["n_steps"], states=states,
+        processes=header["processes"], **parts,
+    )  # fmt: skip
+    return result, header["outside"]

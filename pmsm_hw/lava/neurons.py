@@ -139,9 +139,7 @@ def check_models(network: Network) -> None:
             LAVA.of(population)
 
 
-def lavas_own(
-    network: Network, timing: Timing, choice: Choice, *, watched: bool = True
-) -> dict[str, LavasOwn]:
+def lavas_own(network: Network, timing: Timing, choice: Choice) -> dict[str, LavasOwn]:
     """For which populations a process of Lava's own is to stand.
 
     Parameters
@@ -152,8 +150,6 @@ def lavas_own(
         When populations begin, and samples.
     choice
         ``"own"``: none; ``"auto"``: where it is proven to compute the same; ``"lava"``: all.
-    watched
-        With ``"lava"``: whether its states are looked at as it runs.
 
     Returns
     -------

@@ -17,15 +17,17 @@ from typing import NoReturn
 import numpy as np
 
 import pmsm_hw
-from pmsm_hw.arguments import check_progress, instance, items
+from pmsm_hw.arguments import check_progress, flag, instance, items
 from pmsm_hw.errors import FormatError, InputError, LavaError
 from pmsm_hw.lava.cleanup import KILL_WAIT_S, end_group, remove_shared_memory
 from pmsm_hw.lava.handover import NO_LAVA, NO_ROOM, read_result, write_units
 from pmsm_hw.lava.interpreter import REMEDY, check_python, find_python
-from pmsm_hw.lava.neurons import check_models
-from pmsm_hw.lava.options import Granularity, Tag, check_options, check_timeout
+from pmsm_hw.lava.neurons import check_models, lavas_own
+from pmsm_hw.lava.options import Choice, Granularity, Tag, check_options, check_timeout
+from pmsm_hw.lava.results import LavaResult
+from pmsm_hw.lava.timing import timing_of
 from pmsm_hw.network import Network
-from pmsm_hw.reference import Inputs, Result, recorded, units_of
+from pmsm_hw.reference import Inputs, Probes, check_carried, probed, recorded, units_of
 from pmsm_hw.temporary import temporary_folder
 
 __all__ = ["Job", "run", "run_many"]
@@ -47,7 +49,7 @@ class Job:
 
     Parameters
     ----------
-    network, x, n_steps, record
+    network, x, n_steps, record, probes, carry_state
         As for `run`.
     """
 
@@ -55,6 +57,8 @@ class Job:
     x: Inputs
     n_steps: int = 1
     record: Iterable[str] | None = None
+    probes: Probes | None = None
+    carry_state: bool = False
 
 
 def run(
@@ -63,19 +67,22 @@ def run(
     n_steps: int = 1,
     *,
     record: Iterable[str] | None = None,
+    probes: Probes | None = None,
+    carry_state: bool = False,
     timeout_s: float = TIMEOUT_S,
     python: str | os.PathLike[str] | None = None,
     granularity: Granularity = "coarse",
     tag: Tag = "fixed_pt",
+    neurons: Choice = "auto",
     progress: Progress | None = None,
-) -> Result:
+) -> LavaResult:
     """Run a batch of samples in Lava; the result equals that of `pmsm_hw.reference.run`.
 
     Samples pass the process graph one after the other, pipelined: a new one enters every T steps.
 
     Parameters
     ----------
-    network, x, n_steps, record
+    network, x, n_steps, record, probes, carry_state
         As for `pmsm_hw.reference.run`.
     timeout_s
         Limit in seconds, start-up included; then the child and its children are killed.
@@ -86,13 +93,18 @@ def run(
         one per population and projection, all in step; slower.
     tag
         ``"fixed_pt"``, or ``"floating_pt"`` for the float64 twins.
+    neurons
+        Whose processes stand for neurons: ``"auto"``: in a fine graph Lava's own where they are
+        proven to compute the same, else ours; ``"own"``: ours; ``"lava"``: Lava's own, each of
+        which must compute the same, by proof or by what its states are seen to do. The result says
+        which stood for each population.
     progress
         Called with the number of steps done and to do, now and then.
 
     Returns
     -------
-    Result
-        As `pmsm_hw.reference.run` returns it.
+    LavaResult
+        As `pmsm_hw.reference.run` returns it, and which processes ran.
 
     Raises
     ------
@@ -100,15 +112,20 @@ def run(
         If the inputs do not suit the network.
     LavaError
         If there is no Python with Lava, or the run fails (with the child's traceback) or takes too
-        long. No process and no shared memory is left.
+        long: no process and no shared memory is left; or if Lava's own processes are wanted, and
+        differ.
     """
-    job = Job(network=network, x=x, n_steps=n_steps, record=record)
+    job = Job(
+        network=network, x=x, n_steps=n_steps, record=record, probes=probes,
+        carry_state=carry_state,
+    )  # fmt: skip
     (result,) = run_many(
         [job],
         timeout_s=timeout_s,
         python=python,
         granularity=granularity,
         tag=tag,
+        neurons=neurons,
         progress=progress,
     )
     return result
@@ -121,8 +138,9 @@ def run_many(
     python: str | os.PathLike[str] | None = None,
     granularity: Granularity = "coarse",
     tag: Tag = "fixed_pt",
+    neurons: Choice = "auto",
     progress: Progress | None = None,
-) -> list[Result]:
+) -> list[LavaResult]:
     """Run several networks, one after the other, in one child: Lava is started once.
 
     Parameters
@@ -131,12 +149,12 @@ def run_many(
         What to run.
     timeout_s
         Limit in seconds for all of them together.
-    python, granularity, tag, progress
+    python, granularity, tag, neurons, progress
         As for `run`.
 
     Returns
     -------
-    list of Result
+    list of LavaResult
         In the order of the jobs.
 
     Raises
@@ -144,7 +162,7 @@ def run_many(
     InputError, LavaError
         As for `run`.
     """
-    check_options(granularity, tag)
+    check_options(granularity, tag, neurons)
     check_timeout(timeout_s)
     check_progress(InputError, progress)
     check_python(python)
@@ -164,10 +182,25 @@ def run_many(
     with _folder() as folder:
         token = folder.name
         with _room(folder.parent):
-            total = _hand_over(folder, token, jobs, granularity, tag)
+            total = _hand_over(folder, token, jobs, granularity, tag, neurons)
         interpreter = find_python(python)
         _run_child(folder, token, interpreter, timeout_s, progress, total)
-        return [read_result(folder / f"{i}.result.npz") for i in range(len(jobs))]
+        return [_result(folder / f"{i}.result.npz", job) for i, job in enumerate(jobs)]
+
+
+def _result(path: Path, job: Job) -> LavaResult:
+    """Read a result; an error if Lava's own processes left the range in which they are right."""
+    result, outside = read_result(path)
+    for name, n in outside.items():
+        raise LavaError(
+            job.network[name].subject,
+            f"{n:,} values of Lava's {result.processes[name].rpartition('.')[2]} left 24 bits or "
+            "the width of messages, beyond which it does not compute what Loihi does, limit: 0",
+            remedy="give neurons='auto' (--neurons auto): ours stand where Lava's differ",
+            actual=n,
+            limit=0,
+        )
+    return result
 
 
 @contextmanager
@@ -203,7 +236,14 @@ def _no_room(where: str | os.PathLike[str], reason: str) -> LavaError:
     )
 
 
-def _hand_over(folder: Path, token: str, jobs: Sequence[Job], granularity: str, tag: str) -> int:
+def _hand_over(
+    folder: Path,
+    token: str,
+    jobs: Sequence[Job],
+    granularity: Granularity,
+    tag: Tag,
+    neurons: Choice,
+) -> int:
     """Write the jobs; return how many steps the deepest populations take in all."""
     from pmsm_hw.io import save
 
@@ -211,6 +251,13 @@ def _hand_over(folder: Path, token: str, jobs: Sequence[Job], granularity: str, 
     for i, job in enumerate(jobs):
         units = units_of(job.network, job.x, job.n_steps)
         check_models(job.network)
+        n_samples = len(next(iter(units.values()))) if units else 1
+        if flag(InputError, "lava", "carry_state", job.carry_state):
+            check_carried(job.network, n_samples, job.n_steps)
+        timing = timing_of(
+            job.network, granularity, job.n_steps, n_samples, carry_state=job.carry_state
+        )
+        lavas_own(job.network, timing, neurons)  # refused before anything starts
         record = job.record
         names = [p.name for p in job.network] if record is None else recorded(job.network, record)
         save(folder / f"{i}.h5", job.network)
@@ -224,11 +271,14 @@ def _hand_over(folder: Path, token: str, jobs: Sequence[Job], granularity: str, 
                 "progress": f"{i}.progress.npy",
                 "n_steps": int(job.n_steps),
                 "record": list(names),
+                "probes": probed(job.network, job.probes),
+                "carry_state": bool(job.carry_state),
                 "granularity": granularity,
                 "tag": tag,
+                "neurons": neurons,
             }
         )
-        total += int(job.n_steps) * (len(next(iter(units.values()))) if units else 1)
+        total += int(job.n_steps) * n_samples
     header = json.dumps({"token": token, "jobs": entries})
     (folder / "jobs.json").write_text(header, encoding="utf-8")
     # the child imports these very files, whatever is installed there

@@ -25,6 +25,8 @@ class Timing:
         How many; None: not known.
     carry_state
         Whether samples go on from each other's state.
+    longest
+        Steps at most, up to which the network's state is proven.
     depths
         By population, the hardware step in which it begins.
     """
@@ -33,12 +35,15 @@ class Timing:
     n_steps: int
     n_samples: int | None
     carry_state: bool
+    longest: int
     depths: Mapping[str, int]
 
     @property
     def interval(self) -> int:
         """Steps after which the state starts again."""
-        return self.n_steps * (self.n_samples or 1) if self.carry_state else self.n_steps
+        if not self.carry_state:
+            return self.n_steps
+        return self.longest if self.n_samples is None else self.n_steps * self.n_samples
 
     @property
     def is_single(self) -> bool:
@@ -100,5 +105,5 @@ def timing_of(
     depths = dict.fromkeys(network.depths, 0) if in_own_time else network.depths
     return Timing(
         granularity=granularity, n_steps=n_steps, n_samples=n_samples, carry_state=carry_state,
-        depths=depths,
+        longest=network.max_steps, depths=depths,
     )  # fmt: skip

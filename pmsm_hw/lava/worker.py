@@ -22,8 +22,9 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import numpy as np
 
@@ -31,8 +32,8 @@ from pmsm_hw.errors import FormatError
 from pmsm_hw.io import load
 from pmsm_hw.lava.cleanup import end_group, remove_shared_memory
 from pmsm_hw.lava.handover import NO_LAVA, NO_ROOM, read_units, write_result
-from pmsm_hw.network import Network, Neurons, Readout
-from pmsm_hw.reference import Result
+from pmsm_hw.lava.results import LavaResult
+from pmsm_hw.network import Network, Neurons, Population, Readout
 
 if TYPE_CHECKING:
     from pmsm_hw.lava.graph import LavaNetwork
@@ -164,56 +165,66 @@ class _Watch(threading.Thread):
 
 
 def _run_job(folder: Path, index: int, job: dict[str, Any], watch: _Watch) -> None:
+    from pmsm_hw.lava.graph import to_lava
+
     network = load(folder / job["network"])
     units = read_units(folder / job["inputs"])
     n_steps = int(job["n_steps"])
     n_samples = len(next(iter(units.values()))) if units else 1
-    result = _run(folder, index, network, units, n_steps, n_samples, job, watch)
-    write_result(folder / job["result"], result)
-
-
-def _run(
-    folder: Path,
-    index: int,
-    network: Network,
-    units: dict[str, Any],
-    n_steps: int,
-    n_samples: int,
-    job: dict[str, Any],
-    watch: _Watch,
-) -> Result:
-    from pmsm_hw.lava.graph import to_lava
-
     files: dict[str, dict[str, Path]] = {}
-    deepest = max(network, key=lambda p: network.depths[p.name]).name
-
-    def file(population: int, what: str, shape: tuple[int, ...], dtype: Any) -> Path:
-        path = folder / f"{index}.{population}.{what}.npy"
-        np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape).flush()
-        with path.open("rb+") as made:  # a store into a page that a full disk lacks is a SIGBUS
-            os.posix_fallocate(made.fileno(), 0, path.stat().st_size)
-        return path
-
     for i, population in enumerate(network):
-        mine: dict[str, Path] = {}
-        if isinstance(population, Neurons):
-            mine["saturations"] = file(i, "saturations", (1,), np.int64)
-        if isinstance(population, Readout):
-            mine["state v"] = file(i, "state", (n_samples, *population.shape), np.int64)
-        elif isinstance(population, Neurons) and population.name in job["record"]:
-            shape = (n_samples * n_steps, *population.shape)
-            mine["spikes"] = file(i, "spikes", shape, np.int32)
-        if population.name == deepest and "progress" in job:
-            mine["progress"] = folder / job["progress"]
-        files[population.name] = mine
+        wanted = _wanted(population, n_steps, n_samples, job)
+        files[population.name] = {
+            what: _file(folder / f"{index}.{i}.{number}.npy", shape, dtype)
+            for number, (what, (shape, dtype)) in enumerate(wanted.items())
+        }
+    deepest = max(network, key=lambda p: network.depths[p.name]).name
+    if "progress" in job and isinstance(network[deepest], Neurons):
+        files[deepest]["progress"] = folder / job["progress"]
     graph = to_lava(
-        network, units, n_steps, granularity=job["granularity"], tag=job["tag"], record=files
-    )
+        network, units, n_steps, granularity=job["granularity"], tag=job["tag"],
+        neurons=job["neurons"], carry_state=job["carry_state"], record=files,
+    )  # fmt: skip
     watch.graph = graph
     graph.run(n_samples)
     watch.graph = None
     graph.stop()
-    return _collect(network, units, n_steps, job["record"], files)
+    result = _collect(network, units, n_steps, job["record"], job["probes"], files, graph.kinds)
+    counted = {name: mine["outside"] for name, mine in files.items() if "outside" in mine}
+    outside = {name: n for name, path in counted.items() if (n := int(np.load(path)[0]))}
+    write_result(folder / job["result"], result, outside)
+
+
+_Files: TypeAlias = dict[str, tuple[tuple[int, ...], Any]]
+"""Shapes and types, by what is written there."""
+
+
+def _wanted(population: Population, n_steps: int, n_samples: int, job: dict[str, Any]) -> _Files:
+    """Files that the Process of a population is to write to."""
+    if not isinstance(population, Neurons):
+        return {}
+    name, shape, steps = population.name, population.shape, n_samples * n_steps
+    wanted: _Files = {"saturations": ((1,), np.int64), "outside": ((1,), np.int64)}
+    for state in job["probes"].get(name, ()):
+        wanted[f"state {state}"] = (steps, *shape), np.int32
+    if isinstance(population, Readout):
+        wanted.setdefault("state v", ((n_samples, *shape), np.int64))
+    elif name in job["record"]:
+        wanted["spikes"] = (steps, *shape), np.int32
+    return wanted
+
+
+def _file(path: Path, shape: tuple[int, ...], dtype: Any) -> Path:
+    np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape).flush()
+    with path.open("rb+") as made:  # a store into a page that a full disk lacks is a SIGBUS
+        os.posix_fallocate(made.fileno(), 0, path.stat().st_size)
+    return path
+
+
+def _rows(path: Path, n_steps: int) -> Any:
+    """Per sample, what was written in each step."""
+    values = np.load(path)
+    return values.reshape(-1, n_steps, *values.shape[1:])
 
 
 def _collect(
@@ -221,24 +232,32 @@ def _collect(
     units: dict[str, Any],
     n_steps: int,
     record: list[str],
+    probes: dict[str, list[str]],
     files: dict[str, dict[str, Path]],
-) -> Result:
+    processes: Mapping[str, str],
+) -> LavaResult:
     spikes, readouts, logits, saturations = {}, {}, {}, {}
+    states: dict[str, dict[str, Any]] = {}
     for population in network.topological:
         name, mine = population.name, files[population.name]
+
         if name in units and name in record:
             spikes[name] = units[name]
         if "spikes" in mine:
-            rows = np.load(mine["spikes"])
-            spikes[name] = rows.reshape(-1, n_steps, *population.shape)
+            spikes[name] = _rows(mine["spikes"], n_steps)
+        if name in probes:
+            states[name] = {state: _rows(mine[f"state {state}"], n_steps) for state in probes[name]}
         if isinstance(population, Readout):
-            readouts[name] = np.load(mine["state v"])
+            probed = name in probes and "v" in probes[name]
+            ends = states[name]["v"][:, -1] if probed else np.load(mine["state v"])
+            readouts[name] = ends.astype(np.int64)
             logits[name] = readouts[name] * population.scale / n_steps
         if "saturations" in mine and (n := int(np.load(mine["saturations"])[0])):
             saturations[name] = n
-    return Result(
-        spikes=spikes, readouts=readouts, logits=logits, saturations=saturations, n_steps=n_steps
-    )
+    return LavaResult(
+        spikes=spikes, readouts=readouts, logits=logits, saturations=saturations, n_steps=n_steps,
+        states=states, processes=processes,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ def lavas_own(population: CubaLif, situation: Situation) -> LavasOwn | str:
     )
 
 
-def _reset(population: CubaLif, situation: Situation) -> tuple[int, int] | None | str:
+def _reset(population: CubaLif, situation: Situation) -> tuple[int, int] | str | None:
     """Interval and offset in steps of the population, None without resets."""
     timing, every = situation.timing, population.reset_interval
     offset = population.reset_offset % every if every else 0
@@ -103,6 +103,4 @@ def _current_fits(population: CubaLif, situation: Situation) -> bool:
     return True
 
 
-LAVA.register(
-    CubaLif.kind, LavaNeurons(module="cuba_lif", process="CubaLif", lavas_own=lavas_own)
-)
+LAVA.register(CubaLif.kind, LavaNeurons(module="cuba_lif", process="CubaLif", lavas_own=lavas_own))

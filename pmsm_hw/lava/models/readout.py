@@ -36,6 +36,4 @@ def lavas_own(population: Readout, situation: Situation) -> LavasOwn | str:
     )  # fmt: skip
 
 
-LAVA.register(
-    Readout.kind, LavaNeurons(module="readout", process="Readout", lavas_own=lavas_own)
-)
+LAVA.register(Readout.kind, LavaNeurons(module="readout", process="Readout", lavas_own=lavas_own))

@@ -108,7 +108,7 @@ class DelayedSynapses(AbstractProcess):
 
 
 class DelayLine(AbstractProcess):
-    """Holds spikes for some steps, and stops those that belong to another sample.
+    """Holds spikes for some steps, and stops those that belong to another sample, or to none.
 
     Ports
     -----
@@ -246,7 +246,7 @@ class _DelayLineModel(PyLoihiProcessModel):
         sent = self.held.pop(0) if len(self.held) > self.n_held else np.zeros_like(spikes)
         # the target integrates it one step later, after the synapses
         step = now + 1 - self.offset
-        if step % self.interval < self.delay:
+        if step < 0 or step % self.interval < self.delay:
             sent = np.zeros_like(spikes)
         self.s_out.send(sent)
 
