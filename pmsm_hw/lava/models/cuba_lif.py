@@ -43,10 +43,12 @@ def lavas_own(population: CubaLif, situation: Situation) -> LavasOwn | str:
     for name in ("vth", "du", "dv"):
         if np.ptp(getattr(population, name)):
             return f"have one {name} for a population"
-    if not _current_fits(population, situation):
-        return "wrap u wrongly, and no proof excludes that it leaves 24 bits"
-    if max(-situation.bound.u_min, situation.bound.u_max) > STATE_MAX:
-        return "do not count what saturates, and no proof excludes that v leaves 24 bits"
+    limits = _limits(population, situation)
+    if limits is None:
+        return (
+            f"wrap u wrongly, and inputs of up to {situation.drive_max:,} in a step may take it "
+            "out of 24 bits unseen"
+        )
     one = {name: int(np.max(getattr(population, name))) for name in ("vth", "du", "dv")}
     bias = np.broadcast_to(population.bias, population.shape)
     arguments: dict[str, Any] = {
@@ -57,25 +59,30 @@ def lavas_own(population: CubaLif, situation: Situation) -> LavasOwn | str:
     reset = _reset(population, situation)
     if isinstance(reset, str):
         return reset
-    silent = situation.starts_clean and not bias.any()
-    states = {"u": "u", "v": "v"}
+    common: dict[str, Any] = {
+        "module": MODULE,
+        "states": {"u": "u", "v": "v"},
+        "limits": limits,
+        "silent": _starts_clean(population, situation),
+    }
     if reset is None:
-        return LavasOwn(
-            module=MODULE, process="LIF", arguments=arguments, states=states, silent=silent
-        )
+        return LavasOwn(process="LIF", arguments=arguments, **common)
     every, offset = reset
     # Lava counts steps from 1
     arguments |= {"reset_interval": every, "reset_offset": (offset + situation.first + 1) % every}
-    return LavasOwn(
-        module=MODULE, process="LIFReset", arguments=arguments, states=states, silent=silent
-    )
+    return LavasOwn(process="LIFReset", arguments=arguments, **common)
+
+
+def _starts_clean(population: CubaLif, situation: Situation) -> bool:
+    """Whether the state is that of the start, without a reset, when the population begins."""
+    return situation.first == 0 or (situation.silent_before and not population.bias.any())
 
 
 def _reset(population: CubaLif, situation: Situation) -> tuple[int, int] | str | None:
     """Interval and offset in steps of the population, None without resets."""
     timing, every = situation.timing, population.reset_interval
     offset = population.reset_offset % every if every else 0
-    clean = situation.first == 0 or (situation.silent_before and not population.bias.any())
+    clean = _starts_clean(population, situation)
     if not every:
         if timing.is_single and clean:
             return None
@@ -89,12 +96,32 @@ def _reset(population: CubaLif, situation: Situation) -> tuple[int, int] | str |
     )
 
 
-def _current_fits(population: CubaLif, situation: Situation) -> bool:
+def _limits(population: CubaLif, situation: Situation) -> dict[str, tuple[int, int]] | None:
+    """Ranges of states within which Lava's is right; none if it is proven to stay within 24 bits.
+
+    None if a ``u`` that left 24 bits might not be seen. Wrapped, it is further from 0 than
+    ``2**23`` less the largest input. What saturates above fires, so it is seen from ``u``: less
+    than the threshold is left of ``v`` before. What saturates below is seen from ``v``.
+    """
+    bound, added = situation.bound, situation.drive_max << 6
+    proven = max(-bound.u_min, bound.u_max) <= STATE_MAX
+    if proven and _current_fits(population, added, situation.timing.interval):
+        return {}
+    if added > STATE_MAX:
+        return None
+    threshold = int(population.vth.max()) << 6
+    bias = max(0, int(population.bias.max()) << population.bias_exponent)
+    return {
+        "u": (added - STATE_MAX, STATE_MAX - max(added, threshold + bias)),
+        "v": (1 - STATE_MAX, STATE_MAX),
+    }
+
+
+def _current_fits(population: CubaLif, added: int, n_steps: int) -> bool:
     """Whether u stays within 24 bits, whatever comes in."""
     kept = 4096 - (int(population.du.min()) + 1)
-    added = situation.drive_max << 6
     u = 0
-    for _ in range(situation.timing.interval):
+    for _ in range(n_steps):
         before, u = u, ((u * kept) >> 12) + added
         if u > STATE_MAX:
             return False
