@@ -215,28 +215,28 @@ runpy.run_module("pmsm_hw.lava.worker", run_name="__main__")' "$@"\n""",
 
 
 RAISE_IN_MODEL = """
-from pmsm_hw.lava.processes import neurons
-act = neurons._NeuronModel.act
-def broken(self, step, drive):
-    if step == 7:
+from pmsm_hw.lava.processes.populations import NeuronModel
+take = NeuronModel.take
+def broken(self, drive, in_sample):
+    if self.step_now == 7:
         raise ZeroDivisionError("thrown in step 7")
-    return act(self, step, drive)
-neurons._NeuronModel.act = broken
+    return take(self, drive, in_sample)
+NeuronModel.take = broken
 """
 
 RAISE_IN_SETUP = """
-from pmsm_hw.lava.processes import neurons
-def broken(self, record):
+from pmsm_hw.lava.recording import Recorder
+def broken(self, files, n_steps):
     raise ZeroDivisionError("thrown while building")
-neurons._Recorder.__init__ = broken
+Recorder.__init__ = broken
 """
 
 HANG = """
-from pmsm_hw.lava.processes import neurons
+from pmsm_hw.lava.processes.populations import NeuronModel
 import time
-def broken(self, step, drive):
+def broken(self, drive, in_sample):
     time.sleep(1000)
-neurons._NeuronModel.act = broken
+NeuronModel.take = broken
 """
 
 
