@@ -62,6 +62,22 @@ def test_emulate_after_map_gives_the_reference_accuracy(files, network):
     assert "energy" in table.stdout
 
 
+def test_carry_state_makes_one_long_sample(files, network):
+    """`run` and `emulate` hand the option on; more steps than are proven are refused."""
+    x = np.random.default_rng(0).integers(0, 17, (4, *network.inputs[0].shape))
+    np.save(files / "four.npy", x)
+    expected, alone = (
+        reference.run(network, x, 1, carry_state=carry).predictions().tolist()
+        for carry in (True, False)
+    )
+    assert expected != alone
+    options = ("mapped.h5", "--data", "four.npy", "--mode", "counts", "--carry-state")
+    for command in ("emulate", "run"):
+        assert answer(command, *options, "--json", cwd=files)["predictions"] == expected
+    line = refused("emulate", *options, "--n-steps", 2, cwd=files)
+    assert "4 samples of 2 steps, whose state is carried on, are 8 steps" in line
+
+
 def test_only_json_reaches_stdout(files):
     done = cli("demo", "--network", files / "net.h5", "--no-lava", "--json")
     assert done.returncode == 0, done.stderr

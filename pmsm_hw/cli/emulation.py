@@ -25,6 +25,7 @@ def emulate_with_bar(
     *,
     mode: str,
     profile: str | None,
+    carry_state: bool = False,
     trace: bool | int = False,
     record_samples: int = 0,
 ) -> Report:
@@ -41,6 +42,7 @@ def emulate_with_bar(
             mode=cast(Any, mode),
             profile=profile,
             labels=samples.labels,
+            carry_state=carry_state,
             trace=trace,
             record_samples=record_samples,
             progress=progress.steps,
@@ -55,8 +57,9 @@ def write_reports(
     trace: Path | None,
     trace_all: bool,
     conversion: Any = None,
+    over_steps: bool = True,
 ) -> None:
-    """Write what --report and --trace ask for."""
+    """Write what --report and --trace ask for; ``over_steps``: with accuracy at fewer steps."""
     if trace is not None:
         from pmsm_hw.emulator import write_trace
 
@@ -71,7 +74,7 @@ def write_reports(
             report.network,
             report.mapping,
             conversion=conversion,
-            accuracy_by_steps=_over_steps(report, samples),
+            accuracy_by_steps=_over_steps(report, samples) if over_steps else None,
             command=command_line(),
         )
         say(f"wrote {html}")

@@ -11,13 +11,13 @@ import typer
 from pmsm_hw.errors import InputError
 
 __all__ = [
-    "MOST_STEPS", "OBJECTIVES", "AsJson", "Calibration", "ChipName", "Data", "Gains", "HtmlReport",
-    "InputLevels", "InputScale", "Levels", "Limit", "MappedFile", "MaxPool", "MaxSteps", "Mode",
-    "ModelName", "Name", "NetworkFile", "NirInputLevels", "NirInputScale", "NirLevels",
-    "NirMaxSteps", "Objective", "PerChannel", "ProfileName", "RunObjective", "Seed", "SplitFanIn",
-    "SplitFanOut", "StateDict", "Steps", "TorchCalibration", "TorchInputLevels", "TorchInputScale",
-    "TorchLevels", "TorchMaxSteps", "TraceAll", "TraceFile", "WeightBits", "between", "one_of",
-    "pair", "pair_or_none", "refuse_given",
+    "MOST_STEPS", "OBJECTIVES", "AsJson", "Calibration", "CarryState", "ChipName", "Data", "Gains",
+    "HtmlReport", "InputLevels", "InputScale", "Levels", "Limit", "MappedFile", "MaxPool",
+    "MaxSteps", "Mode", "ModelName", "Name", "NetworkFile", "NirInputLevels", "NirInputScale",
+    "NirLevels", "NirMaxSteps", "Objective", "PerChannel", "ProfileName", "RunObjective", "Seed",
+    "SplitFanIn", "SplitFanOut", "StateDict", "Steps", "TorchCalibration", "TorchInputLevels",
+    "TorchInputScale", "TorchLevels", "TorchMaxSteps", "TraceAll", "TraceFile", "WeightBits",
+    "between", "one_of", "pair", "pair_or_none", "refuse_given",
 ]  # fmt: skip
 
 OBJECTIVES = ("latency", "energy", "cores")
@@ -291,6 +291,13 @@ Steps = Annotated[
 Limit = Annotated[
     int | None,
     typer.Option("--limit", help="Use only the first samples.", **between(1, MOST_SAMPLES)),
+]
+CarryState = Annotated[
+    bool,
+    typer.Option(
+        "--carry-state",
+        help="Let each sample begin with the state that the one before left, as one long sample.",
+    ),
 ]
 Seed = Annotated[
     int | None, typer.Option("--seed", help="Random seed (0).", **between(0, (1 << 32) - 1))

@@ -14,6 +14,7 @@ from pmsm_hw.cli.emulation import (
 from pmsm_hw.cli.models import ModelOptions, open_network, say_notes
 from pmsm_hw.cli.options import (
     AsJson,
+    CarryState,
     Data,
     HtmlReport,
     Limit,
@@ -39,6 +40,7 @@ def emulate(
     mode: Mode = "cycle",
     profile: ProfileName = None,
     limit: Limit = None,
+    carry_state: CarryState = False,
     seed: Seed = None,
     report: HtmlReport = None,
     trace: TraceFile = None,
@@ -69,7 +71,7 @@ def emulate(
         )
     samples = samples_for(opened, data, n_steps, limit, seed)
     found = emulate_with_bar(
-        network, mapping, samples, n_steps, mode=mode, profile=profile,
+        network, mapping, samples, n_steps, mode=mode, profile=profile, carry_state=carry_state,
         record_samples=1 if report is not None else 0, trace=traced(trace, report, mode),
     )  # fmt: skip
     write_reports(
@@ -79,6 +81,7 @@ def emulate(
         trace=trace,
         trace_all=trace_all,
         conversion=opened.conversion_dict,
+        over_steps=not carry_state,
     )
     say_notes(opened, samples)
     answer(as_json, found.to_dict(), found.table())

@@ -19,6 +19,7 @@ from pmsm_hw.cli.models import ModelOptions, open_model, say_notes
 from pmsm_hw.cli.options import (
     AsJson,
     Calibration,
+    CarryState,
     Data,
     Gains,
     HtmlReport,
@@ -64,6 +65,7 @@ def run(
     data: Data = "digits",
     n_steps: Steps = 1,
     limit: Limit = None,
+    carry_state: CarryState = False,
     chip: Annotated[
         str | None,
         typer.Option(
@@ -124,7 +126,7 @@ def run(
     if mapping is opened.mapping:
         needs_random(seed, data)
     found = emulate_with_bar(
-        network, mapping, samples, n_steps, mode=mode, profile=profile,
+        network, mapping, samples, n_steps, mode=mode, profile=profile, carry_state=carry_state,
         record_samples=1 if report is not None else 0, trace=traced(trace, report, mode),
     )  # fmt: skip
     if output is not None:
@@ -139,6 +141,7 @@ def run(
         trace=trace,
         trace_all=trace_all,
         conversion=opened.conversion_dict,
+        over_steps=not carry_state,
     )
     values, text = found.to_dict(), found.table()
     if stages := by_stage(opened.stages, samples, found):
