@@ -207,7 +207,7 @@ def pilotnet_network(
                 loihi_lif(
                     name, shape, vth=int(neuron["vThMant"][()]), dv=int(neuron["vDecay"][()]),
                     bias=bias, bias_exponent=6, reset_interval=period if native else 0,
-                    reset_offset=(first + index) % period if native else 0,
+                    reset_offset=first + index if native else 0,
                 )
             )  # fmt: skip
             index += 1
