@@ -148,9 +148,9 @@ def main() -> None:
         options.json,
         title="PilotNet LIF: one image, 16 steps",
         what="118,909 of Loihi's neurons, as published (lava-dl), on one image; medians, after a "
-        "run that prepares and compiles. Cycle mode on Loihi 2, mapped with objective cores. Lava: a "
-        "process for each layer and its neurons, start-up left out, without reset and with a step "
-        "from layer to layer, as on the chip; its spikes were compared with the reference's.",
+        "run that prepares and compiles. Cycle mode on Loihi 2, mapped with objective cores. "
+        "Lava: a process for each layer and its neurons, start-up left out, without reset and with "
+        "a step from layer to layer, as on the chip; its spikes are compared with the reference's.",
         rows=rows,
         quick=options.quick,
         extra=extra,
