@@ -8,7 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from quick import examples
 
-from pmsm_hw import Conv2d, Dense, Identity, Input, Network, PolarityMultiSpike, Readout, reference
+from pmsm_hw import (
+    Conv2d,
+    CubaLif,
+    Dense,
+    Identity,
+    Input,
+    Network,
+    PolarityMultiSpike,
+    Readout,
+    reference,
+)
 from pmsm_hw.errors import CapacityError
 from pmsm_hw.mapping import load_chip, map_network, split_fan_in
 from pmsm_hw.mapping.transforms import fan_in as fan_in_module
@@ -59,13 +69,15 @@ def test_split_networks_give_the_same_spikes_and_fit(sliced, data):
         Readout(name="out", shape=(3,), overflow="saturate"),
     ]  # fmt: skip
     w = lambda *s: rng.integers(-128, 128, s).astype(np.int8)  # noqa: E731
+    delays = rng.integers(0, 4, (hidden, n)) if data.draw(st.booleans()) else None
     projections = [
-        Dense(source="in", target="a", weight=w(hidden, n), weight_exponent=exponent, delay=delay),
+        Dense(source="in", target="a", weight=w(hidden, n), weight_exponent=exponent, delay=delay,
+              delays=delays),
         Dense(source="a", target="b", weight=w(hidden, hidden)),
         Identity(source="b", target="b", delay=1),
         Dense(source="in", target="b", weight=w(hidden, n), name="skip"),
         Dense(source="b", target="out", weight=w(3, hidden)),
-    ]
+    ]  # fmt: skip
     network = Network(populations=tuple(populations), projections=tuple(projections), max_steps=3)
     chip = limited(
         "toy", input_axons=data.draw(st.sampled_from([30, 60])), synapse_memory_bits=6000,
@@ -138,6 +150,50 @@ def test_images_of_more_pixels_than_axons_are_split_by_pixels(shape):
     split = split_fan_in(network, chip)
     map_network(split, chip.on_board(4), time_limit_s=0.01).check(split)
     same(network, split, rng.integers(0, 2, (2, *shape)), 1)
+
+
+def looped(**loop):
+    """Sixty neurons that all reach each other, too many for forty axons; their depth is 3."""
+    rng = np.random.default_rng(0)
+    common = {"weight": rng.integers(-9, 10, (60, 60))} | loop
+    return Network(
+        populations=(
+            Input(name="in", shape=(4,), levels=(0, 3)),
+            *(
+                PolarityMultiSpike(name=name, shape=(4,), theta=np.array(1), levels=(0, 3))
+                for name in "bc"
+            ),
+            CubaLif(name="a", shape=(60,), vth=20, du=1000, dv=100),
+        ),
+        projections=(
+            Identity(source="in", target="b"),
+            Identity(source="b", target="c"),
+            Dense(source="c", target="a", weight=rng.integers(0, 30, (60, 4))),
+            Dense(source="a", target="a", name="loop", **common),
+        ),
+        max_steps=6,
+    )
+
+
+@pytest.mark.parametrize("delays", [None, "each"])
+def test_a_loop_with_a_step_to_spare_is_split(delays):
+    rng = np.random.default_rng(1)
+    network = looped(delay=2, delays=rng.integers(0, 3, (60, 60)) if delays else None)
+    split = split_fan_in(network, limited("toy", input_axons=40))
+    assert [p.name for p in split if ".sum" in p.name] == ["a.sum0", "a.sum1"]
+    # the relays come after the neurons, and their delay behind them
+    assert [split.depths[name] for name in ("a", "a.sum0", "a.sum1")] == [3, 4, 4]
+    x = rng.integers(0, 4, (3, 6, 4))
+    same(network, split, x, 6)
+    assert 0 < reference.run(network, x, 6).spikes["a"].mean() < 1
+
+
+def test_loops_and_sums_that_cannot_be_split_are_refused_by_name():
+    chip = limited("toy", input_axons=40)
+    with pytest.raises(CapacityError, match=r"64 input axons.*delay 1 is too short"):
+        split_fan_in(looped(delay=1), chip)
+    with pytest.raises(CapacityError, match="'loop' shifts its sum by -2, which its parts cannot"):
+        split_fan_in(looped(delay=2, weight_exponent=-2), chip)
 
 
 def test_what_no_split_helps_is_not_told_to_be_split():

@@ -8,10 +8,21 @@ from itertools import product
 
 import numpy as np
 import pytest
+from emulator_cases import make_mapping
 
-from pmsm_hw import Conv2d, Dense, Input, Network, PolarityMultiSpike, Readout
+from pmsm_hw import (
+    AdaptiveLif,
+    Conv2d,
+    CubaLif,
+    Dense,
+    Input,
+    Network,
+    PolarityMultiSpike,
+    Readout,
+)
+from pmsm_hw.emulator import emulate
 from pmsm_hw.errors import CapacityError, MappingError
-from pmsm_hw.mapping import Mapping, load_chip, map_network
+from pmsm_hw.mapping import Block, Mapping, load_chip, map_network
 from pmsm_hw.mapping.partition import bound_kernels, cut_kernels
 from pmsm_hw.mapping.resources import Resources, list_bits
 from pmsm_hw.mapping.resources.lists import list_rule
@@ -23,8 +34,8 @@ def ones(*shape):
     return np.ones(shape, np.int8)
 
 
-def neurons(name, *shape, theta=1000, levels=(0, 1)):
-    return PolarityMultiSpike(name=name, shape=shape, theta=np.array(theta), levels=levels)
+def neurons(name, *shape, theta=1000, levels=(0, 1), **more):
+    return PolarityMultiSpike(name=name, shape=shape, theta=np.array(theta), levels=levels, **more)
 
 
 def two_layer(n_in, n_out, weight=None):
@@ -203,6 +214,151 @@ def test_delays_cost_bits_and_have_a_limit():
     assert fewest_cores(network(6), fine).usage[0, 3] == 2 * (2 * 5 + 4)
     with pytest.raises(CapacityError, match="projection 'in->out': holds its spikes for 8 steps"):
         fewest_cores(network(7), toy)
+
+
+def delayed(n, n_in, longest, **more):
+    """Weights of 8 bits, the first of which delays longest."""
+    delays = np.zeros((n, n_in), int)
+    delays[0, 0] = longest
+    return Network(
+        populations=(
+            Input(name="in", shape=(n_in,), levels=(0, 1)),
+            Readout(name="out", shape=(n,), overflow="saturate"),
+        ),
+        projections=(
+            Dense(source="in", target="out", weight=np.full((n, n_in), 100), delays=delays, **more),
+        ),
+        max_steps=100,
+    )
+
+
+def test_one_synapse_that_delays_costs_bits_beside_each_weight():
+    loihi = load_chip("loihi1")
+    # an axon's list: 64 weights of 8 bits, and of 6 more for the delay, a header of 10, words of 64
+    assert fewest_cores(delayed(64, 10, 0), loihi).usage.tolist() == [[64, 10, 0, 10 * 576]]
+    assert fewest_cores(delayed(64, 10, 1), loihi).usage.tolist() == [[64, 10, 0, 10 * 960]]
+    # 62 beyond the step that every spike takes is what 6 bits hold
+    assert fewest_cores(delayed(64, 10, 62), loihi).usage.tolist() == [[64, 10, 0, 10 * 960]]
+    with pytest.raises(CapacityError, match="holds its spikes for 64 steps") as caught:
+        fewest_cores(delayed(64, 10, 62, delay=1), loihi)
+    assert (caught.value.actual, caught.value.limit) == (64, 63)
+    assert caught.value.remedy == "use shorter delays"
+
+
+def test_delays_of_a_shared_kernel_are_stored_once():
+    """Pixels of an image that windows meet in the same taps share their lists."""
+    loihi = load_chip("loihi1")
+
+    def bits(delays):
+        network = Network(
+            populations=(
+                Input(name="in", shape=(1, 9, 9), levels=(0, 1)),
+                Readout(name="out", shape=(4, 7, 7), overflow="saturate"),
+            ),
+            projections=(
+                Conv2d(source="in", target="out", weight=np.full((4, 1, 3, 3), 100), delays=delays),
+            ),
+            max_steps=9,
+        )
+        resources = Resources(network, loihi)
+        found = fewest_cores(network, loihi).usage[0, 3]
+        widths = resources.wires["in->out"]
+        return int(found), widths.delay_bits
+
+    plain, none = bits(None)
+    held, six = bits(np.arange(36).reshape(4, 1, 3, 3) % 3)
+    assert (none, six) == (0, 6)
+    # rows meet 1, 2, 3, 2, 1 taps of windows (in the middle all 3), as columns do: 25 lists of
+    # 4 channels times taps; synapses of 8 bits, 10 of index and 0 or 6 of delay
+    taps = (1, 2, 3, 2, 1)
+    for bits_each, total in ((18, plain), (24, held)):
+        lists = [list_bits(loihi, 4 * y * x, bits_each) for y in taps for x in taps]
+        assert total == sum(int(n) for n in lists)
+
+
+def test_weight_exponents_have_two_limits():
+    loihi = load_chip("loihi1")
+    fewest_cores(delayed(2, 2, 0, weight_exponent=-8), loihi)
+    narrow = with_limits(loihi, min_weight_exponent=-4)
+    fewest_cores(delayed(2, 2, 0, weight_exponent=-4), narrow)
+    with pytest.raises(MappingError, match=r"exponent -5 \(.*\) is below -4 of chip 'loihi1'"):
+        fewest_cores(delayed(2, 2, 0, weight_exponent=-5), narrow)
+    data = loihi.to_dict()
+    del data["limits"]["min_weight_exponent"]  # of chip files that do not say
+    fewest_cores(delayed(2, 2, 0, weight_exponent=-8), type(loihi).model_validate(data))
+
+
+def test_unit_spikes_of_two_weights_cannot_share_a_shift_to_the_right():
+    def network(gains, exponent):
+        return Network(
+            populations=(
+                Input(name="in", shape=(2,), levels=(-1, 1)),
+                neurons("a", 2, theta=1, levels=(1, 1), gains=gains),
+                Readout(name="out", shape=(2,)),
+            ),
+            projections=(
+                Dense(source="in", target="a", weight=ones(2, 2)),
+                Dense(source="a", target="out", weight=ones(2, 2), weight_exponent=exponent),
+            ),
+        )
+
+    loihi = load_chip("loihi1")
+    for gains, exponent in (((4, 1), 0), ((4, -4), -3), ((1, 1), -8)):
+        fewest_cores(network(gains, exponent), loihi)
+    with pytest.raises(
+        MappingError, match=r"sends payloads \(4, -1\) through formats of their own"
+    ):
+        fewest_cores(network((4, 1), -3), loihi)
+    fewest_cores(network((4, 1), -3), load_chip("loihi2"))  # a message has its payload there
+
+
+def adaptive(n, **more):
+    return Network(
+        populations=(
+            Input(name="in", shape=(2,), levels=(0, 1)),
+            AdaptiveLif(name="a", shape=(n,), vth=9, **more),
+        ),
+        projections=(Dense(source="in", target="a", weight=ones(n, 2)),),
+    )
+
+
+@pytest.mark.parametrize(("n", "cores"), [(512, 1), (513, 2), (1025, 3)])
+def test_two_compartments_take_two_places(n, cores):
+    loihi = load_chip("loihi1")
+    network = adaptive(n)
+    mapping = fewest_cores(network, loihi)
+    assert len(mapping.cores) == cores
+    assert mapping.usage[:, 0].sum() == 2 * n
+    assert mapping.metrics["lower_bound"] == cores
+    mapping.check(network)
+    lit = np.zeros((1, 2), int)
+    assert emulate(network, mapping, lit, mode="cycle").n_samples == 1
+
+
+def test_compartments_beyond_a_core_are_refused():
+    loihi = load_chip("loihi1")
+    network = adaptive(600)
+    block = Block(population="a", channels=(0, 600), rows=(0, 1), columns=(0, 1), core=0)
+    with pytest.raises(CapacityError, match="needs 1,200 neurons, chip 'loihi1' has 1,024"):
+        emulate(network, make_mapping(network, loihi, [block]), np.zeros((1, 2), int))
+    with pytest.raises(CapacityError, match="one neuron needs 2 compartments, a core of chip"):
+        fewest_cores(adaptive(3), with_limits(loihi, neurons=1))
+
+
+def test_sets_of_all_core_parameters_are_counted():
+    """16 thresholds, each with two decays, are 32 sets; a core of Loihi 1 has 16."""
+    thresholds = np.repeat(np.arange(1, 17), 2)
+    decays = np.tile([0, 4095], 16)
+    network = Network(
+        populations=(
+            Input(name="in", shape=(2,), levels=(0, 1)),
+            CubaLif(name="a", shape=(32,), vth=thresholds, du=decays),
+        ),
+        projections=(Dense(source="in", target="a", weight=ones(32, 2)),),
+    )
+    loihi = load_chip("loihi1")
+    assert len(fewest_cores(network, loihi).cores) == 2
+    assert len(fewest_cores(network, with_limits(loihi, threshold_configurations=32)).cores) == 1
 
 
 def test_thresholds_per_core_are_limited():
