@@ -269,6 +269,7 @@ class Emulator:
             profile=self.constants.profile,
             n_samples=n_samples,
             n_steps=n_steps,
+            carry_state=carry_state,
             spikes=outcome.spikes,
             states=outcome.states,
             readouts=outcome.readouts,

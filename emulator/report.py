@@ -109,6 +109,8 @@ class Report(Record):
         Name of the profile of constants (``"own"`` for one handed over).
     n_samples, n_steps
         Samples, and steps T of each.
+    carry_state
+        Whether samples followed each other as one long one.
     spikes
         By recorded population, ``(n_recorded, n_steps, *shape)`` int32: ``k``; values for inputs.
     states
@@ -143,6 +145,7 @@ class Report(Record):
     profile: str
     n_samples: int
     n_steps: int
+    carry_state: bool
     spikes: MappingType[str, NDArray[np.int32]]
     states: MappingType[str, MappingType[str, NDArray[np.int32]]]
     readouts: MappingType[str, NDArray[np.int64]]
@@ -256,6 +259,7 @@ class Report(Record):
             "mode": self.mode,
             "n_samples": n,
             "n_steps": self.n_steps,
+            **({"carry_state": True} if self.carry_state else {}),
             "n_cores": len(self.mapping.cores),
             "n_tiles": self.mapping.n_tiles,
             "accuracy": self.accuracy,
@@ -366,9 +370,11 @@ class Report(Record):
         header = (
             "population", "spikes", "messages", "hops", "synops", "updates", f"dynamic {unit}",
         )  # fmt: skip
+        carried = " without reset" if self.carry_state else ""
         title = (
             f"{self.network.name} on {self.mapping.chip.name} ({self.profile}), {self.mode} mode, "
-            f"{n:,} x {self.n_steps} steps, {len(self.mapping.cores)} cores; per inference:"
+            f"{n:,} x {self.n_steps} steps{carried}, {len(self.mapping.cores)} cores; "
+            "per inference:"
         )
         lines = [table(header, rows, title=title), ""]
         if self.accuracy is not None:

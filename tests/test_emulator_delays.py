@@ -5,6 +5,7 @@ Cycle mode, counts mode and the reference agree with plain steps over lists of s
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,11 @@ from delayed_networks import MAX_STEPS, Plain, delayed_case, plainly
 from emulator_cases import counts_by_list, make_mapping, whole
 from hypothesis import given
 from hypothesis import strategies as st
+from in_process import answer, call
 from quick import examples
 from random_networks import random_units
 
-from pmsm_hw import integrate_and_fire, reference
+from pmsm_hw import integrate_and_fire, io, reference
 from pmsm_hw.emulator import Report, emulate
 from pmsm_hw.errors import InputError
 from pmsm_hw.mapping import load_chip
@@ -231,6 +233,23 @@ def test_state_that_is_carried_on() -> None:
         assert carried.counts.per_sample()["messages"].tolist() == [2, 2, 2]
         with pytest.raises(InputError, match="20 steps and exceed max_steps 12"):
             emulate(network, mapping, np.zeros((10, 1), int), 2, mode=mode, carry_state=True)  # type: ignore[arg-type]
+
+
+def test_the_command_carries_state_on(tmp_path: Path) -> None:
+    network, mapping = loop()
+    io.save(tmp_path / "loop.h5", network, mapping=mapping)
+    np.save(tmp_path / "x.npy", np.eye(3, 1, dtype=np.int64)[:, None, :].repeat(2, axis=1))
+    options = ("emulate", "loop.h5", "--data", "x.npy", "--n-steps", 2, "--json")
+    alone = answer(*options, cwd=tmp_path)
+    assert "carry_state" not in alone
+    assert alone["counts"]["spikes"] == 2
+    carried = answer(*options, "--carry-state", cwd=tmp_path)
+    assert carried["carry_state"] is True
+    assert carried["counts"]["spikes"] == 6
+    done = call(
+        "emulate", "loop.h5", "--data", "x.npy", "--n-steps", 5, "--carry-state", cwd=tmp_path
+    )
+    assert (done.status, done.stdout) == (2, "")
 
 
 def test_probes_of_the_first_samples() -> None:

@@ -222,9 +222,11 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[object]], *, title: st
 
 def _head(report: Report, heading: str) -> str:
     samples = "sample" if report.n_samples == 1 else "samples"
+    carried = " without reset" if report.carry_state else ""
     return (
         f"<header>\n<h1>{escape(heading)}</h1>\n"
-        f'<p class="sub">{report.n_samples:,} {samples}, T = {report.n_steps}, {report.mode} mode, '
+        f'<p class="sub">{report.n_samples:,} {samples}, T = {report.n_steps}{carried}, '
+        f"{report.mode} mode, "
         f"constants of profile {escape(report.profile)}; values are per inference.</p>\n</header>"
     )
 
