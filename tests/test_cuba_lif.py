@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 import pmsm_hw
 from pmsm_hw import CubaLif, Dense, Identity, Input, Network, reference
-from pmsm_hw.errors import NetworkError
+from pmsm_hw.errors import MappingError, NetworkError
+from pmsm_hw.mapping import load_chip, map_network
 from pmsm_hw.neurons.cuba_lif import STEPPED, decayed
 
 
@@ -149,6 +150,12 @@ def test_an_update_is_active_where_something_is_added_or_leaks():
 def test_what_the_chip_does_not_have_is_refused(changes: dict[str, Any], message: str):
     with pytest.raises(NetworkError, match=message):
         lif(**changes)
+
+
+def test_graded_spikes_need_a_chip_that_has_them():
+    network = alone(lif(payload_mode="graded"), n_steps=1)
+    with pytest.raises(MappingError, match=r"'n': wants graded spikes, chip 'loihi1' has unit"):
+        map_network(network, load_chip("loihi1"))
 
 
 # -- bounds ---------------------------------------------------------------------------------------

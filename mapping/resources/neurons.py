@@ -53,7 +53,7 @@ def spike_mode(population: Population, chip: Chip) -> Mode:
         raise MappingError(
             population.subject,
             f"wants {wanted} spikes, chip '{chip.name}' has {', '.join(modes)}",
-            remedy="use spike_mode='auto' or another chip",
+            remedy="use a spike_mode (or payload_mode) that it has, or another chip",
             actual=wanted,
             limit=modes,
         )
