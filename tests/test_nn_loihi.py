@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from in_process import call
 from neuron_cases import cases, plainly
 from quick import examples
 from random_networks import small_network
@@ -16,7 +18,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed in this Pyth
 
 from torch import nn  # noqa: E402
 
-from pmsm_hw import reference  # noqa: E402
+from pmsm_hw import io, reference  # noqa: E402
 from pmsm_hw.convert import convert  # noqa: E402
 from pmsm_hw.errors import (  # noqa: E402
     ConversionError,
@@ -43,6 +45,7 @@ from pmsm_hw.nn import (  # noqa: E402
     from_network,
     integrate_and_fire,
     voltage_decay,
+    with_loihi_synapses,
 )
 from pmsm_hw.nn.loihi import TORCH  # noqa: E402
 from pmsm_hw.nn.loihi.surrogate import SURROGATES  # noqa: E402
@@ -351,3 +354,54 @@ def test_a_network_of_other_neurons_is_refused_by_name():
     with pytest.raises(QuantizationError, match="scale 3 is no power of two"):
         from_network(small_network(), scale=3)
     assert LoihiOneToOne(2.0)(torch.ones(1, 1, 2, 3)).shape == (1, 1, 2, 3)
+
+
+# -- plain layers, files, the command line --------------------------------------------------------
+
+
+def plain_model() -> Any:
+    """Torch's own layers between Loihi's neurons, for digits."""
+    torch.manual_seed(0)
+    return with_loihi_synapses(
+        nn.Sequential(
+            LoihiInput(1 / 16, (0, 16), n_steps=6),
+            nn.Conv2d(1, 4, 3, padding=1, bias=False),
+            CubaLif(20, 1000, 300),
+            nn.AvgPool2d(2),
+            integrate_and_fire(10),
+            nn.Flatten(2),
+            nn.Linear(64, 10, bias=False),
+            LoihiReadout(),
+        )
+    )
+
+
+def test_plain_layers_become_synapses_with_their_weights():
+    model = plain_model()
+    assert [type(m).__name__ for m in model[1::2]] == [
+        "LoihiConv2d", "LoihiSumPool", "Flatten", "LoihiReadout",
+    ]  # fmt: skip
+    assert model[3].integer_weight().tolist() == 16.0
+    linear = nn.Linear(3, 2, bias=False)
+    assert torch.equal(with_loihi_synapses(linear).weight, linear.weight)
+    for layer, message in (
+        (nn.Linear(2, 2), r"module '0' \(Linear\): has a bias"),
+        (nn.Conv1d(1, 1, 3, bias=False, padding="same"), "has padding 'same'"),
+        (nn.AvgPool2d(2, ceil_mode=True), "has ceil_mode=True"),
+    ):
+        with pytest.raises(QuantizationError, match=message):
+            with_loihi_synapses(nn.Sequential(layer))
+
+
+def test_the_command_line_takes_a_model(tmp_path):
+    (tmp_path / "mine_loihi.py").write_text("from test_nn_loihi import plain_model\n")
+    words = ["mine_loihi:plain_model", "--calibration", "digits-train"]
+    done = call("convert", *words, "--json", "-o", "n.h5", cwd=tmp_path)
+    assert done.status == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert [p["differing_spikes"] for p in found["populations"]] == [0.0] * 3
+    assert io.load(tmp_path / "n.h5").max_steps == 6
+    assert io.load_report(tmp_path / "n.h5") == found
+    done = call("convert", *words, "--weight-bits", "4", "-o", "m.h5", cwd=tmp_path)
+    assert done.status == 2
+    assert "weight_bits: 4 has no effect: a model of Loihi's neurons" in done.stderr

@@ -211,7 +211,7 @@ def by_stage(
     network, x = report.network, samples.x
     # the network's inputs are in the order of the model's arguments, a file's arrays in any
     parts = [x[p.name] for p in network.inputs] if isinstance(x, dict) else [x]
-    static = all(
+    static = all(  # frames, or steps that a model of Loihi's neurons counts itself
         part.ndim == 1 + len(p.shape) for part, p in zip(parts, network.inputs, strict=True)
     )
     if not stages or not static or len(network.readouts) != 1:
@@ -264,6 +264,7 @@ def _examples(
     """Calibration samples that the model takes; frames of event recordings one by one."""
     import torch
 
+    from pmsm_hw.convert.loihi import has_loihi_modules
     from pmsm_hw.datasets import load_samples
 
     if source == "random":
@@ -276,7 +277,7 @@ def _examples(
         )
     samples = real_values(load_samples(source, n_steps=n_steps, limit=CALIBRATION_SAMPLES)).x
     parts = _in_order(samples, module, subject, source) if isinstance(samples, dict) else [samples]
-    if source.endswith(".bin"):
+    if source.endswith(".bin") and not has_loihi_modules(module):  # those take all steps at once
         parts = [part.reshape(-1, *part.shape[2:]) for part in parts]
     try:
         with torch.no_grad():

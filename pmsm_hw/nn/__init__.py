@@ -27,6 +27,7 @@ from pmsm_hw.nn.loihi import (
     from_network,
     integrate_and_fire,
     voltage_decay,
+    with_loihi_synapses,
 )
 from pmsm_hw.nn.neuron import PolarityMultiSpike
 from pmsm_hw.nn.qcfs import qcfs_snn
@@ -85,4 +86,5 @@ __all__ = [
     "vit_small",
     "vit_tiny",
     "voltage_decay",
+    "with_loihi_synapses",
 ]

@@ -439,17 +439,22 @@ def _conversion(conversion: MappingType[str, Any]) -> str:
             return ""
         return f"{100 * value:.3g} %" if isinstance(value, float) else value
 
-    columns = (
-        "name", "kind", "n_neurons", "fractional_bits", "weight_error", "theta_error",
-        "differing_spikes", "n_dead_channels",
-    )  # fmt: skip
+    columns: dict[str, str] = {"name": "population", "kind": "kind", "n_neurons": "neurons"}
+    if "weight_bits" in conversion:
+        title = f"{conversion['weight_bits']}-bit weights, rule {conversion.get('rule')}"
+        columns |= {
+            "fractional_bits": "fraction bits", "weight_error": "weight error",
+            "theta_error": "theta error", "differing_spikes": "differing spikes",
+            "n_dead_channels": "dead channels",
+        }  # fmt: skip
+    else:  # of Loihi's neurons, whose integers are the model's
+        title = f"compared on {conversion.get('n_calibration')} samples"
+        columns |= {
+            "spike_rate": "spike rate", "n_silent": "silent", "n_outside": "outside",
+            "differing_spikes": "differing spikes", "n_compared": "compared",
+        }  # fmt: skip
     rows = [tuple(text(p.get(c)) for c in columns) for p in conversion.get("populations", ())]
-    header = (
-        "population", "kind", "neurons", "fraction bits", "weight error", "theta error",
-        "differing spikes", "dead channels",
-    )  # fmt: skip
-    bits, rule = conversion.get("weight_bits"), conversion.get("rule")
-    return _table(header, rows, title=f"{bits}-bit weights, rule {rule}")
+    return _table(tuple(columns.values()), rows, title=title)
 
 
 def _constants(report: Report, mapping: Mapping) -> str:

@@ -7,6 +7,7 @@ from pmsm_hw.nn.loihi.delta import Delta
 from pmsm_hw.nn.loihi.inputs import LoihiInput
 from pmsm_hw.nn.loihi.networks import LoihiNetwork, from_network
 from pmsm_hw.nn.loihi.neurons import TORCH, LoihiNeuron
+from pmsm_hw.nn.loihi.plain_layers import with_loihi_synapses
 from pmsm_hw.nn.loihi.readout import LoihiReadout
 from pmsm_hw.nn.loihi.sigma_delta import SigmaDelta
 from pmsm_hw.nn.loihi.synapses import (
@@ -38,4 +39,5 @@ __all__ = [
     "from_network",
     "integrate_and_fire",
     "voltage_decay",
+    "with_loihi_synapses",
 ]
