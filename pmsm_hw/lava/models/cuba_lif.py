@@ -14,11 +14,9 @@ from typing import Any
 import numpy as np
 
 from pmsm_hw.lava.neurons import LAVA, LavaNeurons, LavasOwn, Situation
-from pmsm_hw.network import CubaLif
+from pmsm_hw.network import STATE_MAX, CubaLif
 
 MODULE = "lava.proc.lif.process"
-
-STATE_MAX = (1 << 23) - 1
 
 _NEEDED: Mapping[str, tuple[Any, str]] = {
     "refractory": (1, "have no refractory steps in fixed point"),

@@ -11,24 +11,10 @@ from typing import Any
 import numpy as np
 
 from pmsm_hw.lava.neurons import LAVA, LavaNeurons, LavasOwn, Situation
-from pmsm_hw.network import Delta
-
-STATE_MAX = (1 << 23) - 1
+from pmsm_hw.network import STATE_MAX, STATE_MIN, Delta
 
 WIDEST = 1 << 30
 """Beyond this, Lava's 32 bits might not hold what leaves 24 bits, so that nobody sees it."""
-
-
-def message_limits(population: Any) -> tuple[int, int]:
-    """Range of messages.
-
-    Parameters
-    ----------
-    population
-        With ``message_bits``.
-    """
-    limit = 1 << (population.message_bits - 1)
-    return -limit, limit - 1
 
 
 def encoder(population: Any, situation: Situation) -> dict[str, Any] | str:
@@ -69,11 +55,11 @@ def lavas_own(population: Delta, situation: Situation) -> LavasOwn | str:
     largest = situation.drive_max << (population.spike_exp + population.state_exp)
     if largest > WIDEST:
         return f"have 32 bits, and inputs may reach {largest:,}"
-    least, most = message_limits(population)
+    least, most = population.model.spike_range(population, 1)
     bound, low_bits = situation.bound, population.state_exp
     limits = {}
     if largest > STATE_MAX:
-        limits["act"] = -STATE_MAX - 1, STATE_MAX
+        limits["act"] = STATE_MIN, STATE_MAX
     if bound.u_min >> low_bits < least or bound.u_max >> low_bits > most:
         limits["spikes"] = least, most
     return LavasOwn(

@@ -6,9 +6,7 @@ Lava's has no bias, keeps its state from sample to sample, and has 32 bits inste
 from __future__ import annotations
 
 from pmsm_hw.lava.neurons import LAVA, LavaNeurons, LavasOwn, Situation
-from pmsm_hw.network import Readout
-
-STATE_MAX = (1 << 23) - 1
+from pmsm_hw.network import STATE_MAX, STATE_MIN, Readout
 
 
 def lavas_own(population: Readout, situation: Situation) -> LavasOwn | str:
@@ -29,7 +27,7 @@ def lavas_own(population: Readout, situation: Situation) -> LavasOwn | str:
         return "add up (Sigma) what comes before the first sample"
     limits = {}
     if situation.drive_max * situation.timing.interval > STATE_MAX:
-        limits["v"] = -STATE_MAX - 1, STATE_MAX
+        limits["v"] = STATE_MIN, STATE_MAX
     return LavasOwn(
         module="lava.proc.sdn.process", process="Sigma", arguments={}, sends="state v",
         states={"v": "sigma"}, limits=limits,

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from pmsm_hw.lava.models.delta import STATE_MAX, WIDEST, encoder, message_limits
+from pmsm_hw.lava.models.delta import WIDEST, encoder
 from pmsm_hw.lava.neurons import LAVA, LavaNeurons, LavasOwn, Situation
-from pmsm_hw.network import SigmaDelta
+from pmsm_hw.network import STATE_MAX, STATE_MIN, SigmaDelta
 
 ACTIVATIONS = {"none": 0, "relu": 1}
 """Members of Lava's ``ActivationMode``, by number."""
@@ -36,11 +36,11 @@ def lavas_own(population: SigmaDelta, situation: Situation) -> LavasOwn | str:
         return "act on their bias before the first sample arrives"
     if situation.drive_max > WIDEST:
         return f"have 32 bits, and inputs may reach {situation.drive_max:,} in a step"
-    least, most = message_limits(population)
+    least, most = population.model.spike_range(population, 1)
     bound, low_bits = situation.bound, population.state_exp
     limits = {}
     sigma = situation.drive_max * situation.timing.interval
-    width = -STATE_MAX - 1, STATE_MAX
+    width = STATE_MIN, STATE_MAX
     if sigma > STATE_MAX:
         limits["sigma"] = width
     if sigma + int(np.abs(population.bias).max()) > STATE_MAX:
