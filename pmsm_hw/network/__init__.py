@@ -53,6 +53,22 @@ CubaLif
     A spike carries 1, or ``v >> 6`` (payload "graded"). After a spike ``v`` is held at 0 for
     ``refractory - 1`` steps. If ``t % reset_interval == reset_offset % reset_interval``, the state
     is set to 0 before step ``t`` of a sample (from 0).
+AdaptiveLif
+    `CubaLif` with reset to zero and a second compartment, whose voltage ``a`` joins the first::
+
+        a  = saturate(dec(a, da) - (adaptation << 6, if it fired one step before))
+        v  = saturate(dec(v, dv) + u + a + (bias << bias_exponent));  0 while refractory
+SigmaDelta
+    Adds up changes, and sends changes of its activation ``f``, ReLU or none::
+
+        sigma = wrap(sigma + sum of inputs)
+        a     = saturate(f(sigma + bias));  d = a - act + residue
+        s     = d if |d| >= vth else 0;     k = saturate(s >> state_exp)
+        act'  = a;  residue' = d - s        (variant "fixed")
+
+    Variant "fixed_corrected" has no ``residue``: ``act' = act + (k << state_exp)``. ``Delta`` is
+    the second half of "fixed", with ``a = saturate(sum of inputs << (spike_exp + state_exp))``.
+    ``k`` saturates in ``message_bits``, and is the payload.
 Readout
     ``v' = v + sum of inputs + bias``; never fires. ``logits = v(T) * scale / T``.
 State width
@@ -60,8 +76,9 @@ State width
     weights, levels and ``max_steps``, that no reachable ``u`` leaves that range
     (`Network.bounds`). Where it cannot, construction fails, unless the population has
     ``overflow="saturate"``: then ``u`` is clipped to the range and every clipped neuron and step
-    is counted. `CubaLif` does as the chip: ``u`` wraps in two's complement, ``v`` saturates at plus
-    or minus ``2**23 - 1``, and what was not proven to be impossible is counted.
+    is counted. Loihi's neurons do as the chip: ``u`` and ``sigma`` wrap in two's complement, ``v``
+    and ``a`` of `CubaLif` and `AdaptiveLif` saturate at plus or minus ``2**23 - 1``, activations
+    and messages at the ends of their width, and what was not proven to be impossible is counted.
 Time
     Within an algorithmic step populations act in topological order. Hardware runs a wave: a
     population at depth ``d`` does step ``t`` of a sample in hardware step ``d + t`` (input at

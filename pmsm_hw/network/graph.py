@@ -158,7 +158,7 @@ class Network(Record):
             f"target '{target.name}' is an input, inputs take no projection",
             "target another population",
             target.kind,
-            "polarity_multi_spike or readout",
+            "a population of neurons",
         )
         require(
             not isinstance(source, Readout),
@@ -166,7 +166,7 @@ class Network(Record):
             f"source '{source.name}' is a readout, readouts never fire",
             "use another source",
             source.kind,
-            "input or polarity_multi_spike",
+            "an input, or neurons that fire",
         )
         projection.check(source.shape, target.shape)
 
