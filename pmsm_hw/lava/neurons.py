@@ -169,7 +169,7 @@ def lavas_own(network: Network, timing: Timing, choice: Choice) -> dict[str, Lav
         if not isinstance(population, Neurons):
             continue
         model, name = LAVA.of(population), population.name
-        own: LavasOwn | str = f"has nothing for neuron model '{population.kind}'"
+        own: LavasOwn | str = f"have nothing for neuron model '{population.kind}'"
         if model.lavas_own is not None:
             situation = Situation(
                 timing=timing,
