@@ -60,6 +60,12 @@ SHARES: dict[str, dict[str, tuple[str, ...]]] = {
     },
     ".venv-lava": {
         LAVA: (
+            "test_lava_loihi.py::test_delays_shifts_loops_and_carried_states",
+            "test_lava_loihi.py::test_lavas_own_lif_on_random_networks",
+            "test_lava_loihi.py::test_lavas_own_processes_equal_the_chip_and_published_networks",
+            "test_lava_loihi.py::"
+            "test_what_leaves_the_range_in_which_lavas_own_are_right_is_an_error",
+            "test_lava_loihi.py::test_the_command_says_which_processes_stood",
             "test_lava_networks.py::test_random_networks_equal_the_reference",
             "test_corner_networks.py::test_lava_equals_the_loop_oracle_in_the_corners",
             "test_sigma_delta.py::test_a_random_chain_equals_lavas_processes",

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import sigma_delta_networks
 import silicon
+from command_line import cli
 from delayed_networks import delayed_network
 from test_sigma_delta import random_chain
 
-from pmsm_hw import CubaLif, Dense, Identity, Input, Network, lava, reference
+from pmsm_hw import CubaLif, Dense, Identity, Input, Network, io, lava, reference
 from pmsm_hw.errors import InputError, LavaError
 from pmsm_hw.lava.interpreter import VARIABLE
 from pmsm_hw.lava.neurons import lavas_own
@@ -323,9 +326,21 @@ def test_the_choice_of_processes_is_checked() -> None:
         lava.run(network, np.zeros((3, 6, 2), int), 6, carry_state=True)
 
 
-def test_a_result_says_which_processes_stood(lava_python: None) -> None:
+def test_the_command_says_which_processes_stood(tmp_path: Path, lava_python: None) -> None:
     network = one(lif())
-    job = lava.Job(network=network, x=np.ones((1, 6, 2), int), n_steps=6)
-    (result,) = lava.run_many([job], granularity="fine", neurons="own")
-    assert result.processes == {"n": "pmsm_hw.lava.processes.cuba_lif.CubaLif"}
-    assert_equal(job, result)
+    assert not lavas_own(network, timing_of(network, "fine", 6, 2, carry_state=True), "own")
+    io.save(tmp_path / "n.h5", network)
+    done = cli(
+        "lava", "n.h5", "--data", "random", "--limit", 2, "--n-steps", 6, "--carry-state",
+        "--neurons", "lava", "--json", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    values = json.loads(done.stdout)
+    assert values["differing_spikes"] == 0
+    assert values["processes"] == {"n": "lava.proc.lif.process.LIF"}
+    done = cli(
+        "lava", "n.h5", "--data", "random", "--granularity", "coarse", "--neurons", "lava",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "--granularity fine" in done.stderr

@@ -7,7 +7,15 @@ from typing import Literal, TypeAlias
 from pmsm_hw.arguments import choice, number
 from pmsm_hw.errors import InputError
 
-__all__ = ["CHOICES", "Choice", "Granularity", "Tag", "check_options", "check_timeout"]
+__all__ = [
+    "CHOICES",
+    "GRANULARITIES",
+    "Choice",
+    "Granularity",
+    "Tag",
+    "check_options",
+    "check_timeout",
+]
 
 Granularity: TypeAlias = Literal["coarse", "fine"]
 """``"coarse"``: one process per population; ``"fine"``: one per population and projection."""
@@ -21,8 +29,10 @@ ours; ``"own"``: ours; ``"lava"``: Lava's, or an error."""
 
 CHOICES = ("auto", "own", "lava")
 
+GRANULARITIES = ("coarse", "fine")
+
 _CHOICES = {
-    "granularity": ("coarse", "fine"),
+    "granularity": GRANULARITIES,
     "tag": ("fixed_pt", "floating_pt"),
     "neurons": CHOICES,
 }
@@ -37,7 +47,8 @@ def check_options(granularity: str, tag: str, neurons: str = "auto") -> None:
             "lava",
             f"neurons 'lava' go with granularity 'fine' and tag 'fixed_pt', not with "
             f"'{granularity}' and '{tag}'",
-            remedy="give granularity='fine' and tag='fixed_pt' too, or other neurons",
+            remedy="give granularity='fine' (--granularity fine) and tag='fixed_pt' too, or other "
+            "neurons",
             actual=(granularity, tag),
             limit=("fine", "fixed_pt"),
         )
