@@ -20,11 +20,14 @@ from pmsm_hw.errors import InputError, LavaError
 pytest.importorskip("lava.magma", reason="needs lava-nc, that is Python 3.10")
 
 from lava.magma.core.run_conditions import RunSteps
+from lava.proc.dense.models import PyDelayDenseModelBitAcc
 from lava.proc.dense.process import Dense as LavaDense
 from lava.proc.io.sink import RingBuffer as Sink
 from lava.proc.io.source import RingBuffer as Source
+from lava.proc.lif.process import LIF
 from lava.proc.monitor.process import Monitor
 from lava.proc.sparse.process import Sparse as LavaSparse
+from lava.utils.weightutils import SignMode
 
 from pmsm_hw.lava import LavaNetwork, processes, to_lava
 from pmsm_hw.lava.processes import polarity_multi_spike, sources, synapses
@@ -262,6 +265,97 @@ def test_a_wrong_use_is_refused() -> None:
     for options in ({"granularity": "medium"}, {"tag": "int8"}, {"n_steps": 9}, {"n_steps": 0}):
         with pytest.raises(InputError):
             to_lava(network(), **{"n_steps": T, **options})
+
+
+def test_lavas_delay_dense_shifts_the_sum_of_each_delay_by_itself() -> None:
+    """The chip, and ours, shift the sum of all that arrives: (1 + 1) >> 1 is 1."""
+    from test_cuba_lif_differences import Port
+
+    model: Any = PyDelayDenseModelBitAcc({"weight_exp": -2, "sign_mode": SignMode.MIXED})
+    model.weights, model.delays = np.array([[2, 2]]), np.array([[0, 1]])
+    model.a_buff, model.num_message_bits = np.zeros((1, 2), np.int32), np.array([1])
+    model.s_in, model.a_out = Port(np.array([0, 1]), np.array([1, 0]), np.array([0, 0])), Port()
+    for _ in range(3):
+        model.run_spk()
+    assert [int(a[0]) for a in model.a_out.sent] == [0, 0, 0]
+    net = p.Network(
+        populations=(p.Input(name="x", shape=(2,)), p.Readout(name="y", shape=(1,))),
+        projections=(
+            p.Dense(source="x", target="y", weight=[[1, 1]], delays=[[0, 1]], weight_exponent=-1),
+        ),
+        max_steps=2,
+    )
+    x = np.array([[[0, 1], [1, 0]]])
+    graph = to_lava(net, x, 2)
+    assert [type(q) for q in graph.projections["x->y"]] == [synapses.DelayedSynapses]
+    sink = Sink(shape=(1,), buffer=3)
+    graph.attach_sink("y", sink.a_in)
+    graph.run(1)
+    assert sink.data.get().tolist() == [[0, 0, 1]]
+    graph.stop()
+    assert reference.run(net, x, 2).readouts["y"].tolist() == [[1]]
+
+
+def test_a_graph_in_the_chips_own_time_has_no_wave() -> None:
+    """Lava's own neurons act from the first step on, also on their bias."""
+    net = p.Network(
+        populations=(
+            p.Input(name="x", shape=(3,)),
+            p.CubaLif(name="a", shape=(3,), vth=2, du=4095, bias=150),
+            p.CubaLif(name="b", shape=(2,), vth=2, du=4095, bias=99),
+        ),
+        projections=(
+            p.Identity(source="x", target="a"),
+            p.Dense(source="a", target="b", weight=[[1, 0, -1], [1, 1, 1]], delay=1),
+        ),
+        max_steps=6,
+    )
+    x = np.random.default_rng(0).integers(0, 3, (1, 6, 3))
+    graph = to_lava(net, x, 6)
+    assert [type(graph.populations[name]) for name in "ab"] == [LIF, LIF]
+    assert graph.kinds == dict.fromkeys("ab", "lava.proc.lif.process.LIF")
+    assert graph.projections["x->a"] == ()
+    assert [type(q) for q in graph.projections["a->b"]] == [LavaDense]
+    sinks = {name: Sink(shape=net[name].shape, buffer=6) for name in "ab"}
+    for name, sink in sinks.items():
+        graph.attach_sink(name, sink.a_in)
+    graph.run(1)
+    expected = reference.run(net, x, 6).spikes
+    for name, sink in sinks.items():
+        np.testing.assert_array_equal(sink.data.get().T, expected[name][0])
+        assert expected[name].any()
+    graph.stop()
+    kinds = to_lava(net, x, 6, neurons="own").kinds
+    assert set(kinds.values()) == {"pmsm_hw.lava.processes.cuba_lif.CubaLif"}
+    for granularity, tag in (("coarse", "fixed_pt"), ("fine", "floating_pt")):
+        other = to_lava(net, x, 6, granularity=granularity, tag=tag)  # type: ignore[arg-type]
+        assert other.kinds == kinds
+
+
+@pytest.mark.parametrize("granularity", ["fine", "coarse"])
+def test_twins_of_loihis_neurons_compute_integers(granularity: Any) -> None:
+    net = p.Network(
+        populations=(
+            p.Input(name="x", shape=(3,), levels=(-9, 9)),
+            p.CubaLif(name="a", shape=(3,), vth=2, du=[9], dv=99, bias=150, refractory=2),
+            p.SigmaDelta(name="b", shape=(2,), vth=[3, 4], bias=-1, state_exp=1),
+        ),
+        projections=(
+            p.Dense(source="x", target="a", weight=np.eye(3, dtype=int), weight_exponent=-1),
+            p.Dense(source="a", target="b", weight=[[9, 0, -7], [1, 8, 1]], delays=[[0, 1, 2]] * 2),
+        ),
+        max_steps=6,
+    )
+    x = np.random.default_rng(0).integers(-9, 10, (2, 6, 3))
+    graph = to_lava(net, x, 6, granularity=granularity, tag="floating_pt")
+    sink = Sink(shape=(2,), buffer=net.hardware_steps(6, 2) + 1)
+    graph.attach_sink("b", sink.a_in)
+    graph.run(2)
+    got = sink.data.get().T[2:].reshape(2, 6, 2)
+    graph.stop()
+    expected = reference.run(net, x, 6).spikes["b"]
+    assert np.count_nonzero(expected) > 3
+    np.testing.assert_array_equal(got, expected)
 
 
 def test_lava_executes_no_file_when_it_looks_for_models() -> None:

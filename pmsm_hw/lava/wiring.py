@@ -162,7 +162,9 @@ def _chain(
         ]  # fmt: skip
     chain: list[AbstractProcess] = []
     n_held = timing.lag(projection) - 1
-    if n_held > 0 or projection.delay > 0:
+    # of the only sample, of a source that acts from the first step on, nothing is to be stopped
+    stops = projection.delay > 0 and not (timing.is_single and timing.depths[source.name] == 0)
+    if n_held > 0 or stops:
         chain.append(
             DelayLine(
                 shape=source.shape,
