@@ -93,7 +93,8 @@ class Counts(Record):
     layout
         Says which block, pair and row is what.
     updates_idle, updates_active
-        ``(batch, n_blocks)``: neuron updates; inputs (the last blocks) have none.
+        ``(batch, n_blocks)``: neuron updates, one for each of a neuron's compartments; inputs (the
+        last blocks) have none.
     fired, spikes
         ``(batch, n_blocks)``: neurons x steps with ``k != 0``, and the sum of ``|k|``.
     messages_out
@@ -109,8 +110,9 @@ class Counts(Record):
     unit_synops
         ``(batch, n_rows)``: the same, had every spike been sent as ``|k|`` unit spikes.
     saturations
-        ``(batch, n_blocks)``: neurons x steps whose state was clipped. Counts mode knows only how
-        many there were in a population, and puts them at its first block and sample.
+        ``(batch, n_blocks)``: values x steps that left their state's width. Of some populations it
+        is only known how many there were, and they stand at the first block; in counts mode, of all
+        populations, and at the first sample too.
     link_load
         ``(n_links,)``: messages over each link, over all samples.
     """

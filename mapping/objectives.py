@@ -188,7 +188,8 @@ def core_work(
         for block in blocks:
             name = block.population
             fired = float(np.minimum(rates[name][block.slices()], 1.0).sum())
-            send[network.depths[name], index] += block.n_neurons * active + fired * spike
+            n_compartments = block.n_neurons * resources.compartments(name)
+            send[network.depths[name], index] += n_compartments * active + fired * spike
             for wire in resources.into(name):
                 source = wire.projection.source
                 key = (wire.projection.name, block.channels, block.rows, block.columns)
@@ -361,7 +362,8 @@ def work_of(resources: Resources, rates: MappingType[str, Floats]) -> dict[str, 
     network, time = resources.network, resources.chip.profile().time
     work: dict[str, float] = {}
     for p in resources.placed:
-        send = p.n_neurons * (_value(time.neuron_active) + _value(time.packet_out))
+        update = resources.compartments(p.name) * _value(time.neuron_active)
+        send = p.n_neurons * (update + _value(time.packet_out))
         receive = 0.0
         for wire in resources.into(p.name):
             source = network[wire.projection.source]

@@ -18,7 +18,7 @@ from in_process import answer, call
 from quick import examples
 from random_networks import random_units
 
-from pmsm_hw import integrate_and_fire, io, reference
+from pmsm_hw import AdaptiveLif, integrate_and_fire, io, reference
 from pmsm_hw.emulator import Report, emulate
 from pmsm_hw.errors import InputError
 from pmsm_hw.mapping import load_chip
@@ -219,6 +219,27 @@ def test_time_and_energy_of_a_loop_by_hand() -> None:
     expected = {"synapses": 30, "neurons": 140, "spikes": 10, "packets": 14 + 9, "mesh": 3}
     found = report.energy.parts
     assert {name: 2 * found[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize("mode", ["counts", "cycle"])
+def test_two_compartments_are_updated_twice(mode: str) -> None:
+    network = Network(
+        populations=(
+            Input(name="x", shape=(1,), levels=(0, 1)),
+            AdaptiveLif(name="a", shape=(2,), vth=9, du=4095, adaptation=1, da=1),
+        ),
+        projections=(Dense(source="x", target="a", weight=[[10], [0]]),),
+        max_steps=2,
+    )
+    mapping = make_mapping(network, TOY, [whole(network, "a", 0)])
+    x = np.array([[[1], [0]]])
+    report = emulate(network, mapping, x, 2, mode=mode)  # type: ignore[arg-type]
+    # neuron 0 is active in both steps: it fires, then adapts; the other one never is
+    assert report.counts.total()["neuron_updates_active"] == 2 * 2
+    assert report.counts.total()["neuron_updates_idle"] == 2 * 2
+    assert report.energy.parts["neurons"] == 4 * 30 + 4 * 20
+    # its messages have no target; active updates take 3 twice, idle ones 2 twice, firing 1
+    assert report.timing.step_ps[1:].tolist() == [111_000, 110_000]
 
 
 def test_state_that_is_carried_on() -> None:

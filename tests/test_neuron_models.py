@@ -263,7 +263,8 @@ def test_emulator_counts_and_cycle(kind, data):
             else:
                 np.testing.assert_array_equal(answers["readouts"][name], mine.states["v"])
         counts = report.counts.total()
-        assert counts["neuron_updates_active"] == sum(d.active.sum() for d in done.values())
+        updates = sum(d.active.sum() * network[n].model.compartments for n, d in done.items())  # type: ignore[attr-defined]
+        assert counts["neuron_updates_active"] == updates
         assert counts["neurons_fired"] == sum(np.count_nonzero(d.spikes) for d in done.values())
         outside = {name: d.outside for name, d in done.items() if d.outside}
         assert report.counts.saturated() == outside

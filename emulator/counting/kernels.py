@@ -191,6 +191,7 @@ def count_population(
     unit: bool,
     is_binary: bool,
     depth: int,
+    compartments: int,
     spikes: Any,
     active: Any,
     sample0: int,
@@ -209,8 +210,9 @@ def count_population(
         See there; counts are added.
     blocks, block_core, block_slot
         Blocks of the population; core and first slot of every block.
-    population, is_input, unit, is_binary, depth
-        Its index and nature; ``is_binary`` if no spike exceeds 1 and -1.
+    population, is_input, unit, is_binary, depth, compartments
+        Its index and nature; ``is_binary`` if no spike exceeds 1 and -1. An update costs as much as
+        one of each of a neuron's compartments.
     spikes, active
         ``(frames, n)`` integer and uint8, neurons by row, column, channel; a frame is a step of a
         sample.
@@ -316,10 +318,12 @@ def count_population(
                 tally.crossings[s, block] += crossings[f]
                 if not is_input:
                     n_idle = block_slot[block + 1] - block_slot[block] - n_active[f]
-                    tally.updates_active[s, block] += n_active[f]
+                    n_idle *= compartments
+                    n_updated = n_active[f] * compartments
+                    tally.updates_active[s, block] += n_updated
                     tally.updates_idle[s, block] += n_idle
                     generate_ps[source, step[f]] += (
-                        n_active[f] * costs.update_active
+                        n_updated * costs.update_active
                         + n_idle * costs.update_idle
                         + n_fired[f] * costs.spike
                         + out[f] * costs.packet_out

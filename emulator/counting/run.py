@@ -138,7 +138,7 @@ def _count(
         count_population(
             counted, tally, run.costs, blocks, plan.block_core, plan.block_slot, index,
             isinstance(population, Input), unit, max(-bound.k_min, bound.k_max) <= 1,
-            int(plan.block_depth[blocks[0]]),
+            int(plan.block_depth[blocks[0]]), int(plan.block_compartments[blocks[0]]),
             np.ascontiguousarray(spikes[some], dtype).reshape(-1, size),
             np.ascontiguousarray(active[some]).reshape(-1, size).view(np.uint8),
             first + begin, n_steps, generate_ps, receive_ps,

@@ -167,8 +167,9 @@ def _update_block(
         base = plan.readout_base[pop] + sample * size
         for s in range(first, last):
             readout[base + flat[s]] = v[s]
-    tally.updates_active[sample, block] += n_active
-    tally.updates_idle[sample, block] += last - first - n_active
+    each = plan.block_compartments[block]
+    tally.updates_active[sample, block] += each * n_active
+    tally.updates_idle[sample, block] += each * (last - first - n_active)
     tally.fired[sample, block] += n_fired
     tally.spikes[sample, block] += n_spikes
     tally.saturations[sample, block] += n_saturated
@@ -272,8 +273,9 @@ def _deposit(
 
 @_inline
 def _next_message(
-    sender: Any, ks: Any, active: Any, on: Any, entry: Any, block_slot: Any, block_unit: Any
-) -> Any:
+    sender: Any, ks: Any, active: Any, on: Any, entry: Any, block_slot: Any, block_unit: Any,
+    compartments: Any,
+) -> Any:  # fmt: skip
     """Advance a core to its next message; answer the ps until it is ready.
 
     When no message is left the slot is -1 and the answer is the time of the remaining updates.
@@ -295,8 +297,9 @@ def _next_message(
     while block < sender.block_end:
         stop = block_slot[block + 1]
         if on[block] != 0:
+            each = compartments[block]
             while slot < stop:
-                ps += active_ps if active[slot] != 0 else idle_ps
+                ps += each * (active_ps if active[slot] != 0 else idle_ps)
                 k = np.int64(ks[slot])
                 if k != 0:
                     ps += spike_ps
@@ -456,7 +459,7 @@ def _send(plan: Plan, machine: Machine, tally: Tally, now: Any, shift: int, limi
         state.n_stack += 1
     ps = _next_message(
         sender, machine.k, machine.active, machine.block_on, plan.entry, plan.block_slot,
-        plan.block_unit,
+        plan.block_unit, plan.block_compartments,
     )  # fmt: skip
     sender.busy_ps += ps
     sender.end_ps = now + ps
@@ -776,8 +779,9 @@ def run_steps(
         for g in range(n_senders):
             sender = machine.senders[g]
             ps = _next_message(
-                sender, machine.k, machine.active, on, plan.entry, plan.block_slot, plan.block_unit
-            )
+                sender, machine.k, machine.active, on, plan.entry, plan.block_slot,
+                plan.block_unit, plan.block_compartments,
+            )  # fmt: skip
             sender.busy_ps = ps
             sender.end_ps = ps
             if ps >= limit:

@@ -174,8 +174,9 @@ class PlainPopulation:
         """Count block by block; the first one stands for all values that left their width."""
         at = sample, self.blocks
         n_active = np.add.reduceat(is_active, self.starts, dtype=np.int64)
-        tally.updates_active[at] += n_active
-        tally.updates_idle[at] += self.sizes - n_active
+        each = self.population.model.compartments
+        tally.updates_active[at] += each * n_active
+        tally.updates_idle[at] += each * (self.sizes - n_active)
         tally.fired[at] += np.add.reduceat(spikes != 0, self.starts, dtype=np.int64)
         tally.spikes[at] += np.add.reduceat(np.abs(spikes), self.starts, dtype=np.int64)
         tally.saturations[sample, self.blocks[0]] += outside

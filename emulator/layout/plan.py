@@ -64,6 +64,7 @@ class Plan(NamedTuple):
     block_population: Any  # (n_blocks,) int64, index into network.populations
     block_core: Any  # (n_blocks,) int64, index into the cores in use; n_cores is the I/O port
     block_depth: Any  # (n_blocks,) int64
+    block_compartments: Any  # (n_blocks,) int64, of each neuron: its updates cost so many
     block_n: Any  # (n_blocks,) int64, levels
     block_p: Any
     block_rule: Any  # (n_blocks,) int64, of `pmsm_hw.neurons.codes`

@@ -75,6 +75,7 @@ def fill_slots(
             "block_population",
             "block_core",
             "block_depth",
+            "block_compartments",
             "block_n",
             "block_p",
             "block_rule",
@@ -93,6 +94,9 @@ def fill_slots(
         out["block_population"][i] = index[population.name]
         out["block_core"][i] = place.core
         out["block_depth"][i] = network.depths[population.name]
+        out["block_compartments"][i] = (
+            population.model.compartments if isinstance(population, Neurons) else 1
+        )
         sends = not isinstance(population, Neurons) or population.fires
         out["block_unit"][i] = sends and mapping.spike_mode(population.name) == "unit"
         here = slice(slot[i], slot[i + 1])
