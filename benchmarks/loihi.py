@@ -88,7 +88,7 @@ def in_lava(network: Network, image: Any, n_steps: int) -> tuple[float, float, d
         port.connect(layer.s_in)
         neurons = lif(target, target.bias)
         layer.a_out.connect(neurons.a_in)
-        sinks[target.name] = sink = RingBuffer(shape=neurons.shape, buffer=n_steps)
+        sinks[target.name] = sink = RingBuffer(shape=neurons.s_out.shape, buffer=n_steps)
         neurons.s_out.connect(sink.a_in)
     neurons.run(condition=RunSteps(num_steps=1), run_cfg=Loihi2SimCfg(select_tag="fixed_pt"))
     begin = time.perf_counter()
@@ -124,7 +124,7 @@ def main() -> None:
     extra: dict[str, Any] = {
         "neurons": network.n_neurons,
         "synapses": network.n_synapses,
-        "cores": mapping.n_cores,
+        "cores": len(mapping.cores),
         "map_network, objective cores (s)": map_s,
         "load average before": load,
     }
