@@ -76,7 +76,7 @@ docs: .setup/venv
 # Speed and mapping figures; the accuracy tables train for an hour or more and are run by hand.
 BENCHMARKS := $(filter-out harness accuracy_%,$(basename $(notdir $(wildcard benchmarks/*.py))))
 bench: setup
-	$(foreach name,$(BENCHMARKS),$(if $(filter lava,$(name)),.venv-lava,.venv)/bin/python benchmarks/$(name).py --json benchmarks/results/$(name).json &&) true
+	$(foreach name,$(BENCHMARKS),$(if $(filter lava loihi,$(name)),.venv-lava,.venv)/bin/python benchmarks/$(name).py --json benchmarks/results/$(name).json &&) true
 
 fuzz: setup
 	.venv/bin/python tests/fuzz_files.py --cases 20000
@@ -84,6 +84,7 @@ fuzz: setup
 	.venv/bin/python tests/fuzz_data.py --cases 5000
 	.venv/bin/python tests/nir_graphs.py --cases 2000
 	.venv/bin/python tests/nir_graphs.py --cases 150 --bits
+	.venv-lava/bin/python tests/fuzz_cuba_lif.py --cases 300
 
 clean:
 	rm -rf .setup .venv .venv-lava .tools
