@@ -16,9 +16,9 @@ from pmsm_hw.mapping import load_chip, map_network
 from pmsm_hw.network import Delta, Dense, Identity, Input, Network, Neurons, Readout, SigmaDelta
 
 
-def random_chain() -> Chain:
+def random_chain(seed: int = 5) -> Chain:
     """Kernels and strides that differ along the axes, 12 steps."""
-    rng = np.random.default_rng(5)
+    rng = np.random.default_rng(seed)
     even = lambda low, high, *shape: 2 * rng.integers(low, high, shape)  # noqa: E731
     x = rng.integers(-40, 41, (7, 5, 2, 12))
     x[rng.random(x.shape) < 0.5] = 0
