@@ -7,6 +7,7 @@ rest: a call is a batch of samples. A model's module is registered in `TORCH` by
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, ClassVar, TypeAlias, cast
 
 import numpy as np
@@ -349,14 +350,15 @@ class LoihiNeuron(nn.Module):
 
     def extra_repr(self) -> str:
         """The parameters that are not at their default."""
+        usual = inspect.signature(type(self).__init__).parameters
         shown = []
         for p in self.parameters_of_model():
             value: Any = getattr(self, p.name)
             if isinstance(value, Tensor):
-                value = (
-                    value.item() if value.numel() == 1 else f"({'x'.join(map(str, value.shape))})"
-                )
-            shown.append(f"{p.name}={value}")
+                sizes = "x".join(map(str, value.shape))
+                value = value.item() if value.numel() == 1 else f"({sizes})"
+            if value != usual[p.name].default:
+                shown.append(f"{p.name}={value}")
         return ", ".join(shown)
 
 
