@@ -39,6 +39,7 @@ TORCH_DOORS = ["pmsm_hw.nn", "pmsm_hw.convert"]
 ANSWERS = {
     "Chip", "Compose", "Conversion", "ConversionReport", "Counts", "DemoResult", "Energy",
     "EntropyReport", "History", "IntegerModel", "IntegerSnn", "LabelledImages", "LabelledSet",
+    "LoihiConversionReport",
     "Link", "Mapping", "Mirror", "Operations", "PopulationReport", "Report", "Result", "Samples",
     "SnnResult", "Snn", "Spread", "Suggestion", "Timing", "Vit", "LavaNetwork", "to_lava",
     "Activity", "Evaluation", "StateBound", "Population", "Projection", "Quantity",
