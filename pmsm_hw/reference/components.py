@@ -32,14 +32,20 @@ class Carried:
 
     Give a new one to the first call of `pmsm_hw.reference.simulate`, and the same one to those
     after it.
+
+    Parameters
+    ----------
+    n_steps
+        Taken so far.
+    states
+        By population and variable.
+    sent
+        By population: payloads that are still on their way.
     """
 
     n_steps: int = 0
-    """Taken so far."""
     states: dict[str, dict[str, NDArray[Any]]] = field(default_factory=dict)
-    """By population and variable."""
     sent: dict[str, NDArray[Any]] = field(default_factory=dict)
-    """By population: payloads that are still on their way."""
 
 
 class Simulation:
