@@ -31,6 +31,7 @@ from pmsm_hw.network import (
 from pmsm_hw.workers import one_blas_thread, scratch
 
 __all__ = [
+    "SHORT_PRODUCT",
     "DenseForm",
     "Form",
     "Operator",
@@ -213,6 +214,8 @@ class Operator:
         Whether to use the compiled loops of `pmsm_hw.products`, where the type is float32.
     bound
         Of all partial sums, in absolute value; by default it is found.
+    keep
+        Whether to keep weights in the type of sums: for many small batches.
     """
 
     def __init__(
@@ -224,6 +227,7 @@ class Operator:
         *,
         compiled: bool = False,
         bound: int | None = None,
+        keep: bool = False,
     ) -> None:
         self.form = form
         self.source, self.target, self._compiled = source, target, compiled
@@ -232,6 +236,8 @@ class Operator:
         self._depthwise = isinstance(form, WindowForm) and form.is_depthwise
         self._matrices: list[NDArray[Any]] = []
         self._tiles: Windows | None = None
+        is_kept = keep and isinstance(form, DenseForm)
+        self._dense_weight = form.weight.astype(self.dtype) if is_kept else form.weight
         windows = form if isinstance(form, WindowForm) else _as_window(form, source, target)
         if compiled and windows is not None and self.dtype is np.float32:
             from pmsm_hw.products import Windows
@@ -274,22 +280,22 @@ class Operator:
             if busy.any():
                 out[busy] = self(payload[busy])
         elif isinstance(self.form, DenseForm):
-            self._dense(payload, self.form.weight, out)
+            self._dense(payload, self._dense_weight, out)
         elif self._depthwise:
             self._one_by_one(payload, self.form, out)
         else:
             self._windows(payload, self.form, out)
         return out
 
-    def _dense(self, payload: NDArray[Any], weight: NDArray[np.int8], out: NDArray[Any]) -> None:
+    def _dense(self, payload: NDArray[Any], weight: NDArray[Any], out: NDArray[Any]) -> None:
         c, h, w = self.target
         # weights are in C order of (channels, height, width), few enough at a time to be converted
         flat = payload.transpose(0, 3, 1, 2).reshape(len(payload), -1).astype(self.dtype)
         rows = np.empty((len(payload), c * h * w), self.dtype)
         n_rows = max(1, _BLOCK_VALUES // weight.shape[1])
         for i in range(0, len(weight), n_rows):
-            part = weight[i : i + n_rows].astype(self.dtype)
-            is_short = self._compiled and len(flat) * part.size < _SHORT_PRODUCT
+            part = weight[i : i + n_rows].astype(self.dtype, copy=False)
+            is_short = self._compiled and len(flat) * part.size < SHORT_PRODUCT
             with one_blas_thread() if is_short else nullcontext():
                 rows[:, i : i + n_rows] = exact_product(flat, part.T)
         out[...] = rows.reshape(-1, c, h, w).transpose(0, 2, 3, 1)
@@ -349,7 +355,7 @@ _BLOCK_VALUES = 1 << 20
 """Values that are gathered, or weights that are converted, at a time: a few MB."""
 
 
-_SHORT_PRODUCT = 1 << 25
+SHORT_PRODUCT = 1 << 25
 """Multiplications that one thread has done before others, on busy cores, have begun."""
 
 _WINDOW_WEIGHTS = 1 << 16

@@ -257,7 +257,10 @@ def with_delays(network: Network, seed: int) -> Network:
                 changes["weight_exponent"] = _int(rng, -8, highest)
             if isinstance(q, Dense | Conv1d | Conv2d) and rng.random() < 0.6:
                 longest = int(rng.choice([1, 2, 3, 62]))
-                changes["delays"] = rng.integers(0, longest + 1, q.weight.shape)
+                shape = [1] * q.weight.ndim if rng.random() < 0.4 else list(q.weight.shape)
+                shape[1] = q.weight.shape[1]  # or one for all synapses of a source neuron
+                drawn = rng.integers(0, longest + 1, shape)
+                changes["delays"] = np.broadcast_to(drawn, q.weight.shape)
             if later and not isinstance(network[q.source], Input):
                 changes["delay"] = 1
             projections.append(replace(q, **changes))

@@ -8,6 +8,7 @@ delay is a shift in time.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pmsm_hw.network import Input, Network, Population
+from pmsm_hw.operators import SHORT_PRODUCT
 from pmsm_hw.reference.layers import Layer, Trace
 from pmsm_hw.reference.results import Activity, distinct_steps
 from pmsm_hw.reference.sent import Sent
-from pmsm_hw.workers import Workers
+from pmsm_hw.workers import Workers, one_blas_thread
 
 __all__ = ["BLOCK_UPDATES", "Carried", "Simulation", "slices"]
 
@@ -214,7 +216,12 @@ class Simulation:
                     at = slice(to.n_past + t, to.n_past + t + 1)
                     to.values[:, at] = layer.payload(trace.spikes[part, t : t + 1])
 
-        self.workers.map(through, slices(self.batch, -(-self.batch // self.workers.n)))
+        # threads of a product that is soon done cost more than they spare
+        largest = max(q.weight.size for layer in layers for q in layer.projections)
+        product = self.batch * largest
+        soon_done = product < SHORT_PRODUCT < product * self.n_steps
+        with one_blas_thread() if soon_done else nullcontext():
+            self.workers.map(through, slices(self.batch, -(-self.batch // self.workers.n)))
         for population in component:
             self._keep(population)
         return traces

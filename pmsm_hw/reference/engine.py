@@ -424,7 +424,13 @@ def prepared(network: Network, large: bool, workers: Workers) -> dict[str, Layer
     if large in kept:
         return kept[large]
     neurons = [p for p in network if isinstance(p, Neurons)]
-    made = workers.map(lambda p: Layer(network, p, large), neurons)
+    cycles = {
+        p.name: {p.name for p in component}
+        for component in network.components
+        if network.is_cycle(component)
+        for p in component
+    }
+    made = workers.map(lambda p: Layer(network, p, large, cycles.get(p.name, ())), neurons)
     layers = {p.name: layer for p, layer in zip(neurons, made, strict=True)}
     if sum(q.weight.size for q in network.projections) <= KEPT_WEIGHTS:
         kept[large] = layers

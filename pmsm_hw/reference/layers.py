@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pmsm_hw.network import Network, Neurons, Population, Projection, by_delay, shifted
-from pmsm_hw.operators import Operator, chw, lowered, sum_bound
+from pmsm_hw.network import (
+    Conv1d,
+    Conv2d,
+    Dense,
+    Network,
+    Neurons,
+    Population,
+    Projection,
+    Shape,
+    by_delay,
+    shifted,
+)
+from pmsm_hw.operators import Operator, chw, lower, lowered, sum_bound
 from pmsm_hw.reference import cuba_lif, polarity_multi_spike, readout  # noqa: F401 - they register kernels
 from pmsm_hw.reference.neurons import Sums, kernel_of
-from pmsm_hw.reference.sent import Sent
+from pmsm_hw.reference.sent import Routes, Sent
 from pmsm_hw.workers import scratch
 
 __all__ = ["Layer", "Synapses", "Trace", "integer_type"]
@@ -62,29 +74,31 @@ class Synapses:
         Which.
     compiled
         Whether compiled loops pay.
+    by_step
+        Whether it will be applied step by step.
     """
 
-    def __init__(self, network: Network, projection: Projection, compiled: bool) -> None:
+    def __init__(
+        self, network: Network, projection: Projection, compiled: bool, *, by_step: bool = False
+    ) -> None:
         self.source, self.exponent = projection.source, projection.weight_exponent
-        source, target = (chw(network[p].shape) for p in (projection.source, projection.target))
+        source, target = network[projection.source], network[projection.target]
+        self.target = chw(target.shape)
         sent = network.bounds[projection.source]
-        payload_max = max(abs(sent.payload_min), abs(sent.payload_max))
-        parts = by_delay(projection)
-        whole = lowered(network, projection)
+        payload_max = max(abs(sent.payload_min), abs(sent.payload_max), 1)
         # all parts in one type, in which their sum is exact
-        bound = None if len(parts) == 1 else sum_bound(whole, max(payload_max, 1))
+        self.bound = sum_bound(lowered(network, projection), payload_max)
         self.parts = [
             (
-                part.delay,
+                routes,
                 Operator(
-                    lowered(network, part), source, target, payload_max, compiled=compiled,
-                    bound=bound,
+                    lower(part, source.shape, target.shape), chw(source.shape), self.target,
+                    payload_max, compiled=compiled, keep=by_step, bound=self.bound,
                 ),
             )
-            for part in parts
+            for routes, part in _parts(projection, source.shape)
         ]  # fmt: skip
-        self.bound, self.dtype = self.parts[0][1].bound, self.parts[0][1].dtype
-        self.target = target
+        self.dtype = self.parts[0][1].dtype
 
     def arriving(self, sent: Sent, first: int, n_steps: int) -> list[Arriving]:
         """What arrives in some steps, by the parts that deliver it.
@@ -98,8 +112,8 @@ class Synapses:
         """
         return [
             (operator, *found)
-            for delay, operator in self.parts
-            if (found := sent.arriving(delay, first, n_steps)) is not None
+            for routes, operator in self.parts
+            if (found := sent.arriving(routes, first, n_steps)) is not None
         ]
 
     def sums(self, arriving: Sequence[Arriving], n_steps: int, name: str) -> NDArray[Any]:
@@ -136,6 +150,44 @@ class Synapses:
         return total
 
 
+def _parts(projection: Projection, source: Shape) -> list[tuple[Routes, Projection]]:
+    """Bring a projection into parts to each of which a source neuron sends with one delay.
+
+    Delays of neurons, which all synapses of a neuron share, take one part.
+    """
+    found = by_delay(projection)
+    if len(found) == 1:
+        return [([(found[0].delay, None)], found[0])]
+    parts: list[tuple[Routes, Projection]] = []
+    taken: list[NDArray[np.bool_]] = []
+    for piece in found:
+        used = _used(piece, source)
+        i = next((i for i, others in enumerate(taken) if not (others & used).any()), len(parts))
+        route = (piece.delay, np.flatnonzero(used))
+        if i == len(parts):
+            parts.append(([route], piece))
+            taken.append(used)
+        else:
+            routes, part = parts[i]
+            both: dict[str, Any] = {"weight": part.weight + piece.weight}
+            parts[i] = ([*routes, route], replace(part, **both))
+            taken[i] = taken[i] | used
+    return [
+        ([(routes[0][0], None)] if len(routes) == 1 else routes, part) for routes, part in parts
+    ]
+
+
+def _used(projection: Projection, source: Shape) -> NDArray[np.bool_]:
+    """Which source neurons have a synapse, in order of (height, width, channels)."""
+    c, h, w = chw(source)
+    if isinstance(projection, Dense):
+        return projection.weight.any(axis=0).reshape(c, h, w).transpose(1, 2, 0).reshape(-1)
+    assert isinstance(projection, Conv1d | Conv2d)
+    n_groups, weight = projection.groups, projection.weight
+    channels = weight.reshape(n_groups, len(weight) // n_groups, c // n_groups, -1).any(axis=(1, 3))
+    return np.broadcast_to(channels.reshape(-1), (h, w, c)).reshape(-1)
+
+
 Arriving: TypeAlias = tuple[Operator, int, NDArray[Any]]
 """What sums payloads up, how many steps pass before any arrive, and the payloads."""
 
@@ -151,9 +203,17 @@ class Layer:
         Which.
     compiled
         Whether compiled loops pay.
+    cycle
+        Populations of the cycle that it is in.
     """
 
-    def __init__(self, network: Network, population: Neurons, compiled: bool) -> None:
+    def __init__(
+        self,
+        network: Network,
+        population: Neurons,
+        compiled: bool,
+        cycle: Collection[str] = (),
+    ) -> None:
         self.population = population
         self.projections = network.into(population.name)
         self.shape = chw(population.shape)
@@ -161,7 +221,9 @@ class Layer:
         bound = network.bounds[population.name]
         self.spike_type = integer_type(bound.k_min, bound.k_max)
         self.payload_type = integer_type(bound.payload_min, bound.payload_max)
-        self.synapses = [Synapses(network, q, compiled) for q in self.projections]
+        self.synapses = [
+            Synapses(network, q, compiled, by_step=q.source in cycle) for q in self.projections
+        ]
         largest = max((synapses.bound for synapses in self.synapses), default=0)
         # rounded down, a negative sum may be one larger
         total = sum(-shifted(-synapses.bound, synapses.exponent) for synapses in self.synapses)

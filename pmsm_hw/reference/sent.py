@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, TypeAlias
 
+import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Sent"]
+__all__ = ["Routes", "Sent"]
+
+Routes: TypeAlias = list[tuple[int, NDArray[np.int64] | None]]
+"""Delays, and the neurons that have them, by number in order of (height, width, channels)."""
 
 
 class Sent:
@@ -28,13 +33,13 @@ class Sent:
         """Of some samples."""
         return Sent(self.values[samples], self.n_past)
 
-    def arriving(self, delay: int, first: int, n_steps: int) -> tuple[int, NDArray[Any]] | None:
+    def arriving(self, routes: Routes, first: int, n_steps: int) -> tuple[int, NDArray[Any]] | None:
         """What arrives in some steps.
 
         Parameters
         ----------
-        delay
-            Steps on the way.
+        routes
+            Steps on the way, and which neurons take so many; None for all.
         first, n_steps
             Which steps.
 
@@ -44,6 +49,22 @@ class Sent:
             How many of these steps pass before anything can arrive, and the payloads of those left,
             or the one of all of them; None where nothing can arrive.
         """
+        if len(routes) == 1:
+            return self._window(routes[0][0], first, n_steps)
+        found = [(neurons, self._window(delay, first, n_steps)) for delay, neurons in routes]
+        if all(window is None for _, window in found):
+            return None
+        batch, _, *shape = self.values.shape
+        together = np.zeros((batch, n_steps, math.prod(shape)), self.values.dtype)
+        for neurons, window in found:
+            if window is not None:
+                n_before, payload = window
+                flat = payload.reshape(*payload.shape[:2], -1)
+                together[:, n_before:, neurons] = flat[:, :, neurons]
+        return 0, together.reshape(batch, n_steps, *shape)
+
+    def _window(self, delay: int, first: int, n_steps: int) -> tuple[int, NDArray[Any]] | None:
+        """See `arriving`, for one delay."""
         begin = self.n_past + first - delay
         n_before = max(0, -begin)
         if n_before >= n_steps:
