@@ -12,14 +12,12 @@ from collections.abc import Callable, Mapping
 # processor time of one thread: others on the machine disturb it less than the clock
 for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[name] = "1"
-    dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-)
 
-import numpy as np
-from harness import arguments, write
+import numpy as np  # noqa: E402
+from harness import arguments, write  # noqa: E402
 
-from pmsm_hw import reference
-from pmsm_hw.network import Dense, Input, Network, PolarityMultiSpike, Readout
+from pmsm_hw import reference  # noqa: E402
+from pmsm_hw.network import Dense, Input, Network, PolarityMultiSpike, Readout  # noqa: E402
 
 BATCH, N_STEPS = 32, 64
 
