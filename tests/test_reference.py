@@ -21,6 +21,7 @@ from pmsm_hw.network import (
     PolarityMultiSpike,
     Readout,
 )
+from pmsm_hw.reference import engine
 
 
 def assert_equals_oracle(network, units, n_steps, **options):
@@ -54,16 +55,20 @@ def test_delays_exponents_loops_carried_state_and_probes_equal_the_loop_oracle(
     units = random_units(network, seed, n_steps=n_steps)
     rng = np.random.default_rng(seed)
     probes = {p.name: ("v",) for p in network if not isinstance(p, Input) and rng.random() < 0.5}
-    memory_mb = int(rng.choice([1, 1024]))
-    result = assert_equals_oracle(
-        network, units, n_steps, carry_state=carry, probes=probes, memory_mb=memory_mb
-    )
+    with pytest.MonkeyPatch.context() as patch:  # all at once, or two samples at a time
+        if rng.random() < 0.7:
+            patch.setattr(engine, "bytes_per_sample", lambda *_, **__: 500_000)
+        result = assert_equals_oracle(
+            network, units, n_steps, carry_state=carry, probes=probes, memory_mb=1
+        )
     assert result.states.keys() == probes.keys()
 
 
 @given(seed=st.integers(0, 10**6), n_steps=st.integers(1, 4))
 def test_reached_states_and_spikes_stay_within_the_proven_bounds(seed, n_steps):
     network = random_network(seed)
+    if seed % 2:
+        network = with_delays(network, seed)
     units = random_units(network, seed, n_steps=n_steps)
     for activity in reference.simulate(
         network, reference.units_of(network, units, n_steps), n_steps
@@ -242,3 +247,68 @@ def test_asymmetric_kernel_on_a_non_square_input_is_cross_correlation():
     result = reference.run(network, x, 1)
     assert result.readouts["y"].tolist() == [[[[2, 5], [11, 14]]]]
     assert result.readouts["z"].tolist() == [[[5, 8], [-2, -3]]]
+
+
+def test_bounds_round_down_as_sums_do():
+    network = Network(
+        populations=(Input(name="x", shape=(2,), levels=(0, 1)), Readout(name="y", shape=(1,))),
+        projections=(Dense(source="x", target="y", weight=[[-3, 5]], weight_exponent=-1),),
+        max_steps=1,
+    )
+    assert (network.bounds["y"].u_min, network.bounds["y"].u_max) == (-2, 2)
+    result = reference.run(network, np.array([[1, 0], [0, 1], [1, 1]]))
+    assert result.readouts["y"].ravel().tolist() == [-2, 2, 1]
+
+
+def test_a_delayed_source_outside_of_a_cycle_is_bounded_by_what_it_can_send():
+    """Not by all that its levels allow: the state of the readout would not fit."""
+    network = Network(
+        populations=(
+            Input(name="x", shape=(1,), levels=(0, 1)),
+            PolarityMultiSpike(name="a", shape=(1,), theta=4, levels=(30000, 30000)),
+            Readout(name="y", shape=(1,)),
+        ),
+        projections=(
+            Dense(source="x", target="a", weight=[[8]]),
+            Dense(source="a", target="y", weight=[[127]], delay=3),
+        ),
+        max_steps=9,
+    )
+    assert not network.is_recurrent
+    assert network.bounds["y"].u_max == 9 * 127 * network.bounds["a"].k_max
+    assert network.bounds["a"].k_max <= 3
+
+
+def test_samples_that_carry_their_state_on_are_one():
+    network = single("bounded", n_steps=8)
+    x = np.random.default_rng(0).integers(-30, 31, (4, 2, 1))
+    parts = reference.run(network, x, 2, carry_state=True, probes={"y": ("v",)})
+    whole = reference.run(network, x.reshape(1, 8, 1), 8, probes={"y": ("v",)})
+    np.testing.assert_array_equal(parts.spikes["n"].reshape(-1), whole.spikes["n"].reshape(-1))
+    np.testing.assert_array_equal(parts.states["y"]["v"].ravel(), whole.states["y"]["v"].ravel())
+    np.testing.assert_array_equal(
+        parts.readouts["y"].ravel(), whole.states["y"]["v"][0, 1::2].ravel()
+    )
+    found = reference.evaluate(network, (x, np.zeros(4, int)), 2, carry_state=True, progress=False)
+    assert found.spikes_per_sample["n"] * 4 == np.abs(whole.spikes["n"]).sum()
+    with pytest.raises(
+        InputError, match=r"5 samples of 2 steps.* are 10 steps and exceed max_steps 8"
+    ):
+        reference.run(network, np.zeros((5, 1)), 2, carry_state=True)
+    with pytest.raises(InputError, match="carry_state 1 is neither True nor False"):
+        reference.run(network, x, 2, carry_state=1)
+
+
+@pytest.mark.parametrize(
+    ("probes", "message"),
+    [
+        ({"n": ("u",)}, "'n': has no state 'u' to probe; choose from v"),
+        ({"x": ("v",)}, "'x': has no state 'v' to probe; choose from .none"),
+        ({"q": ("v",)}, "population 'q' does not exist"),
+        ({"n": 3}, "probes"),
+        (("n",), "are no mapping"),
+    ],
+)
+def test_what_cannot_be_probed_is_refused(probes, message):
+    with pytest.raises((InputError, NetworkError), match=message):
+        reference.run(single(), np.zeros((1, 1)), probes=probes)
