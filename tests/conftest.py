@@ -108,3 +108,11 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no published data at {folder}: CONTRIBUTING.md says where to get them")
     return folder
+
+
+@pytest.fixture(scope="session")
+def lava_python() -> None:
+    """Skip, with a reason, where no Python with Lava is known; never in CI."""
+    variable = "PMSM_HW_LAVA_PYTHON"
+    if find_spec("lava") is None and not {variable, "CI"} & set(os.environ):
+        pytest.skip(f"set {variable} to a Python 3.10 with lava-nc")

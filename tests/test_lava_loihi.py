@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 from itertools import pairwise
@@ -19,23 +18,11 @@ from test_sigma_delta import random_chain
 
 from pmsm_hw import CubaLif, Dense, Identity, Input, Network, io, lava, reference
 from pmsm_hw.errors import InputError, LavaError
-from pmsm_hw.lava.interpreter import VARIABLE
 from pmsm_hw.lava.neurons import lavas_own
 from pmsm_hw.lava.timing import timing_of
 from pmsm_hw.network import AdaptiveLif, Delta, Neurons, PolarityMultiSpike, Readout, SigmaDelta
 
 LONG = os.environ.get("PMSM_HW_HYPOTHESIS") == "long"
-
-
-@pytest.fixture(scope="module")
-def lava_python() -> None:
-    """Skip, with a reason, where no Python with Lava is known; never in CI."""
-    if (
-        importlib.util.find_spec("lava") is None
-        and VARIABLE not in os.environ
-        and "CI" not in os.environ
-    ):
-        pytest.skip(f"set {VARIABLE} to a Python 3.10 with lava-nc")
 
 
 def states_of(network: Network) -> dict[str, tuple[str, ...]]:

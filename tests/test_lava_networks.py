@@ -12,21 +12,9 @@ import pytest
 
 import pmsm_hw as p
 from pmsm_hw import lava, reference
-from pmsm_hw.lava.interpreter import VARIABLE
 
 N_NETWORKS = 1000 if os.environ.get("PMSM_HW_HYPOTHESIS") == "long" else 200
 CHUNK = 25
-
-
-@pytest.fixture(scope="module")
-def lava_python() -> None:
-    """Skip, with a reason, where no Python with Lava is known; never in CI."""
-    if (
-        importlib.util.find_spec("lava") is None
-        and VARIABLE not in os.environ
-        and "CI" not in os.environ
-    ):
-        pytest.skip(f"set {VARIABLE} to a Python 3.10 with lava-nc")
 
 
 def random_network(seed: int) -> tuple[p.Network, dict[str, np.ndarray], int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import secrets
 import signal
@@ -50,17 +49,6 @@ def small_network() -> p.Network:
 
 NETWORK = small_network()
 IMAGES = np.random.default_rng(2).random((6, 1, 8, 8))
-
-
-@pytest.fixture(scope="module")
-def lava_python() -> None:
-    """Skip, with a reason, where no Python with Lava is known; never in CI."""
-    if (
-        importlib.util.find_spec("lava") is None
-        and VARIABLE not in os.environ
-        and "CI" not in os.environ
-    ):
-        pytest.skip(f"set {VARIABLE} to a Python 3.10 with lava-nc")
 
 
 def processes(tag: str) -> list[int]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import importlib.util
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +14,8 @@ torch = pytest.importorskip("torch", reason="needs torch")
 from pmsm_hw import Network, lava, nn, reference  # noqa: E402
 from pmsm_hw.convert import convert  # noqa: E402
 from pmsm_hw.datasets import load_digits  # noqa: E402
-from pmsm_hw.lava.interpreter import VARIABLE  # noqa: E402
 
-pytestmark = pytest.mark.torch
-
-
-@pytest.fixture(scope="module", autouse=True)
-def lava_python() -> None:
-    """Skip, with a reason, where no Python with Lava is known; never in CI."""
-    if (
-        importlib.util.find_spec("lava") is None
-        and VARIABLE not in os.environ
-        and "CI" not in os.environ
-    ):
-        pytest.skip(f"set {VARIABLE} to a Python 3.10 with lava-nc")
+pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("lava_python")]
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from typing import Any, ClassVar
 
@@ -18,7 +17,6 @@ from pmsm_hw.emulator import emulate
 from pmsm_hw.emulator.layout.neurons import FUSED
 from pmsm_hw.errors import FormatError, MappingError, NetworkError, NeuronModelError
 from pmsm_hw.io.nir_neurons import NIR
-from pmsm_hw.lava.interpreter import VARIABLE
 from pmsm_hw.lava.neurons import LAVA
 from pmsm_hw.mapping import load_chip, map_network
 from pmsm_hw.network import Network
@@ -438,14 +436,3 @@ def test_a_model_that_lava_lacks_is_refused_before_anything_runs():
         NeuronModelError, match=r"population 'n': Lava has nothing for neuron model 'test_leaky'"
     ):
         lava.run(network, {})
-
-
-@pytest.fixture(scope="module")
-def lava_python() -> None:
-    """Skip, with a reason, where no Python with Lava is known; never in CI."""
-    if (
-        importlib.util.find_spec("lava") is None
-        and VARIABLE not in os.environ
-        and "CI" not in os.environ
-    ):
-        pytest.skip(f"set {VARIABLE} to a Python 3.10 with lava-nc")

@@ -56,17 +56,17 @@ def compared(chain: Chain, folder: Path) -> int:
     return n
 
 
-def test_a_random_chain_equals_lavas_processes(tmp_path):
+def test_a_random_chain_equals_lavas_processes(tmp_path, lava_python):
     print(f"\n{compared(random_chain(), tmp_path):,} messages and states equal Lava's")
 
 
-def test_tinynet_equals_lavas_processes(tmp_path, shared_data):
+def test_tinynet_equals_lavas_processes(tmp_path, shared_data, lava_python):
     chain = tinynet(shared_data / "silicon" / "tinynet_sdnn.npz")
     print(f"\n{compared(chain, tmp_path):,} messages and states equal Lava's")
 
 
 @pytest.mark.skipif(not LONG, reason="Lava's convolutions take a minute")
-def test_pilotnet_equals_lavas_processes(tmp_path, shared_data):
+def test_pilotnet_equals_lavas_processes(tmp_path, shared_data, lava_python):
     chain = pilotnet(shared_data / "netx" / "pilotnet_sdnn.net", 16)
     print(f"\n{compared(chain, tmp_path):,} messages and states equal Lava's")
 
