@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 
 import pmsm_hw
 from pmsm_hw import CubaLif, Dense, Identity, Input, Network, reference
+from pmsm_hw.emulator import emulate
 from pmsm_hw.errors import MappingError, NetworkError
 from pmsm_hw.mapping import load_chip, map_network
 from pmsm_hw.neurons.cuba_lif import STEPPED, decayed
+from pmsm_hw.reference import engine
 
 
 def alone(neurons: CubaLif, *, most: int = 1 << 17, n_steps: int = 64) -> Network:
@@ -227,6 +229,69 @@ def test_bounds_hold_over_many_steps(data: Any):
     assert bound.u_min <= done.states["v"].min()
     if bound.fits:
         assert not done.saturations
+
+
+# -- compiled -------------------------------------------------------------------------------------
+
+EDGES = [0, 1, (1 << 17) - 1, 1 << 17, (1 << 17) + 1, 1 << 18, 3 << 17, (1 << 23) - 1]
+
+
+def at_the_edges(most: int, **values: Any) -> tuple[Network, Any, dict[str, Any]]:
+    """Neurons of any decays and with the current of a step alone; input, and what to probe.
+
+    Currents wrap and voltages saturate, by one more or less.
+    """
+    rng = np.random.default_rng(most)
+    n, n_steps = 300, 12
+    leaky = {"du": rng.choice([0, 1, 2047, 4095], n), "dv": rng.choice([0, 1, 2048, 4096], n)}
+    # half of 128 and the third edge are one beyond the largest current; negative, the least one
+    leaky["du"][:40] = 2047
+    neurons = [
+        CubaLif(
+            name=f"n{i}", shape=(n,), vth=rng.choice([0, 9, 131071], n), bias_exponent=7,
+            bias=rng.choice([0, 1, -4096, 4095], n), refractory=1 + 2 * i, reset_interval=5 * i,
+            reset_offset=2, **decays, **values,
+        )
+        for i, decays in enumerate([leaky, {"du": 4095}])
+    ]  # fmt: skip
+    network = Network(
+        populations=(Input(name="x", shape=(n,), levels=(-most, most)), *neurons),
+        projections=tuple(Identity(source="x", target=p.name) for p in neurons),
+        max_steps=n_steps,
+    )
+    x = rng.choice(EDGES, (1, n_steps, n)) * rng.choice([-1, 1], (1, n_steps, n))
+    x[0, :2, :40] = np.repeat([[2, -2], [EDGES[2], -EDGES[2]]], 20, axis=1)
+    return network, x.clip(-most, most), {p.name: ("u", "v") for p in neurons}
+
+
+def assert_same(a: Any, b: Any, probes: dict[str, Any]) -> None:
+    for name, variables in probes.items():
+        np.testing.assert_array_equal(a.spikes[name], b.spikes[name])
+        for variable in variables:
+            np.testing.assert_array_equal(a.states[name][variable], b.states[name][variable])
+
+
+@pytest.mark.parametrize("reset", ["zero", "subtract"])
+@pytest.mark.parametrize("payload_mode", ["binary", "graded"])
+@pytest.mark.parametrize("most", [(1 << 17) - 1, (1 << 23) - 1])
+def test_compiled_loops_take_the_step_at_the_edges(
+    reset: Any, payload_mode: Any, most: int, monkeypatch: pytest.MonkeyPatch
+):
+    network, x, probes = at_the_edges(most, reset=reset, payload_mode=payload_mode)
+    plain = reference.run(network, x, x.shape[1], probes=probes)
+    monkeypatch.setattr(engine, "LARGE_UPDATES", 0)
+    compiled = reference.run(network, x, x.shape[1], probes=probes)
+    assert (plain.saturations, plain.saturations["n0"] > 100) == (compiled.saturations, True)
+    assert_same(plain, compiled, probes)
+
+
+def test_cycle_mode_takes_the_step_at_the_edges():
+    network, x, probes = at_the_edges((1 << 17) - 1, reset="subtract")
+    plain = reference.run(network, x, x.shape[1], probes=probes)
+    mapping = map_network(network, load_chip("loihi2"), objective="cores")
+    report = emulate(network, mapping, x, x.shape[1], mode="cycle", probes=probes)
+    assert report.counts.saturated() == plain.saturations
+    assert_same(plain, report, probes)
 
 
 # -- every engine ---------------------------------------------------------------------------------
