@@ -60,17 +60,29 @@ class CubaLifKernel(NeuronKernel):
 
         p = self.parameters
         count = state.get("refractory_count", _NO_COUNT)
-        return int(
-            advance(
-                drive, state["u"], state["v"], count, *self._rows, self._leaks, self._is_small,
-                p.reset == "subtract", p.payload_mode == "graded", p.refractory,
-                (p.reset_interval, p.reset_offset), t0, k, active,
-            )
+        is_graded = p.payload_mode == "graded"
+        # loops are compiled for each type and layout of arrays: two at most
+        k_ = _in_one_piece(k, np.int32 if is_graded else np.int8)
+        active_ = _in_one_piece(active, np.bool_)
+        outside = advance(
+            np.ascontiguousarray(drive), state["u"], state["v"], count, *self._rows, self._leaks,
+            self._is_small, p.reset == "subtract", is_graded, p.refractory,
+            (p.reset_interval, p.reset_offset), t0, k_, active_,
         )  # fmt: skip
+        for to, values in ((k, k_), (active, active_)):
+            if values is not to:
+                to[...] = values
+        return int(outside)
 
     def payload(self, spikes: NDArray[Any], dtype: type[Any]) -> NDArray[Any]:
         """See `NeuronKernel.payload`."""
         return spikes.astype(dtype, copy=False)
+
+
+def _in_one_piece(array: NDArray[Any], dtype: Any) -> NDArray[Any]:
+    """The array, if it is of that type and contiguous, else room for it."""
+    suits = array.dtype == dtype and array.flags.c_contiguous
+    return array if suits else np.empty(array.shape, dtype)
 
 
 _NO_COUNT = np.zeros((0, 0, 0), np.float32)
