@@ -72,9 +72,25 @@ def delayed_jobs(seeds: range) -> list[lava.Job]:
     return jobs
 
 
+def polarities_job() -> lava.Job:
+    """Unit spikes of both polarities, whose sum is 0 before it is shifted to the right."""
+    network = Network(
+        populations=(
+            Input(name="x", shape=(2,), levels=(-9, 9)),
+            PolarityMultiSpike(name="n", shape=(2,), theta=4, levels=(1, 1), spike_mode="unit"),
+            Readout(name="out", shape=(1,)),
+        ),
+        projections=(
+            Identity(source="x", target="n"),
+            Dense(source="n", target="out", weight=[[1, 1]], weight_exponent=-1),
+        ),
+    )
+    return lava.Job(network=network, x=[[9, -9], [9, -3], [-9, -3]], probes=states_of(network))
+
+
 @pytest.mark.parametrize("granularity", ["coarse", "fine"])
 def test_delays_shifts_loops_and_carried_states(granularity: Any, lava_python: None) -> None:
-    jobs = delayed_jobs(range(100 if LONG else 8))
+    jobs = [*delayed_jobs(range(100 if LONG else 8)), polarities_job()]
     projections = [q for job in jobs for q in job.network.projections]
     assert any(q.delays is not None and q.weight_exponent < 0 for q in projections)
     assert any(q.source == q.target for q in projections)
