@@ -88,9 +88,24 @@ def polarities_job() -> lava.Job:
     return lava.Job(network=network, x=[[9, -9], [9, -3], [-9, -3]], probes=states_of(network))
 
 
+def saturating_job() -> lava.Job:
+    """A bias alone takes each of six neurons out of its width, and a reset starts it again."""
+    neurons = CubaLif(
+        name="n", shape=(3, 2), vth=131071, bias=-4096, bias_exponent=7, reset_interval=20
+    )
+    network = Network(
+        populations=(Input(name="x", shape=(2,)), neurons),
+        projections=(Dense(source="x", target="n", weight=np.ones((6, 2), int)),),
+        max_steps=24,
+    )
+    x = np.zeros((2, 24, 2), int)
+    assert reference.run(network, x, 24).saturations == {"n": 60}
+    return lava.Job(network=network, x=x, n_steps=24, probes=states_of(network))
+
+
 @pytest.mark.parametrize("granularity", ["coarse", "fine"])
 def test_delays_shifts_loops_and_carried_states(granularity: Any, lava_python: None) -> None:
-    jobs = [*delayed_jobs(range(100 if LONG else 8)), polarities_job()]
+    jobs = [*delayed_jobs(range(100 if LONG else 8)), polarities_job(), saturating_job()]
     projections = [q for job in jobs for q in job.network.projections]
     assert any(q.delays is not None and q.weight_exponent < 0 for q in projections)
     assert any(q.source == q.target for q in projections)

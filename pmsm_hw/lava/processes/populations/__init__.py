@@ -236,6 +236,7 @@ class _CoarseModel(PyAsyncProcessModel):
         self.time_step = 0
         self._dtype = np.int64 if self.fixed else np.float64
         shape = tuple(proc_params["shape"])
+        self._nothing = np.zeros(shape, self._dtype)
         self._incoming = [
             (source, Arrivals(synapses, shape, self._dtype))
             for source, synapses in proc_params["incoming"]
@@ -254,7 +255,7 @@ class _CoarseModel(PyAsyncProcessModel):
                 received.add(port.recv())
 
     def _drive(self) -> Any:
-        total: Any = self._dtype(0)
+        total: Any = self._nothing  # in the population's shape: the step counts what saturates
         if self.step_now >= 0:
             in_sample = self.step_now % self._interval
             for source, arrivals in self._incoming:
