@@ -6,10 +6,13 @@ import importlib.util
 import os
 import subprocess
 import sys
+from collections import namedtuple
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from pmsm_hw.compiled import helper, njit
 
 CODE = """
 from pmsm_hw.compiled import njit
@@ -49,6 +52,51 @@ def test_functions_are_kept_on_disk(source: Path) -> None:
     second = loaded(source)
     assert second.double(4) == 8
     assert sum(second.double.stats.cache_hits.values()) == 1
+
+
+def test_constants_and_fields_of_other_files_are_part_of_what_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the codes of neuron models are, and plans of the emulator: numba looks at one file."""
+    path = tmp_path / "loops.py"
+    path.write_text(
+        "from other import CODE, Plan\n"
+        "from pmsm_hw.compiled import helper, njit\n"
+        "@helper()\n"
+        "def _first(plan):\n"
+        "    return CODE * plan.first\n"
+        "@njit()\n"
+        "def double(plan):\n"
+        "    return _first(plan)\n"
+    )
+    answers = []
+    for code, fields in ((1, "first second"), (2, "first second"), (2, "second first")):
+        other = ModuleType("other")
+        plan = namedtuple("Plan", fields)
+        plan.__module__ = "other"
+        vars(other).update(CODE=code, Plan=plan)
+        monkeypatch.setitem(sys.modules, "other", other)
+        module = loaded(path)
+        answers += [module.double(plan(10, 20)), sum(module.double.stats.cache_hits.values())]
+        again = loaded(path)
+        assert again.double(plan(10, 20)) == answers[-2]
+        assert sum(again.double.stats.cache_hits.values()) == 1
+    assert answers == [10, 0, 20, 0, 40, 0]
+
+
+def test_a_helper_is_called_from_loops_only() -> None:
+    @helper()
+    def half(x):  # type: ignore[no-untyped-def]
+        return x / 2
+
+    @njit()
+    def quarter(x):  # type: ignore[no-untyped-def]
+        return half(half(x))
+
+    for _ in range(2):  # before and after it was compiled
+        with pytest.raises(TypeError, match="half can be called from compiled loops only"):
+            half(4.0)
+        assert quarter(4.0) == 1.0
 
 
 @pytest.mark.parametrize(

@@ -68,14 +68,14 @@ def test_networks_of_more_populations_than_are_searched_are_mapped(monkeypatch):
     assert len(mapping.cores) == len(searched.cores) == 8
 
 
-def test_messages_of_deep_networks_are_summed_alike(monkeypatch):
+def test_messages_that_are_summed_in_parts_are_alike(monkeypatch):
     network, chip = chain(8, **CHANGED), load_chip("toy")
     resources = Resources(network, chip)
     mapping = map_network(network, chip)
     cores = [mapping.blocks_of(core) for core in mapping.cores]
     rates = traffic.rates_of(network, None)
     found = traffic.core_traffic(resources, cores, rates)
-    monkeypatch.setattr(traffic, "_MOST_KEYS", 0)
+    monkeypatch.setattr(traffic, "_AT_ONCE", 0)
     again = traffic.core_traffic(resources, cores, rates)
     for name in ("source", "target", "depth", "messages"):
         assert np.array_equal(getattr(found, name), getattr(again, name)), name

@@ -478,17 +478,14 @@ def test_search_counts_blocks_as_they_are_made(network):
         }  # fmt: skip
         steps = Steps(resources, counts)
         grids = cut_once(resources, steps, Entries(resources), (1.0, 0, 0, 0), targets)
-        table = search._table
-        cut = cut_kernels._empty_cut(table)
-        sums, known, _, _ = cut_kernels._room(table)
-        for p in reversed(range(len(search.names))):
-            cut_kernels._cut_one(p, search.state(targets), table, cut, cut, sums, known)
+        _, _, cut = search._cut(search.state(targets), (0.0, 0.0))
+        for p in range(len(search.names)):
             made = grids[search.names[p]]
             assert cut.counts[p, : cut.n_kinds[p]].sum() == made.n_blocks
             need = cut.needs[p, : cut.n_kinds[p]].T @ cut.counts[p, : cut.n_kinds[p]]
             blocks = grid_blocks(network[made.population], made)
             entries = {q: grid_entries(resources, q, grids) for q in grids}
-            exact = block_needs(resources, blocks, entries).sum(axis=0) / table.capacity
+            exact = block_needs(resources, blocks, entries).sum(axis=0) / search._table.capacity
             assert np.allclose(need, exact, rtol=0.03, atol=0.01)
 
 
@@ -499,7 +496,7 @@ def test_edges_within_groups():
             continue
         for width in range(1, n + 1):
             edges = [at for at in range(width, n, width) if at % group]
-            assert cut_kernels._cuts_in_groups(n, width, group) == len(edges)
+            assert cut_kernels._cuts_in_groups.py_func(n, width, group) == len(edges)
 
 
 def test_other_cuts_shorten_ways_within_limits(network):

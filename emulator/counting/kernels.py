@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from llvmlite import ir
 
-from pmsm_hw.compiled import cgutils, intrinsic, njit, types
+from pmsm_hw.compiled import cgutils, helper, intrinsic, njit, types
 from pmsm_hw.emulator.costs import Costs
 from pmsm_hw.emulator.counts import Tally
 from pmsm_hw.emulator.layout.bundles import CountPlan
@@ -27,7 +27,7 @@ def _jit(function: _F) -> _F:
 
 
 def _inline(function: _F) -> _F:
-    return cast(_F, njit(error_model="numpy", nogil=True, forceinline=True)(function))
+    return cast(_F, helper(error_model="numpy", nogil=True, forceinline=True)(function))
 
 
 # numba's vectoriser leaves the ends of such short runs to single steps: they are LLVM code instead

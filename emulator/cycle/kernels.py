@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from pmsm_hw.compiled import njit
+from pmsm_hw.compiled import helper, njit
 from pmsm_hw.emulator.costs import Costs
 from pmsm_hw.emulator.counts import Tally
 from pmsm_hw.emulator.cycle.machine import Machine
@@ -33,7 +33,7 @@ def _jit(function: _F) -> _F:
 
 
 def _inline(function: _F) -> _F:
-    return cast(_F, njit(error_model="numpy", forceinline=True, _nrt=False)(function))
+    return cast(_F, helper(error_model="numpy", forceinline=True, _nrt=False)(function))
 
 
 # what `run_steps` answers

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pmsm_hw.compiled import njit
+from pmsm_hw.compiled import helper, njit
 
 __all__ = ["CUT", "cell_tables", "grid_costs", "group_alike", "least_entries", "list_bits_of"]
 
@@ -19,7 +19,7 @@ _WIDE = 16
 """Channels that are worth a loop of their own."""
 
 
-@njit(nogil=True, error_model="numpy")
+@helper(nogil=True, error_model="numpy")
 def list_bits_of(n, each, rule):  # type: ignore[no-untyped-def]
     """Synapse memory of a list of ``n`` weights; as `resources.list_bits`.
 
@@ -36,7 +36,7 @@ def list_bits_of(n, each, rule):  # type: ignore[no-untyped-def]
     return float(bits)
 
 
-@njit(nogil=True, error_model="numpy")
+@helper(nogil=True, error_model="numpy")
 def add_blocks(least, width, need):  # type: ignore[no-untyped-def]
     """Lower what blocks of so many channels in all need, by blocks of one more width.
 
@@ -117,7 +117,10 @@ def cell_tables(  # type: ignore[no-untyped-def]
                         area = row_size[j, a] * column_size[k, b]
                         start[j, a, k, b] = total
                         total += min(n_channels, int(capacity[_NEURONS] // area)) + 1
-    costs = np.full((total, n_ways), np.inf)
+    costs = np.zeros((total, n_ways))
+    for at in range(total):
+        for f in range(n_ways):
+            costs[at, f] = np.inf
     sending = np.zeros((total, n_sources))
     # of the cell, and of each of its blocks whatever its width
     once, each = np.empty(n_ways), np.empty(n_ways)
@@ -180,9 +183,13 @@ def cell_tables(  # type: ignore[no-untyped-def]
                             each_sent[source_of[w]] += sent
                         else:
                             once_sent[source_of[w]] += sent
+                    sent_once = sent_each = 0.0
+                    for s in range(n_sources):
+                        sent_once += once_sent[s]
+                        sent_each += each_sent[s]
                     for f in range(n_ways):
-                        once[f] = weights[f, _OUTPUT_AXONS] * once_sent.sum()
-                        each[f] = weights[f, _OUTPUT_AXONS] * each_sent.sum()
+                        once[f] = weights[f, _OUTPUT_AXONS] * sent_once
+                        each[f] = weights[f, _OUTPUT_AXONS] * sent_each
                         each[f] += weights[f, _INPUT_AXONS] * units / capacity[_INPUT_AXONS]
                     at = start[j, a, k, b]
                     least[:, 1:] = np.inf
@@ -246,7 +253,7 @@ def cell_tables(  # type: ignore[no-untyped-def]
     return start, widest, costs, sending, plain
 
 
-@njit(nogil=True, error_model="numpy")
+@helper(nogil=True, error_model="numpy")
 def sums_below(values, sums):  # type: ignore[no-untyped-def]
     """Sums of values above and to the left of each corner, into ``sums``."""
     for y in range(values.shape[0]):
@@ -254,6 +261,18 @@ def sums_below(values, sums):  # type: ignore[no-untyped-def]
         for x in range(values.shape[1]):
             line += values[y, x]
             sums[y + 1, x + 1] = sums[y, x + 1] + line
+
+
+@helper(nogil=True, error_model="numpy")
+def _twice_as_many(found, costs):  # type: ignore[no-untyped-def]
+    """The same grids and their costs, with room for as many more."""
+    n, n_costs = costs.shape
+    more, more_costs = np.empty(2 * n, CUT), np.empty((2 * n, n_costs))
+    for i in range(n):
+        more[i] = found[i]
+        for f in range(n_costs):
+            more_costs[i, f] = costs[i, f]
+    return more, more_costs
 
 
 @njit(nogil=True, error_model="numpy")
@@ -303,8 +322,8 @@ def grid_costs(  # type: ignore[no-untyped-def]
             sums_below(entries[m], sums)
         for j in range(len(row_start) - 1):
             for k in range(len(column_start) - 1):
-                total[:n_ways] = spent[m]
-                total[n_ways:] = 0.0
+                for f in range(n_ways + n_sources):
+                    total[f] = spent[m, f] if f < n_ways else 0.0
                 n_known = 0
                 valid = True
                 for r in range(row_start[j], row_start[j + 1]):
@@ -347,12 +366,10 @@ def grid_costs(  # type: ignore[no-untyped-def]
                 if not valid:
                     continue
                 if n == len(found):
-                    more = np.empty(2 * n, CUT)
-                    more[:n] = found
-                    found = more
-                    cost_of = np.concatenate((cost_of, cost_of))
+                    found, cost_of = _twice_as_many(found, cost_of)
                 found[n].label, found[n].rows, found[n].columns = m, j, k
-                cost_of[n] = total
+                for f in range(n_ways + n_sources):
+                    cost_of[n, f] = total[f]
                 n += 1
     return found[:n], cost_of[:n], fits
 
@@ -421,7 +438,7 @@ def group_alike(costs, sent, starts, order, scale, at_most):  # type: ignore[no-
         near *= 1.5
 
 
-@njit(nogil=True, error_model="numpy")
+@helper(nogil=True, error_model="numpy")
 def spans_of(meets):  # type: ignore[no-untyped-def]
     """First source row that meets each part, and the one after the last."""
     n_wires, n_parts, n_rows = meets.shape
@@ -482,7 +499,10 @@ def least_entries(  # type: ignore[no-untyped-def]
             if label != last:
                 sums_below(entries[label], sums)
                 last = label
-            one[:] = base[min(m, len(base) - 1)]
+            before = base[min(m, len(base) - 1)]
+            for y in range(height):
+                for x in range(width):
+                    one[y, x] = before[y, x]
             for w in range(len(shapes)):
                 dense, groups, signs, each = (
                     shapes[w].dense == 1, shapes[w].groups, shapes[w].signs, shapes[w].entries,
@@ -526,11 +546,9 @@ def least_entries(  # type: ignore[no-untyped-def]
                                     line[x] += less
                                 else:
                                     line[x] += more
-            if i == group_start[g]:
-                out[g] = one
-            else:
-                for y in range(height):
-                    least, line = out[g, y], one[y]
-                    for x in range(width):
-                        least[x] = min(least[x], line[x])
+            for y in range(height):
+                least, line = out[g, y], one[y]
+                for x in range(width):
+                    if i == group_start[g] or line[x] < least[x]:
+                        least[x] = line[x]
     return out

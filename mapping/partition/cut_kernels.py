@@ -7,13 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pmsm_hw.compiled import njit
+from pmsm_hw.compiled import helper, njit
 
 __all__ = [
     "Cut",
     "Table",
     "anneal_cuts",
-    "cores_of_cut",
     "list_bits_of",
     "part_ranges",
 ]
@@ -143,7 +142,7 @@ class Cut(NamedTuple):
     grid: Any
 
 
-@njit(nogil=True, error_model="numpy")
+@helper(nogil=True, error_model="numpy")
 def list_bits_of(n, each, rule):  # type: ignore[no-untyped-def]
     """Synapse memory of a list of ``n`` weights; as `resources.list_bits`."""
     if n <= 0:
@@ -209,7 +208,7 @@ def part_ranges(first, end, kernel, stride, padding, dilation, n_source):  # typ
     return low, high, start, how
 
 
-@njit(nogil=True, error_model="numpy")
+@helper(nogil=True, error_model="numpy")
 def _axons_of(p, y, x, c, table, alone):  # type: ignore[no-untyped-def]
     """Input axons of a block of ``c`` channels; `alone`: pixels with plain axons, by wire.
 
@@ -253,7 +252,7 @@ def _axons_of(p, y, x, c, table, alone):  # type: ignore[no-untyped-def]
     return axons
 
 
-@njit(nogil=True, error_model="numpy")
+@helper(nogil=True, error_model="numpy")
 def _bits_of(p, y, x, c, neurons, table):  # type: ignore[no-untyped-def]
     """Synapse memory of a block of ``c`` channels."""
     shape, rule = table.wire, table.rule
@@ -293,7 +292,7 @@ def _bits_of(p, y, x, c, neurons, table):  # type: ignore[no-untyped-def]
     return bits
 
 
-@njit(nogil=True, error_model="numpy")
+@helper(nogil=True, error_model="numpy")
 def _known_at(p, j, k, a, b, c, known):  # type: ignore[no-untyped-def]
     """Where the axons and memory of a block are known, or will be."""
     at = p
@@ -308,7 +307,7 @@ def _known_at(p, j, k, a, b, c, known):  # type: ignore[no-untyped-def]
     return at
 
 
-@njit(nogil=True, error_model="numpy")
+@helper(nogil=True, error_model="numpy")
 def _sum_entries(p, table, cut, sums):  # type: ignore[no-untyped-def]
     """Sums of a channel's output entries above and left of each pixel; whether there are any."""
     first, end = table.out_start[p], table.out_start[p + 1]
@@ -322,7 +321,7 @@ def _sum_entries(p, table, cut, sums):  # type: ignore[no-untyped-def]
     return first < end
 
 
-@njit(nogil=True, error_model="numpy")
+@helper(nogil=True, error_model="numpy")
 def _cuts_in_groups(n, width, group):  # type: ignore[no-untyped-def]
     """Edges of parts of some width of `n` channels that lie within groups of them."""
     edges = (n - 1) // width
@@ -332,7 +331,7 @@ def _cuts_in_groups(n, width, group):  # type: ignore[no-untyped-def]
     return edges - edges // (group // a)
 
 
-@njit(nogil=True, error_model="numpy")
+@helper(nogil=True, error_model="numpy")
 def _count_entries(p, j, k, table, cut, alone, group_of):  # type: ignore[no-untyped-def]
     """Output entries that a population's blocks give each pixel of its sources.
 
@@ -396,7 +395,7 @@ def _count_entries(p, j, k, table, cut, alone, group_of):  # type: ignore[no-unt
                             pixels[y * breadth + x] += parts * (1 + more)
 
 
-@njit(nogil=True, error_model="numpy")
+@helper(nogil=True, error_model="numpy")
 def _widest(p, j, k, a, b, fits, table):  # type: ignore[no-untyped-def]
     """Channels that a block can have, output axons aside, if equal ones can have so many."""
     at = table.population[p].first_fit + b
@@ -427,13 +426,13 @@ def _widest(p, j, k, a, b, fits, table):  # type: ignore[no-untyped-def]
     return table.widest[at]
 
 
-@njit(nogil=True, error_model="numpy")
+@helper(nogil=True, error_model="numpy")
 def _is(group, a, b, width, step):  # type: ignore[no-untyped-def]
     same = group.row_kind == a and group.column_kind == b
     return same and group.width == width and group.step == step
 
 
-@njit(nogil=True, error_model="numpy")
+@helper(nogil=True, error_model="numpy")
 def _cut_one(p, state, table, cut, old, sums, known):  # type: ignore[no-untyped-def]
     """Find the blocks of a population by kind, given those of its targets.
 
@@ -562,7 +561,7 @@ def _cut_one(p, state, table, cut, old, sums, known):  # type: ignore[no-untyped
     return above, differs
 
 
-@njit(nogil=True, error_model="numpy")
+@helper(nogil=True, error_model="numpy")
 def _add_kind(needs, counts, n, need, count):  # type: ignore[no-untyped-def]
     """Append blocks, or add them to ones that need about the same."""
     for t in range(n):
@@ -582,45 +581,54 @@ def _add_kind(needs, counts, n, need, count):  # type: ignore[no-untyped-def]
     return n + 1
 
 
-@njit(nogil=True, error_model="numpy")
+@helper(nogil=True, error_model="numpy")
 def _empty_cut(table):  # type: ignore[no-untyped-def]
     n = len(table.population)
-    n_pixels = 0
+    n_cells = n_pixels = 0
+    for p in range(n):
+        n_cells += table.population[p].height * table.population[p].width
     for source in table.wire_source:
         if source >= 0:
             n_pixels += table.population[source].height * table.population[source].width
+    grid = np.zeros((n, 2), np.int64)
+    for p in range(n):
+        grid[p, 0] = grid[p, 1] = -1
     return Cut(
-        np.zeros((table.population["height"] * table.population["width"]).sum(), np.int64),
+        np.zeros(n_cells, np.int64),
         np.zeros(n_pixels),
         np.zeros((n, 2 * _GROUPS, 4)),
         np.zeros((n, 2 * _GROUPS), np.int64),
         np.zeros(n, np.int64),
         np.zeros(n),
-        np.full((n, 2), -1),
+        grid,
     )
 
 
-@njit(nogil=True, error_model="numpy")
+@helper(nogil=True, error_model="numpy")
 def _copy_one(p, table, cut, onto):  # type: ignore[no-untyped-def]
     """Copy what is known of a population."""
     first = table.population[p].first_cell
     end = first + table.population[p].height * table.population[p].width
-    onto.width[first:end] = cut.width[first:end]
+    for cell in range(first, end):
+        onto.width[cell] = cut.width[cell]
     for w in range(table.wire_start[p], table.wire_start[p + 1]):
         source = table.wire_source[w]
         if source >= 0:
             first = table.pixel_start[w]
             end = first + table.population[source].height * table.population[source].width
-            onto.entries[first:end] = cut.entries[first:end]
-    n = cut.n_kinds[p]
-    onto.needs[p, :n] = cut.needs[p, :n]
-    onto.counts[p, :n] = cut.counts[p, :n]
-    onto.n_kinds[p] = n
+            for pixel in range(first, end):
+                onto.entries[pixel] = cut.entries[pixel]
+    for t in range(cut.n_kinds[p]):
+        for r in range(4):
+            onto.needs[p, t, r] = cut.needs[p, t, r]
+        onto.counts[p, t] = cut.counts[p, t]
+    onto.n_kinds[p] = cut.n_kinds[p]
     onto.beyond[p] = cut.beyond[p]
-    onto.grid[p] = cut.grid[p]
+    for axis in range(2):
+        onto.grid[p, axis] = cut.grid[p, axis]
 
 
-@njit(nogil=True, error_model="numpy")
+@helper(nogil=True, error_model="numpy")
 def _count_filled(needs, counts, at_most):  # type: ignore[no-untyped-def]
     """Cores that `pack_kernels.fill_cores` takes by rule 2, power 2, start 2, holding anything.
 
@@ -716,7 +724,7 @@ def _count_filled(needs, counts, at_most):  # type: ignore[no-untyped-def]
     return n_cores
 
 
-@njit(nogil=True, error_model="numpy")
+@helper(nogil=True, error_model="numpy")
 def _value(cut, table, needs, counts, by_sent, by_block, at_most):  # type: ignore[no-untyped-def]
     """Cores that a cut takes, and a finer measure of it; above `at_most`, only sure to be above.
 
@@ -756,13 +764,15 @@ def _value(cut, table, needs, counts, by_sent, by_block, at_most):  # type: igno
                 counts[n] = 0
                 n += 1
             counts[at] += count
-    fluid = max(total.max(), 1e-12)
+    fluid = max(max(total[0], total[1]), max(total[2], total[3]), 1e-12)
     value = _FLUID * fluid + by_block * n_blocks
     value += (
         _EACH_OF_MANY * max(n_blocks - _MANY - _MANY_OF_CORE * fluid, 0.0)
         + by_sent * total[_OUTPUT_AXONS]
     )
-    beyond = cut.beyond.sum()
+    beyond = 0.0
+    for p in range(len(cut.n_kinds)):
+        beyond += cut.beyond[p]
     if beyond > 0.0:
         value += _IMPOSSIBLE * (1.0 + beyond)
     if value + fluid > at_most:
@@ -771,33 +781,20 @@ def _value(cut, table, needs, counts, by_sent, by_block, at_most):  # type: igno
     return n_cores, n_cores + value
 
 
-@njit(nogil=True, error_model="numpy")
+@helper(nogil=True, error_model="numpy")
 def _room(table):  # type: ignore[no-untyped-def]
     """Room for sums of entries, blocks looked at, and for needs and numbers of all blocks."""
     n = len(table.population) * 2 * _GROUPS
-    sums = np.zeros((table.population["height"].max() + 1, table.population["width"].max() + 1))
+    height = width = 0
+    for p in range(len(table.population)):
+        height = max(height, table.population[p].height)
+        width = max(width, table.population[p].width)
+    sums = np.zeros((height + 1, width + 1))
     known = np.zeros(_KNOWN, _BLOCK)
     return sums, known, np.empty((4, n)), np.empty(n, np.int64)
 
 
-@njit(nogil=True, error_model="numpy")
-def cores_of_cut(state, table, by_sent, by_block):  # type: ignore[no-untyped-def]
-    """Cores that a cut takes, and a finer measure of it (`_value`).
-
-    Last, ``(n_populations,)`` cores' worth of what each population's blocks need most of.
-    """
-    cut = _empty_cut(table)
-    sums, known, needs, counts = _room(table)
-    shares = np.zeros(len(state))
-    for p in range(len(state) - 1, -1, -1):
-        _cut_one(p, state, table, cut, cut, sums, known)
-        for t in range(cut.n_kinds[p]):
-            shares[p] += cut.needs[p, t].max() * cut.counts[p, t]
-    cores, value = _value(cut, table, needs, counts, by_sent, by_block, 1e18)
-    return cores, value, shares
-
-
-@njit(nogil=True, error_model="numpy")
+@helper(nogil=True, error_model="numpy")
 def _change(p, state, table, short_start, short):  # type: ignore[no-untyped-def]
     """Change a population's cut at random."""
     j, k, w = state[p].rows, state[p].columns, state[p].width
@@ -833,7 +830,7 @@ def _change(p, state, table, short_start, short):  # type: ignore[no-untyped-def
         state[p].width = -(-c // (1 + np.random.randint(min(c, 64))))  # noqa: NPY002
 
 
-@njit(nogil=True, error_model="numpy")
+@helper(nogil=True, error_model="numpy")
 def _neighbour(p, table):  # type: ignore[no-untyped-def]
     """One of a population's sources and targets at random; -1: an input."""
     n_in = table.wire_start[p + 1] - table.wire_start[p]
@@ -850,7 +847,7 @@ def _neighbour(p, table):  # type: ignore[no-untyped-def]
 def anneal_cuts(  # type: ignore[no-untyped-def]
     start, table, short_start, short, often, n_moves, hot, cold, by_sent, by_block, enough, seed
 ):
-    """Best state found from `start`, and its measure (`_value`).
+    """Search from a state by annealing; without moves, find what it takes.
 
     Only populations that change, and sources whose output axons change with them, are cut anew.
 
@@ -866,6 +863,11 @@ def anneal_cuts(  # type: ignore[no-untyped-def]
         Changes to try; first and last temperature, as shares of the measure.
     by_sent, by_block, enough, seed
         Weights of output axons, and of a block and source; cores with which the search ends.
+
+    Returns
+    -------
+    tuple
+        Best state found, and its measure (`_value`); cores of the last state, and its `Cut`.
     """
     np.random.seed(seed)  # noqa: NPY002
     n_populations = len(start)
@@ -925,4 +927,4 @@ def anneal_cuts(  # type: ignore[no-untyped-def]
         elif value < least:
             least = value
             best[:] = state
-    return best, least
+    return best, least, n_cores, now

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from pmsm_hw.mapping.partition.cut_kernels import Table
+from pmsm_hw.mapping.partition.cut_kernels import Cut, Table
 from pmsm_hw.mapping.partition.grids import Target, edges_of
 from pmsm_hw.mapping.partition.tables import CHOICE, POPULATION, WEIGHTS, WIRE
 from pmsm_hw.operators import WindowForm, chw
@@ -246,10 +246,19 @@ class Search:
 
     def value(self, state: States, weights: Weights = (0.0, 0.0)) -> tuple[int, float]:
         """Cores, and a finer measure of them, output axons and blocks weighing as they say."""
-        from pmsm_hw.mapping.partition.cut_kernels import cores_of_cut
+        value, cores, _ = self._cut(state, weights)
+        return cores, value
 
-        cores, value, _ = cores_of_cut(state, self._table, *weights)
-        return int(cores), float(value)
+    def _cut(self, state: States, weights: Weights) -> tuple[float, int, Cut]:
+        """Measure of a state, cores that it takes, and its blocks: a search without moves."""
+        from pmsm_hw.mapping.partition.cut_kernels import anneal_cuts
+
+        n = len(self.names)
+        _, value, cores, cut = anneal_cuts(
+            state, self._table, np.zeros(n + 1, np.int64), np.zeros(0, CHOICE), np.zeros(n),
+            0, 1.0, 1.0, *weights, 0, 0,
+        )  # fmt: skip
+        return float(value), int(cores), cut
 
     def improve(
         self,
@@ -279,14 +288,15 @@ class Search:
         seed
             The same seed gives the same result.
         """
-        from pmsm_hw.mapping.partition.cut_kernels import anneal_cuts, cores_of_cut
+        from pmsm_hw.mapping.partition.cut_kernels import anneal_cuts
 
         short = [options[name] for name in self.names]
         short_start = np.cumsum([0, *map(len, short)], dtype=np.int64)
         flat = np.array([o for each in short for o in each], CHOICE)
 
         # large populations are changed more often than small ones
-        shares = cores_of_cut(starts[0], self._table, 0.0, 0.0)[2] ** plan.power
+        cut = self._cut(starts[0], (0.0, 0.0))[2]
+        shares = (cut.needs.max(axis=2) * cut.counts).sum(axis=1) ** plan.power
         often = shares / max(shares.sum(), 1e-9) + plan.evenly / max(len(shares), 1)
         n_matter = often.sum() ** 2 / max((often**2).sum(), 1e-9)
         often = np.cumsum(often / max(often.sum(), 1e-9))
@@ -294,7 +304,7 @@ class Search:
         def run(
             start: States, moves: int, hot: float, cold: float, i: int
         ) -> tuple[float, int, States]:
-            state, _ = anneal_cuts(
+            state, *_ = anneal_cuts(
                 start, self._table, short_start, flat, often, moves, hot, cold,
                 *plan.weights[i % len(plan.weights)], enough, seed + i,
             )  # fmt: skip

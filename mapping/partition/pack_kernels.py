@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pmsm_hw.compiled import njit
+from pmsm_hw.compiled import helper, njit
 
 __all__ = ["fill_cores"]
 
@@ -61,8 +61,10 @@ def fill_cores(needs, counts, holds, most, power, rule, start_with, at_most=1e18
     n_cores = 0
     used = np.zeros(n, np.int64)
     held = np.zeros(holds.shape[1], np.bool_)
-    length = np.ones(n)
-    alive = np.arange(n)
+    length = np.empty(n)
+    alive = np.empty(n, np.int64)
+    for t in range(n):
+        length[t], alive[t] = 1.0, t
     open_kinds = np.empty(n, np.int64)
     n_alive = n
     while n_alive > 0:
@@ -108,8 +110,7 @@ def fill_cores(needs, counts, holds, most, power, rule, start_with, at_most=1e18
                 puts[entry - 1] += 1
             else:
                 if entry == len(kinds):
-                    kinds = np.append(kinds, kinds)
-                    puts = np.append(puts, puts)
+                    kinds, puts = _twice_as_long(kinds), _twice_as_long(puts)
                 kinds[entry], puts[entry] = best, 1
                 entry += 1
             best, best_score = -1, -1e300
@@ -152,8 +153,7 @@ def fill_cores(needs, counts, holds, most, power, rule, start_with, at_most=1e18
                 total_3 -= number * need_3[t]
                 used[t] = 0
         if n_patterns == len(times):
-            times = np.append(times, times)
-            starts = np.append(starts, starts)
+            times, starts = _twice_as_long(times), _twice_as_long(starts)
         times[n_patterns] = repeat
         n_patterns += 1
         starts[n_patterns] = entry
@@ -167,7 +167,16 @@ def fill_cores(needs, counts, holds, most, power, rule, start_with, at_most=1e18
     return n_cores, times[:n_patterns], starts[: n_patterns + 1], kinds[:entry], puts[:entry]
 
 
-@njit(nogil=True, error_model="numpy")
+@helper(nogil=True, error_model="numpy")
+def _twice_as_long(values):  # type: ignore[no-untyped-def]
+    """The same values, with room for as many more."""
+    longer = np.empty(2 * len(values), np.int64)
+    for i in range(len(values)):
+        longer[i] = values[i]
+    return longer
+
+
+@helper(nogil=True, error_model="numpy")
 def _suits(held, more, most):  # type: ignore[no-untyped-def]
     """Whether a core that holds some things can hold more."""
     for g in range(len(most)):

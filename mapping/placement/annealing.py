@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from pmsm_hw.compiled import njit
+from pmsm_hw.compiled import helper, njit
 
 __all__ = ["anneal", "fill_slopes", "relieve"]
 
 
-@njit(nogil=True)
+@helper(nogil=True, error_model="numpy")
 def _random(state):  # type: ignore[no-untyped-def]
     """Next state of a xorshift generator (64 bits)."""
     state ^= state << np.uint64(13)
@@ -24,7 +24,7 @@ def _random(state):  # type: ignore[no-untyped-def]
     return state
 
 
-@njit(nogil=True)
+@njit(nogil=True, error_model="numpy")
 def fill_slopes(  # type: ignore[no-untyped-def]
     start, other, messages, members_start, members, io, x, y, io_x, io_y, where, width, height
 ):
@@ -66,7 +66,7 @@ def fill_slopes(  # type: ignore[no-untyped-def]
     return slope
 
 
-@njit(nogil=True)
+@helper(nogil=True, error_model="numpy")
 def _climb(row, first, last):  # type: ignore[no-untyped-def]
     """Sum of slopes on the way from one column to another."""
     total = 0.0
@@ -77,7 +77,7 @@ def _climb(row, first, last):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(nogil=True)
+@helper(nogil=True, error_model="numpy")
 def _moved(start, other, messages, group, x0, y0, x1, y1, width, slope):  # type: ignore[no-untyped-def]
     """Correct the slopes of all partners of a core that went from one tile to another."""
     left, right = min(x0, x1), max(x0, x1)
@@ -94,7 +94,7 @@ def _moved(start, other, messages, group, x0, y0, x1, y1, width, slope):  # type
     return (start[group + 1] - start[group]) * (8 + right - left + high - low)
 
 
-@njit(nogil=True)
+@helper(nogil=True, error_model="numpy")
 def _between(start, other, messages, g, h):  # type: ignore[no-untyped-def]
     """Messages between a core of class ``g`` and one of class ``h``."""
     low, end = start[g], start[g + 1]
@@ -108,7 +108,7 @@ def _between(start, other, messages, g, h):  # type: ignore[no-untyped-def]
     return messages[low] if low < end and other[low] == h else 0.0
 
 
-@njit(nogil=True)
+@helper(nogil=True, error_model="numpy")
 def _wins(  # type: ignore[no-untyped-def]
     start, other, messages, group, slope, held, some, n, here_x, here_y, to_x, to_y, width
 ):
@@ -126,7 +126,7 @@ def _wins(  # type: ignore[no-untyped-def]
     return change
 
 
-@njit(nogil=True)
+@helper(nogil=True, error_model="numpy")
 def _has_room(  # type: ignore[no-untyped-def]
     core, leave, n_leave, enter, n_enter, need, room, sources, first, held
 ):
@@ -163,7 +163,7 @@ def _has_room(  # type: ignore[no-untyped-def]
     return free >= n_enter and stay + n_enter > 0
 
 
-@njit(nogil=True)
+@helper(nogil=True, error_model="numpy")
 def _take(core, some, n, need, room, held, taken):  # type: ignore[no-untyped-def]
     """Take the bundles of some entries off a core."""
     for i in range(n):
@@ -173,7 +173,7 @@ def _take(core, some, n, need, room, held, taken):  # type: ignore[no-untyped-de
             room[core, r] += need[taken[i], r]
 
 
-@njit(nogil=True)
+@helper(nogil=True, error_model="numpy")
 def _give(core, taken, n, need, room, first, held, spot, home):  # type: ignore[no-untyped-def]
     """Give bundles to a core that has entries free for them."""
     e = first[core]
@@ -186,7 +186,7 @@ def _give(core, taken, n, need, room, first, held, spot, home):  # type: ignore[
             room[core, r] -= need[taken[i], r]
 
 
-@njit(nogil=True)
+@njit(nogil=True, error_model="numpy")
 def anneal(  # type: ignore[no-untyped-def]
     start,
     other,
@@ -415,7 +415,7 @@ def anneal(  # type: ignore[no-untyped-def]
     return done
 
 
-@njit(nogil=True, error_model="numpy")  # no zero divides: no check in the loop
+@helper(nogil=True, error_model="numpy")  # no zero divides: no check in the loop
 def _power(value, top):  # type: ignore[no-untyped-def]
     """Eighth power of a load over a reference: sums of it are ruled by the fullest links."""
     share = value / top
@@ -424,7 +424,7 @@ def _power(value, top):  # type: ignore[no-untyped-def]
     return share * share
 
 
-@njit(nogil=True)
+@helper(nogil=True, error_model="numpy")
 def _carry(loads, from_x, from_y, to_x, to_y, messages, top):  # type: ignore[no-untyped-def]
     """Add messages to all links of an XY route; returns by how much the sum of powers grows."""
     grown = 0.0
@@ -444,7 +444,7 @@ def _carry(loads, from_x, from_y, to_x, to_y, messages, top):  # type: ignore[no
     return grown
 
 
-@njit(nogil=True)
+@helper(nogil=True, error_model="numpy")
 def _further(start, other, messages, io, x, y, io_x, io_y, at, core, slot, skip):  # type: ignore[no-untyped-def]
     """Growth of messages times hops, were a core at another slot; one partner is left out."""
     old_x, old_y, new_x, new_y = x[at[core]], y[at[core]], x[slot], y[slot]
@@ -460,7 +460,7 @@ def _further(start, other, messages, io, x, y, io_x, io_y, at, core, slot, skip)
     return total
 
 
-@njit(nogil=True)
+@helper(nogil=True, error_model="numpy")
 def _reroute(  # type: ignore[no-untyped-def]
     start, other, sent, messages, io, x, y, io_x, io_y, at, core, slot, loads, top
 ):
@@ -485,7 +485,7 @@ def _reroute(  # type: ignore[no-untyped-def]
     return grown
 
 
-@njit(nogil=True)
+@helper(nogil=True, error_model="numpy")
 def _crosses(sx, sy, tx, ty, lx, ly, d):  # type: ignore[no-untyped-def]
     """Whether the XY route between two tiles takes a link."""
     if d == 0:
@@ -497,7 +497,7 @@ def _crosses(sx, sy, tx, ty, lx, ly, d):  # type: ignore[no-untyped-def]
     return tx == lx and ty < ly and ly <= sy
 
 
-@njit(nogil=True)
+@helper(nogil=True, error_model="numpy")
 def _user(start, other, sent, messages, io, x, y, io_x, io_y, at, first, link, columns):  # type: ignore[no-untyped-def]
     """A core whose messages cross a link, the search starting at one; -1: none. And work done."""
     n = len(at)
@@ -517,7 +517,17 @@ def _user(start, other, sent, messages, io, x, y, io_x, io_y, at, first, link, c
     return -1, done
 
 
-@njit(nogil=True)
+@helper(nogil=True, error_model="numpy")
+def _largest(values):  # type: ignore[no-untyped-def]
+    """Where the first of the largest values is."""
+    best = 0
+    for i in range(1, len(values)):
+        if values[i] > values[best]:
+            best = i
+    return best
+
+
+@njit(nogil=True, error_model="numpy")
 def relieve(  # type: ignore[no-untyped-def]
     start,
     other,
@@ -561,14 +571,15 @@ def relieve(  # type: ignore[no-untyped-def]
         for e in range(start[i], start[i + 1]):
             j = at[other[e]]
             _carry(loads, x[at[i]], y[at[i]], x[j], y[j], sent[e], 1.0)
-    top = loads.max()
+    flat = loads.reshape(-1)
+    top = flat[_largest(flat)]
     if top <= 0.0:
         return
     route = 2 * (width + height)  # of four routes, in the mean
     random = state[0]
     done, added = 0, 0.0
     while done < budget:
-        link = np.argmax(loads)
+        link = _largest(flat)
         random = _random(random)
         core, work = _user(
             start, other, sent, messages, io, x, y, io_x, io_y, at,

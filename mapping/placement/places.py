@@ -81,32 +81,52 @@ class Links:
 
 def links_of(traffic: Traffic, n_cores: int) -> Links:
     """Join both directions of each pair of cores (or groups of them)."""
-    from pmsm_hw.mapping.routing.traffic_kernels import join_pairs
-
     inside = (traffic.source != IO) & (traffic.source != traffic.target)
-    start, other, messages, sent = join_pairs(
-        traffic.source[inside], traffic.target[inside], traffic.messages[inside], n_cores
+    source, target, messages = (
+        a[inside] for a in (traffic.source, traffic.target, traffic.messages)
     )
+    core, partner = np.concatenate((source, target)), np.concatenate((target, source))
+    first, inverse = pairs_of(core, partner)
     outside = traffic.source == IO
     io = np.bincount(traffic.target[outside], traffic.messages[outside], minlength=n_cores)
-    return Links(start=start, other=other, messages=messages, sent=sent, io=io.astype(np.float64))
+    return Links(
+        start=_starts(core[first], n_cores),
+        other=partner[first],
+        messages=_summed(inverse, np.tile(messages, 2), len(first)),
+        sent=_summed(inverse[: len(source)], messages, len(first)),
+        io=io.astype(np.float64),
+    )
+
+
+def _starts(rows: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+    """Where each of ``n`` rows starts, given the row of each entry in ascending order."""
+    start = np.zeros(n + 1, np.int64)
+    np.cumsum(np.bincount(rows, minlength=n), out=start[1:])
+    return start
+
+
+def _summed(at: NDArray[np.int64], amounts: NDArray[np.float64], n: int) -> NDArray[np.float64]:
+    return np.bincount(at, amounts, minlength=n).astype(np.float64)
+
+
+def _cores_of(links: Links) -> NDArray[np.int64]:
+    """Core whose partner each entry is."""
+    return np.repeat(np.arange(len(links.io)), np.diff(links.start))
 
 
 def gathered(links: Links, home: NDArray[np.int64], n_cores: int) -> Links:
     """Traffic between cores from that between bundles, given the core of each bundle."""
-    a = home[np.repeat(np.arange(len(links.io)), np.diff(links.start))]
+    a = home[_cores_of(links)]
     b = home[links.other]
     apart = a != b
     a, b = a[apart], b[apart]
     first, inverse = pairs_of(a, b)
-    start = np.zeros(n_cores + 1, np.int64)
-    np.cumsum(np.bincount(a[first], minlength=n_cores), out=start[1:])
     return Links(
-        start=start,
+        start=_starts(a[first], n_cores),
         other=b[first],
-        messages=np.bincount(inverse, links.messages[apart], minlength=len(first)).astype(float),
-        sent=np.bincount(inverse, links.sent[apart], minlength=len(first)).astype(np.float64),
-        io=np.bincount(home, links.io, minlength=n_cores).astype(np.float64),
+        messages=_summed(inverse, links.messages[apart], len(first)),
+        sent=_summed(inverse, links.sent[apart], len(first)),
+        io=_summed(home, links.io, n_cores),
     )
 
 
@@ -177,11 +197,10 @@ def total_hops(
     chip: Chip, links: Links, places: NDArray[np.int64], per_tile: int | None = None
 ) -> float:
     """Messages times hops of placed cores, I/O included; places count ``per_tile`` to a tile."""
-    from pmsm_hw.mapping.routing.traffic_kernels import times_hops
-
     tile = places // (per_tile or chip.mesh.cores_per_tile.value)
     x, y = tile % chip.columns, tile // chip.columns
-    moved = times_hops(links.start, links.other, links.messages, x, y)
+    core, other = _cores_of(links), links.other
+    moved = links.messages * (np.abs(x[core] - x[other]) + np.abs(y[core] - y[other]))
     io_x, io_y = chip.mesh.io_position.value
     return float(moved.sum() / 2 + (links.io * (np.abs(x - io_x) + np.abs(y - io_y))).sum())
 
@@ -199,8 +218,6 @@ def least_hops(links: Links, per_tile: int) -> float:
     per_tile
         How many of them a tile takes.
     """
-    from pmsm_hw.mapping.routing.traffic_kernels import times_rank
-
     most = int(np.diff(links.start).max(initial=0))
     hops = np.zeros(most)
     taken, distance = per_tile - 1, 0
@@ -208,7 +225,10 @@ def least_hops(links: Links, per_tile: int) -> float:
         distance += 1
         hops[taken : taken + 4 * distance * per_tile] = distance
         taken += 4 * distance * per_tile
-    return float(times_rank(links.start, links.messages, hops).sum() / 2)
+    core = _cores_of(links)
+    busiest = links.messages[np.lexsort((-links.messages, core))]
+    rank = np.arange(len(core)) - links.start[core]
+    return float((busiest * hops[rank]).sum() / 2)
 
 
 def mean_distance(chip: Chip, tiles: NDArray[np.int64], per_tile: int) -> float:

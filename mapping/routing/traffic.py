@@ -30,8 +30,6 @@ IO = -1
 
 _AT_ONCE = 500_000
 """How many sums wait to be sorted: fewer take longer, more take memory."""
-_MOST_KEYS = 8 * _AT_ONCE
-"""Senders times depths up to which each has a place, whether it occurs or not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -321,19 +319,13 @@ class _Sums:
 
     def sum_up(self) -> None:
         """Messages of all targets so far, so that their parts are given back."""
-        from pmsm_hw.mapping.routing.traffic_kernels import sum_by_key
-
         if self.keys:
-            keys, n_keys = np.concatenate(self.keys), (self.n_groups + 1) * self.n_depths
-            known: NDArray[np.int64] | None = None
-            if n_keys > _MOST_KEYS:  # of deep networks, few occur
-                known, keys = np.unique(keys, return_inverse=True)
-                keys, n_keys = keys.reshape(-1), len(known)
-            group, key, total = sum_by_key(
-                keys, np.concatenate(self.amounts), np.array(self.ends), n_keys
-            )
-            key = key if known is None else known[key]
-            self.parts.append((np.array(self.targets)[group], key, total))
+            keys = np.concatenate(self.keys)
+            group = np.repeat(np.arange(len(self.ends)), np.diff(self.ends, prepend=0))
+            first, inverse = pairs_of(group, keys)
+            total = np.bincount(inverse, np.concatenate(self.amounts), minlength=len(first))
+            first, total = first[total > 0], total[total > 0].astype(np.float64)
+            self.parts.append((np.array(self.targets)[group[first]], keys[first], total))
         self.keys, self.amounts, self.targets, self.ends = [], [], [], []
 
     def result(
@@ -361,8 +353,6 @@ class _Homes:
     """Looks up which cores hold the neurons of a box."""
 
     def __init__(self, resources: Resources, cores: Sequence[Sequence[Block]]) -> None:
-        from pmsm_hw.mapping.routing.traffic_kernels import fill_boxes
-
         self.resources = resources
         self.grids: dict[str, tuple[NDArray[np.int64], ...]] = {}
         self._overlaps: dict[tuple[int, int, int], _Overlap] = {}
@@ -379,7 +369,8 @@ class _Homes:
             edges = [known.setdefault(edge.tobytes(), edge) for edge in edges]  # share overlaps
             at = [e.searchsorted(spans[:, axis]) for axis, e in enumerate(edges)]
             home = np.full(tuple(len(e) - 1 for e in edges), -2, np.int64)
-            fill_boxes(home, np.stack(at, axis=1), np.array([index for _, index in items]))
+            for (_, index), *ranges in zip(items, *(a.tolist() for a in at), strict=True):
+                home[tuple(slice(*span) for span in ranges)] = index
             self.grids[name] = (*edges, home)
 
     def _overlap(self, name: str, axis: int, span: Range) -> _Overlap:
