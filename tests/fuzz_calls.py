@@ -41,8 +41,10 @@ ANSWERS = {
     "EntropyReport", "History", "IntegerModel", "IntegerSnn", "LabelledImages", "LabelledSet",
     "LoihiConversionReport",
     "Link", "Mapping", "Mirror", "Operations", "PopulationReport", "Report", "Result", "Samples",
-    "SnnResult", "Snn", "Spread", "Suggestion", "Timing", "Vit", "LavaNetwork", "to_lava",
-    "Activity", "Evaluation", "StateBound", "Population", "Projection", "Quantity",
+    "SnnResult", "Snn", "Spread", "Suggestion", "Timing", "Vit", "LavaNetwork", "LavaResult",
+    "to_lava",
+    "LoihiConversionReport", "LoihiNetwork", "LoihiPopulationReport", "Activity", "Evaluation",
+    "StateBound", "Population", "Projection", "Quantity",
 }  # fmt: skip
 """Classes whose objects the package makes, and what needs Lava in this Python."""
 
@@ -166,9 +168,25 @@ def things() -> dict[str, Any]:
             "save_model.path": "out.pt", "quantizer": nn.PolarityQuant((0, 4), theta=0.5),
             "choose_theta.x": torch.rand(30), "method": "mse", "subject": "x", "mean": 0.0,
             "std": 1.0, "k": torch.ones(4, dtype=torch.int64), "entropy_report.data": x,
+            "in_features": 4, "out_features": 3, "in_channels": 2, "out_channels": 4,
+            "kernel_size": 3, "LoihiSumPool.kernel_size": (2, 2),
+            "with_loihi_synapses.model": torch.nn.Linear(2, 2, bias=False),
+            "from_network.network": _of_loihi(), "voltage_decay.tau_steps": 3.0,
+            "current_decay.tau_steps": 3.0,
             "loader.x": x, "PolarityQuant.theta": 0.5, "InputQuant.levels": (0, 255),
         }  # fmt: skip
     return made
+
+
+def _of_loihi() -> Any:
+    from pmsm_hw.network import CubaLif, Dense, Input, Network
+
+    return Network(
+        populations=(
+            Input(name="a", shape=(4,), levels=(0, 1)), CubaLif(name="b", shape=(3,), vth=3)
+        ),
+        projections=(Dense(source="a", target="b", weight=np.ones((3, 4), np.int8)),),
+    )  # fmt: skip
 
 
 NOT_CALLED = {
@@ -195,7 +213,15 @@ def is_right(name: str, parameter: str, value: Any) -> bool:
     if parameter == "padding" and isinstance(value, tuple):
         # one number per axis pads both ends alike; of a pool, no padding is ()
         return value == (0, 1) or (name == "SumPool" and value == ())
-    return (name, parameter, value) == ("nn.PolarityQuant", "theta", 5)  # a step of 5
+    if parameter == "learned_bias":
+        return value in (4, (1,), (1, 2, 3))  # channels, shapes
+    if name.startswith("nn.") and value == 5:  # numbers, though they may be tensors as well
+        return parameter in {"vth", "du", "dv", "da", "adaptation", "bias", "theta"} or (
+            (name, parameter) == ("nn.LoihiReadout", "scale")
+        )
+    if (name, parameter) == ("nn.LoihiSumPool", "kernel_size"):
+        return value in (4, (1,))  # of one spatial axis
+    return False
 
 
 SUBJECTS = {

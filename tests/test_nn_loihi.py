@@ -322,7 +322,7 @@ def test_what_has_no_counterpart_is_refused(modules, message):
     ("make", "message"),
     [
         (lambda: CubaLif(vth=1 << 17), r"vth lies in \[131072, 131072\]|vth lies in"),
-        (lambda: CubaLif(vth=0.5), "vth has dtype float64, integer values are needed"),
+        (lambda: CubaLif(vth=0.5), "vth has dtype float64, integers of at most 64 bits"),
         (lambda: CubaLif(refractory=65), "refractory 65 is outside 1..64"),
         (lambda: CubaLif(surrogate="step"), "surrogate 'step' is not one of"),
         (lambda: CubaLif(recurrent=nn.Linear(2, 2)), "recurrent is a Linear, synapses are needed"),

@@ -11,14 +11,16 @@ from torch import Tensor
 
 from pmsm_hw.neurons import AdaptiveLif as Population
 from pmsm_hw.neurons import Neurons
-from pmsm_hw.nn.loihi.cuba_lif import SHIFT, V_MOST, bias_mantissa, learned_or
+from pmsm_hw.nn.loihi.cuba_lif import SHIFT, V_MOST, bias_mantissa
 from pmsm_hw.nn.loihi.neurons import (
     TORCH,
     LoihiNeuron,
     States,
     decayed,
     held,
+    learned,
     spikes,
+    unit_of,
     wrapped,
 )
 from pmsm_hw.nn.loihi.surrogate import Surrogate
@@ -66,9 +68,11 @@ class AdaptiveLif(LoihiNeuron):
         slope: float = 2.0,
         recurrent: LoihiSynapses | None = None,
     ) -> None:
-        self.scale = scale
+        subject = type(self).__name__
+        self.scale = unit_of(subject, scale)
+        given = bias if learned_bias is None else learned(subject, learned_bias)
         super().__init__(
-            surrogate, slope, recurrent, vth=vth, du=du, dv=dv, bias=learned_or(bias, learned_bias),
+            surrogate, slope, recurrent, vth=vth, du=du, dv=dv, bias=given,
             bias_exponent=bias_exponent, refractory=refractory, adaptation=adaptation, da=da,
         )  # fmt: skip
 

@@ -7,33 +7,28 @@ from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
 from numpy.typing import ArrayLike
-from torch import Tensor, nn
+from torch import Tensor
 
 from pmsm_hw.neurons import CubaLif as Population
 from pmsm_hw.neurons import Neurons
-from pmsm_hw.nn.loihi.neurons import STATE, TORCH, LoihiNeuron, States, wrapped
+from pmsm_hw.nn.loihi.neurons import (
+    STATE,
+    TORCH,
+    LoihiNeuron,
+    States,
+    learned,
+    unit_of,
+    wrapped,
+)
 from pmsm_hw.nn.loihi.surrogate import Derivative, Surrogate
 from pmsm_hw.nn.loihi.synapses import LoihiSynapses, rounded
 
-__all__ = ["SHIFT", "V_MOST", "CubaLif", "bias_mantissa", "integrate_and_fire", "learned_or"]
+__all__ = ["SHIFT", "V_MOST", "CubaLif", "bias_mantissa", "integrate_and_fire"]
 
 SHIFT = 64.0
 """Drive and threshold enter the state with six more bits."""
 
 V_MOST = float((1 << 23) - 1)
-
-
-def learned_or(bias: Any, learned_bias: int | Sequence[int] | None) -> Any:
-    """A parameter to train, if a shape for one is given, else the bias itself.
-
-    Parameters
-    ----------
-    bias, learned_bias
-        As for `CubaLif`.
-    """
-    if learned_bias is None:
-        return bias
-    return nn.Parameter(torch.zeros(learned_bias))
 
 
 def bias_mantissa(value: Tensor, scale: float) -> Tensor:
@@ -220,9 +215,11 @@ class CubaLif(LoihiNeuron):
         slope: float = 2.0,
         recurrent: LoihiSynapses | None = None,
     ) -> None:
-        self.scale = scale
+        subject = type(self).__name__
+        self.scale = unit_of(subject, scale)
+        given = bias if learned_bias is None else learned(subject, learned_bias)
         super().__init__(
-            surrogate, slope, recurrent, vth=vth, du=du, dv=dv, bias=learned_or(bias, learned_bias),
+            surrogate, slope, recurrent, vth=vth, du=du, dv=dv, bias=given,
             bias_exponent=bias_exponent, refractory=refractory, reset=reset,
             payload_mode=payload_mode, reset_interval=reset_interval, reset_offset=reset_offset,
         )  # fmt: skip

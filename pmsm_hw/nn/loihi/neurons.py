@@ -8,12 +8,14 @@ rest: a call is a batch of samples. A model's module is registered in `TORCH` by
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any, ClassVar, TypeAlias, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pmsm_hw.arguments import array_of, as_integer, number, shown
 from pmsm_hw.errors import QuantizationError
 from pmsm_hw.network import Shape
 from pmsm_hw.neurons import Backend, Neurons
@@ -22,8 +24,8 @@ from pmsm_hw.nn.loihi.surrogate import Derivative, Surrogate, derivative_of
 from pmsm_hw.nn.loihi.synapses import LoihiSynapses
 
 __all__ = [
-    "STATE", "TORCH", "LoihiNeuron", "States", "check_steps_axis", "decayed", "held", "spikes",
-    "straight", "wrapped",
+    "STATE", "TORCH", "LoihiNeuron", "States", "check_steps_axis", "decayed", "held", "learned",
+    "spikes", "straight", "unit_of", "wrapped",
 ]  # fmt: skip
 
 STATE = torch.float64
@@ -364,14 +366,58 @@ class LoihiNeuron(nn.Module):
 
 def _buffer(subject: str, p: Parameter, value: Any) -> Tensor:
     """A parameter as a tensor: integers stay integers, whatever the module is cast to."""
-    array = np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value)
-    kinds, dtype = ("iuf", np.float64) if p.type == "real" else ("iu", np.int64)
-    if array.dtype.kind not in kinds:
+    given = value.detach().cpu().numpy() if isinstance(value, Tensor) else value
+    is_real = p.type == "real"
+    array = array_of(
+        QuantizationError, subject, p.name, given, kinds="iuf" if is_real else "iu",
+        remedy="give real values"
+        if is_real
+        else "give integers, as voltage_decay and current_decay make them of time constants",
+    )  # fmt: skip
+    if array.size == 0:
         raise QuantizationError(
             subject,
-            f"{p.name} has dtype {array.dtype}, {p.type} values are needed: {p.range}",
-            remedy="give integers, as voltage_decay and current_decay make them of time constants",
-            actual=str(array.dtype),
-            limit=p.type,
+            f"{p.name} {shown(value)} holds no values, at least 1 is needed",
+            remedy="give one value, or one per channel or neuron",
+            actual=array.shape,
+            limit=1,
         )
-    return torch.from_numpy(array.astype(dtype))
+    return torch.from_numpy(array.astype(np.float64 if is_real else np.int64))
+
+
+def learned(subject: str, shape: Any) -> nn.Parameter:
+    """Zeros to train: one per channel, or of a population's shape.
+
+    Parameters
+    ----------
+    subject
+        Whose, for errors.
+    shape
+        Number of channels, or shape.
+    """
+    sizes = tuple(shape) if isinstance(shape, Sequence) and not isinstance(shape, str) else (shape,)
+    whole = [n for n in map(as_integer, sizes) if n is not None and n >= 1]
+    if len(whole) != len(sizes) or not 1 <= len(sizes) <= 3:
+        raise QuantizationError(
+            subject,
+            f"learned_bias {shown(shape)} is neither a number of channels nor a shape of 1 to 3 "
+            "axes",
+            remedy="give the number of channels, or the population's shape",
+            actual=shape,
+            limit=">= 1",
+        )
+    return nn.Parameter(torch.zeros(whole))
+
+
+def unit_of(subject: str, scale: Any) -> float:
+    """The integer that 1.0 is.
+
+    Parameters
+    ----------
+    subject
+        Whose, for errors.
+    scale
+        What was given.
+    """
+    remedy = "give the integer that 1.0 becomes"
+    return number(QuantizationError, subject, "scale", scale, above=0, remedy=remedy)

@@ -54,7 +54,10 @@ def with_loihi_synapses(
     names = {module: name for name, module in model.named_modules()}
     for module, name in names.items():
         _refuse(module, name)
-    options = {"scale": scale, "weight_bits": weight_bits, "weight_exponent": weight_exponent}
+    options: dict[str, Any] = {
+        "scale": scale, "weight_bits": weight_bits, "weight_exponent": weight_exponent
+    }  # fmt: skip
+    LoihiLinear(1, 1, **options)  # refuses what is out of range, also where there is no layer
     if isinstance(model, _LAYERS):
         return _successor(copy.deepcopy(model), options) or copy.deepcopy(model)
     changed = copy.deepcopy(model)

@@ -7,12 +7,12 @@ from typing import ClassVar
 
 import torch
 from numpy.typing import ArrayLike
-from torch import Tensor, nn
+from torch import Tensor
 
 from pmsm_hw.network import STATE_MAX, STATE_MIN
 from pmsm_hw.neurons import Neurons
 from pmsm_hw.neurons import Readout as Population
-from pmsm_hw.nn.loihi.neurons import STATE, TORCH, LoihiNeuron, States
+from pmsm_hw.nn.loihi.neurons import STATE, TORCH, LoihiNeuron, States, learned
 from pmsm_hw.nn.loihi.synapses import rounded
 
 __all__ = ["LoihiReadout"]
@@ -52,7 +52,7 @@ class LoihiReadout(LoihiNeuron):
         overflow: str = "error",
         learned_bias: int | Sequence[int] | None = None,
     ) -> None:
-        given = bias if learned_bias is None else nn.Parameter(torch.zeros(learned_bias))
+        given = bias if learned_bias is None else learned(type(self).__name__, learned_bias)
         super().__init__(scale=scale, bias=given, overflow=overflow)
 
     def mantissa(self, name: str, value: Tensor) -> Tensor:

@@ -7,13 +7,22 @@ from typing import ClassVar
 
 import torch
 from numpy.typing import ArrayLike
-from torch import Tensor, nn
+from torch import Tensor
 
 from pmsm_hw.network import STATE_MAX, STATE_MIN
 from pmsm_hw.neurons import Neurons
 from pmsm_hw.neurons import SigmaDelta as Population
 from pmsm_hw.nn.loihi.delta import messages
-from pmsm_hw.nn.loihi.neurons import STATE, TORCH, LoihiNeuron, States, held, wrapped
+from pmsm_hw.nn.loihi.neurons import (
+    STATE,
+    TORCH,
+    LoihiNeuron,
+    States,
+    held,
+    learned,
+    unit_of,
+    wrapped,
+)
 from pmsm_hw.nn.loihi.synapses import LoihiSynapses, rounded
 
 __all__ = ["SigmaDelta"]
@@ -63,8 +72,9 @@ class SigmaDelta(LoihiNeuron):
         scale: float = 64,
         recurrent: LoihiSynapses | None = None,
     ) -> None:
-        self.scale = scale
-        given = bias if learned_bias is None else nn.Parameter(torch.zeros(learned_bias))
+        subject = type(self).__name__
+        self.scale = unit_of(subject, scale)
+        given = bias if learned_bias is None else learned(subject, learned_bias)
         super().__init__(
             recurrent=recurrent, vth=vth, bias=given, activation=activation, variant=variant,
             state_exp=state_exp, message_bits=message_bits,

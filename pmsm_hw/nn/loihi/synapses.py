@@ -349,6 +349,8 @@ class LoihiLinear(LoihiSynapses, nn.Linear):
         delays: ArrayLike | Tensor | None = None,
         gain: float = 1.0,
     ) -> None:
+        for what, n in (("in_features", in_features), ("out_features", out_features)):
+            _size(type(self).__name__, what, n)
         nn.Linear.__init__(self, in_features, out_features, bias=False)
         _grow(self, gain)
         self._settle(scale, weight_bits, sign_mode, weight_exponent, delay, delays)
@@ -393,6 +395,13 @@ class LoihiConv1d(LoihiSynapses, nn.Conv1d):
         delays: ArrayLike | Tensor | None = None,
         gain: float = 1.0,
     ) -> None:
+        _check_conv(type(self).__name__, in_channels, out_channels, groups)
+        kernel_size, stride, dilation = (
+            _per_axis(type(self).__name__, what, n, 1)
+            for what, n in (
+                ("kernel_size", kernel_size), ("stride", stride), ("dilation", dilation)
+            )
+        )  # fmt: skip
         nn.Conv1d.__init__(
             self, in_channels, out_channels, kernel_size, stride, 0, dilation, groups, bias=False
         )
@@ -437,6 +446,13 @@ class LoihiConv2d(LoihiSynapses, nn.Conv2d):
         delays: ArrayLike | Tensor | None = None,
         gain: float = 1.0,
     ) -> None:
+        _check_conv(type(self).__name__, in_channels, out_channels, groups)
+        kernel_size, stride, dilation = (
+            _per_axis(type(self).__name__, what, n, 2)
+            for what, n in (
+                ("kernel_size", kernel_size), ("stride", stride), ("dilation", dilation)
+            )
+        )  # fmt: skip
         nn.Conv2d.__init__(
             self, in_channels, out_channels, kernel_size, stride, 0, dilation, groups, bias=False
         )
@@ -572,13 +588,44 @@ def _weights_of(subject: str, weight: Any) -> Tensor:
     return torch.from_numpy(array.astype(np.float32))
 
 
+def _size(subject: str, what: str, n: object) -> int:
+    remedy = "give a number >= 1"
+    return integer(QuantizationError, subject, what, n, low=1, high=1 << 31, remedy=remedy)
+
+
 def _sizes(what: str, given: object) -> tuple[int, ...]:
-    sizes = given if isinstance(given, Sequence) else (given,)
-    remedy = "give one integer per spatial axis"
-    return tuple(
-        integer(QuantizationError, "LoihiSumPool", what, n, low=1, high=1 << 20, remedy=remedy)
-        for n in sizes
-    )
+    """One per spatial axis of a pool."""
+    sizes = given if isinstance(given, Sequence) and not isinstance(given, str) else (given,)
+    return tuple(_size("LoihiSumPool", what, n) for n in sizes)
+
+
+def _per_axis(subject: str, what: str, given: object, n_axes: int) -> tuple[int, ...]:
+    """One size for all axes of a convolution, or one for each."""
+    is_one = not isinstance(given, Sequence) or isinstance(given, str)
+    sizes: Any = (given,) * n_axes if is_one else given
+    if len(sizes) != n_axes:
+        raise QuantizationError(
+            subject,
+            f"{what} {shown(given)} is not one integer, or {n_axes}",
+            remedy="give one integer per axis",
+            actual=given,
+            limit=n_axes,
+        )
+    return tuple(_size(subject, what, n) for n in sizes)
+
+
+def _check_conv(subject: str, in_channels: object, out_channels: object, groups: object) -> None:
+    of = {"in_channels": in_channels, "out_channels": out_channels}
+    n_groups = _size(subject, "groups", groups)
+    for what, n in of.items():
+        if _size(subject, what, n) % n_groups:
+            raise QuantizationError(
+                subject,
+                f"groups {n_groups} do not divide {what} {n}",
+                remedy="use a divisor",
+                actual=n_groups,
+                limit=n,
+            )
 
 
 def padded(subject: str, padding: Any, n_axes: int) -> Pads:
