@@ -43,7 +43,7 @@ ANSWERS = {
     "Link", "Mapping", "Mirror", "Operations", "PopulationReport", "Report", "Result", "Samples",
     "SnnResult", "Snn", "Spread", "Suggestion", "Timing", "Vit", "LavaNetwork", "LavaResult",
     "to_lava",
-    "LoihiConversionReport", "LoihiNetwork", "LoihiPopulationReport", "Activity", "Evaluation",
+    "LoihiNetwork", "LoihiPopulationReport", "Activity", "Evaluation",
     "StateBound", "Population", "Projection", "Quantity",
 }  # fmt: skip
 """Classes whose objects the package makes, and what needs Lava in this Python."""

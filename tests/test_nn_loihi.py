@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import fuzz_cuba_lif
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from in_process import call
 from neuron_cases import cases, plainly
-from quick import examples
+from quick import LONG, examples
 from random_networks import small_network
 
 torch = pytest.importorskip("torch", reason="torch is not installed in this Python")
@@ -405,3 +406,23 @@ def test_the_command_line_takes_a_model(tmp_path):
     done = call("convert", *words, "--weight-bits", "4", "-o", "m.h5", cwd=tmp_path)
     assert done.status == 2
     assert "weight_bits: 4 has no effect: a model of Loihi's neurons" in done.stderr
+
+
+@pytest.mark.parametrize("number", range(300 if LONG else 4))
+def test_random_networks_in_torch_equal_the_reference(number):
+    """Delays, recurrence, exponents of both signs, out to the edge of wrap and saturation."""
+    network, units, n_steps = fuzz_cuba_lif.random_network(number)
+    module = from_network(network)
+    probes = dict.fromkeys(module.place, ("v",))
+    wanted = reference.run(network, units, n_steps, probes=probes)
+    with torch.no_grad():
+        found = module.run(torch.from_numpy(units["x"].astype(np.float32)))
+    for name, states in found.states.items():
+        population: Any = network[name]
+        last = wanted.states[name]["v"][:, -1]
+        np.testing.assert_array_equal(states["v"].numpy(), last)
+        if population.fires:
+            payload = population.payload(wanted.spikes[name])
+            np.testing.assert_array_equal(found.payloads[name].numpy(), payload)
+    x = units["x"].astype(np.float32)
+    assert convert(module, x, name=network.name).network == network
