@@ -124,15 +124,15 @@ def _interval_step(p: Any, state: Mapping[str, Interval], drive: Interval, t: in
     )
     u = U.hold_interval((low_u, high_u))
     low, high = (decayed(end, p.dv) + c + bias for end, c in zip(state["v"], u, strict=True))
-    return _fired(p, u, (low, high))
+    return _fired(p, (low_u, high_u), (low, high))
 
 
 def _start_interval(p: Any) -> dict[str, Interval]:
     return {name: (value, value) for name, value in _start(p).items()}
 
 
-def _fired(p: Any, u: Interval, wanted: Interval) -> IntervalStep:
-    """What follows from bounds of u, and of v before it is compared with the threshold."""
+def _fired(p: Any, current: Interval, wanted: Interval) -> IntervalStep:
+    """What follows from bounds of u before it wraps, and of v before it saturates."""
     threshold = p.vth << STATE_SHIFT
     low, high = wanted
     if p.refractory > 1:  # it may be held
@@ -141,10 +141,15 @@ def _fired(p: Any, u: Interval, wanted: Interval) -> IntervalStep:
     spikes = _spikes(p, least, least > threshold), _spikes(p, most, most > threshold)
     left = most - threshold if p.reset == "subtract" else 0
     after = np.minimum(least, 0), np.maximum(np.minimum(most, threshold), left)
-    state: dict[str, Interval] = {"u": u, "v": after}
+    state: dict[str, Interval] = {"u": U.hold_interval(current), "v": after}
     if p.refractory > 1:
         none = np.zeros_like(p.vth)
         state["refractory_count"] = none, none + (p.refractory - 1)
+    # what leaves 24 bits shows, also where it is u alone, or v by the one that it is narrower
+    low_u, high_u = current
+    low = np.where(low < V.limits[0], np.minimum(low, U.limits[0] - 1), low)
+    low = np.where(low_u < U.limits[0], np.minimum(low, low_u), low)
+    high = np.where(high_u > U.limits[1], np.maximum(high, high_u), high)
     return IntervalStep(state, (low, high), spikes)
 
 
@@ -175,8 +180,11 @@ def _by_series(p: Any, drive: Interval, n_steps: int) -> IntervalStep:
     bias, threshold = p.bias << p.bias_exponent, p.vth << STATE_SHIFT
     # beyond all widths is far enough
     low, high = (np.clip(end, -_FAR, _FAR) << STATE_SHIFT for end in drive)
-    u = U.hold_interval((_series_end(low, p.du + 1, n_steps, -1),
-                         _series_end(high, p.du + 1, n_steps, 1)))  # fmt: skip
+    current = (
+        _series_end(low, p.du + 1, n_steps, -1),
+        _series_end(high, p.du + 1, n_steps, 1),
+    )
+    u = U.hold_interval(current)
     least, most = u[0] + bias, u[1] + bias
     low, high = _series_end(least, p.dv, n_steps, -1), _series_end(most, p.dv, n_steps, 1)
     # no further than one step beyond the largest state
@@ -193,7 +201,7 @@ def _by_series(p: Any, drive: Interval, n_steps: int) -> IntervalStep:
             beyond + np.maximum(too_much, 0) * n_steps,
         )
         beyond = np.maximum(beyond, settled)
-    step = _fired(p, u, (low, np.minimum(high, beyond)))
+    step = _fired(p, current, (low, np.minimum(high, beyond)))
     return IntervalStep({}, step.u, step.spikes)
 
 
