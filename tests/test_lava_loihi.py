@@ -94,8 +94,11 @@ def saturating_job() -> lava.Job:
         name="n", shape=(3, 2), vth=131071, bias=-4096, bias_exponent=7, reset_interval=20
     )
     network = Network(
-        populations=(Input(name="x", shape=(2,)), neurons),
-        projections=(Dense(source="x", target="n", weight=np.ones((6, 2), int)),),
+        populations=(Input(name="x", shape=(2,)), neurons, Readout(name="out", shape=(3, 2))),
+        projections=(
+            Dense(source="x", target="n", weight=np.ones((6, 2), int)),
+            Identity(source="n", target="out"),
+        ),
         max_steps=24,
     )
     x = np.zeros((2, 24, 2), int)
