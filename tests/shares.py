@@ -60,6 +60,7 @@ SHARES: dict[str, dict[str, tuple[str, ...]]] = {
     },
     ".venv-lava": {
         LAVA: (
+            "test_neuron_models.py::test_lava",
             "test_lava_loihi.py::test_delays_shifts_loops_and_carried_states",
             "test_lava_loihi.py::test_lavas_own_lif_on_random_networks",
             "test_lava_loihi.py::test_lavas_own_processes_equal_the_chip_and_published_networks",

@@ -108,7 +108,7 @@ def saturating_job() -> lava.Job:
 
 @pytest.mark.parametrize("granularity", ["coarse", "fine"])
 def test_delays_shifts_loops_and_carried_states(granularity: Any, lava_python: None) -> None:
-    jobs = [*delayed_jobs(range(100 if LONG else 8)), polarities_job(), saturating_job()]
+    jobs = [*delayed_jobs(range(100 if LONG else 5)), polarities_job(), saturating_job()]
     projections = [q for job in jobs for q in job.network.projections]
     assert any(q.delays is not None and q.weight_exponent < 0 for q in projections)
     assert any(q.source == q.target for q in projections)
@@ -164,7 +164,7 @@ def small_lif(seed: int) -> lava.Job:
 
 
 def test_lavas_own_lif_on_random_networks(lava_python: None) -> None:
-    jobs = [small_lif(seed) for seed in range(100 if LONG else 10)]
+    jobs = [small_lif(seed) for seed in range(100 if LONG else 6)]
     stood: list[str] = []
     fired: list[bool] = []
     for job, result in zip(

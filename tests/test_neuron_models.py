@@ -419,7 +419,7 @@ def test_lava(granularity, lava_python):
             assert result.saturations.get(name, 0) == mine.outside
 
 
-N_LAVA = 200 if os.environ.get("PMSM_HW_HYPOTHESIS") == "long" else 8
+N_LAVA = 200 if os.environ.get("PMSM_HW_HYPOTHESIS") == "long" else 5
 
 
 def _fits_lava(case: Case, granularity: str) -> bool:
