@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import pickle
+import re
+from pathlib import Path
 from typing import Any
 
 import fuzz_cuba_lif
@@ -73,6 +76,16 @@ def test_torch_equals_the_step(kind, data):
         for state, values in done.states.items():
             np.testing.assert_array_equal(found.states[name][state].detach().numpy(), values)
         assert module.module_of(name).population(name, population.shape) == population
+
+
+def test_the_page_says_which_models_torch_has():
+    page = (Path(__file__).parents[1] / "docs" / "neurons.md").read_text(encoding="utf-8")
+    (head,) = re.findall(r"^\| model \|.*", page, re.MULTILINE)
+    column = [cell.strip() for cell in head.split("|")].index("torch")
+    for kind in models():
+        (row,) = re.findall(rf"^\| `{kind}` \|.*", page, re.MULTILINE)
+        has = kind in (*TORCH.kinds, "polarity_multi_spike")
+        assert row.split("|")[column].strip() == ("yes" if has else "refused")
 
 
 # -- layers ---------------------------------------------------------------------------------------
@@ -295,6 +308,36 @@ def test_a_difference_is_an_error_that_says_where():
         convert(model, x)
 
 
+class Twice(nn.Module):
+    """Two inputs, and a layer and neurons that are used twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = LoihiInput(), LoihiInput(0.5, (-2, 2))
+        self.layer, self.lif = LoihiLinear(6, 6, gain=4), CubaLif(64, 3000, 200)
+        self.readout = LoihiReadout(1.0)
+
+    def forward(self, a: Any, b: Any) -> Any:
+        spikes = self.lif(self.layer(self.a(a)) + self.layer(self.b(b)))
+        return {"logits": self.readout(spikes), "spikes": self.lif(self.layer(spikes))}
+
+
+def test_modules_used_twice_and_several_inputs():
+    torch.manual_seed(0)
+    x, y = (torch.rand(3, 9, 6) < 0.5).float(), torch.rand(3, 9, 6)
+    model = pickle.loads(pickle.dumps(Twice()))
+    network, report = convert(model, (x, y))
+    assert [p.name for p in network] == ["a", "b", "lif", "readout", "lif_1"]
+    assert len({q.name for q in network.projections}) == 4
+    assert report.populations[0].spike_rate > 0.05
+    result = reference.run(network, {"a": x.numpy(), "b": y.numpy()}, 9)
+    np.testing.assert_array_equal(result.spikes["lif_1"], model(x, y)["spikes"].detach())
+    with torch.no_grad():
+        model.layer.weight[0, 0] = torch.nan
+    with pytest.raises(ConversionError, match=r"parameter 'layer.weight': holds 1 values that"):
+        convert(model, (x, y))
+
+
 # -- what cannot be is refused by name ------------------------------------------------------------
 
 X = (torch.rand(2, 5, 6) < 0.5).float()
@@ -332,6 +375,7 @@ def test_what_has_no_counterpart_is_refused(modules, message):
         (lambda: LoihiLinear(2, 2)(torch.ones(2, 2)), "LoihiLinear: is given"),
         (lambda: CubaLif()(torch.ones(2, 2)), "CubaLif: is given"),
         (lambda: LoihiInput()(torch.ones(2, 3, 4, dtype=torch.int64)), "holds int64"),
+        (lambda: LoihiInput()(torch.full((1, 2, 3), torch.nan)), "6 of 6 values that are not"),
         (lambda: LoihiConv2d(1, 1, 3, padding="same"), "padding is 'same', 2 integers"),
     ],
 )

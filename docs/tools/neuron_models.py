@@ -19,7 +19,8 @@ from pmsm_hw.lava.neurons import LAVA
 from pmsm_hw.neurons import Neurons, Parameter, models
 from pmsm_hw.reference.neurons import KERNELS
 
-PAGE = Path(__file__).resolve().parents[1] / "neurons.md"
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "neurons.md"
 
 INTRODUCTION = """\
 # Neuron models
@@ -58,7 +59,7 @@ def page() -> str:
         "emulator, counts mode": KERNELS.kinds,
         "emulator, cycle mode": FUSED.kinds,
     }
-    known = {"Lava": LAVA.kinds, "NIR": NIR.kinds}
+    known = {"torch": _in_torch(), "Lava": LAVA.kinds, "NIR": NIR.kinds}
     rows = [
         [
             f"`{kind}`",
@@ -72,6 +73,12 @@ def page() -> str:
     head = ["model", *kernels, *known, ".h5", "bounds"]
     parts.append(BACKENDS + _table(head, rows))
     return "\n".join(parts)
+
+
+def _in_torch() -> tuple[str, ...]:
+    """Models that torch has a module for: files of their names, for torch may not be here."""
+    loihi = {path.stem for path in (ROOT / "pmsm_hw" / "nn" / "loihi").glob("*.py")}
+    return ("polarity_multi_spike", *(kind for kind in models() if kind in loihi))
 
 
 def _section(model: type[Neurons]) -> str:

@@ -141,6 +141,7 @@ def convert_loihi(
             actual=0,
             limit=1,
         )
+    _refuse_infinite(model)
     run: _Run
     if isinstance(model, LoihiNetwork):
         network = _network_of(model, name, max_steps)
@@ -194,6 +195,19 @@ def _refuse_mixed(model: nn.Module) -> None:
             actual=tuple(quantizers),
             limit="one kind",
         )
+
+
+def _refuse_infinite(model: nn.Module) -> None:
+    for name, parameter in model.named_parameters():
+        n_bad = int((~torch.isfinite(parameter.detach())).sum())
+        if n_bad:
+            raise ConversionError(
+                f"parameter '{name}'",
+                f"holds {n_bad:,} values that are not finite, limit: 0",
+                remedy="train it again with a lower learning rate",
+                actual=n_bad,
+                limit=0,
+            )
 
 
 # ---------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from pmsm_hw.arguments import integer
@@ -65,6 +66,15 @@ class LoihiInput(nn.Module):
                 limit=least,
             )
         check_real(x, "input")
+        n_bad = int((~torch.isfinite(x)).sum())
+        if n_bad:
+            raise QuantizationError(
+                "LoihiInput",
+                f"is given {n_bad:,} of {x.numel():,} values that are not finite, limit: 0",
+                remedy="give clean data",
+                actual=n_bad,
+                limit=0,
+            )
         units = self.quantizer.units(x)
         if self.n_steps is None:
             return units

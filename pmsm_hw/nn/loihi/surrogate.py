@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TypeAlias
+from functools import partial
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -66,5 +67,5 @@ def derivative_of(subject: str, surrogate: Surrogate, slope: float) -> Derivativ
         QuantizationError, subject, "surrogate", surrogate, tuple(SURROGATES),
         remedy="choose one of them, or give a function of (v - threshold) / threshold",
     )  # fmt: skip
-    chosen = SURROGATES[surrogate]
-    return lambda x: chosen(x, slope)
+    chosen: Any = SURROGATES[surrogate]
+    return partial(chosen, slope=slope)  # unlike a lambda, it can be pickled

@@ -274,12 +274,13 @@ class LoihiSynapses(nn.Module):
     def _exact(self, x: Tensor, weight: Tensor) -> Tensor:
         """Integer sums of some steps, ``(batch, steps, ...)`` in float64.
 
-        In float32 where that is exact for sure: on a processor, and below 2**24. GPUs may compute
-        by transforms: there it is float64, and rounded.
+        In float32 where that is exact for sure: on a processor, below 2**24, and unless torch may
+        take shorter types. GPUs may compute by transforms: there it is float64, and rounded.
         """
         with torch.no_grad():
             largest = float(x.abs().amax()) * float(self.most(weight))
         narrow = largest < 1 << 24 and x.device.type == "cpu"
+        narrow = narrow and torch.get_float32_matmul_precision() == "highest"
         dtype = torch.float32 if narrow else torch.float64
         with torch.autocast(x.device.type, enabled=False):
             sums = self.summed(x.flatten(0, 1).to(dtype), weight.to(dtype))
