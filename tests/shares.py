@@ -105,6 +105,7 @@ SHARES: dict[str, dict[str, tuple[str, ...]]] = {
             "test_mapping_windows.py::test_random_windows_equal_brute_force_counts",
         ),
         EQUALITY: (
+            "test_cuba_lif.py::test_random_networks_equal_loops_over_integers_on_every_engine",
             "test_corner_networks.py::test_every_engine_equals_the_loop_oracle_in_the_corners",
             "test_mapping_relays.py::"
             "test_split_networks_give_the_same_spikes_in_reference_and_emulator",
