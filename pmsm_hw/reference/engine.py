@@ -441,6 +441,6 @@ def _channels_last(units: NDArray[np.int32], population: Input) -> NDArray[Any]:
     """``(batch, n_steps, height, width, channels)``; static inputs stay views of one step."""
     lo, hi = population.levels
     once = distinct_steps(units)
-    last = np.moveaxis(once.reshape(*once.shape[:2], *chw(population.shape)), -3, -1)
+    last = once.reshape(*once.shape[:2], *chw(population.shape)).transpose(0, 1, 3, 4, 2)
     last = np.ascontiguousarray(last, dtype=integer_type(lo, hi))
     return np.broadcast_to(last, (len(units), units.shape[1], *last.shape[2:]))

@@ -33,10 +33,13 @@ __all__ = ["Layer", "Synapses", "Trace", "integer_type"]
 
 def integer_type(lo: int, hi: int) -> type[np.signedinteger[Any]]:
     """Smallest signed type that holds a range."""
-    for dtype in (np.int8, np.int16, np.int32):
-        if np.iinfo(dtype).min <= lo and hi <= np.iinfo(dtype).max:
+    for dtype, limit in _NARROW:
+        if -limit <= lo and hi < limit:
             return dtype
     return np.int64
+
+
+_NARROW = ((np.int8, 1 << 7), (np.int16, 1 << 15), (np.int32, 1 << 31))
 
 
 def _rows(shape: tuple[int, int, int]) -> tuple[int, int]:

@@ -200,7 +200,9 @@ class Activity:
     def _channels_first(self, array: NDArray[Any], dtype: type[Any]) -> NDArray[Any]:
         shape = (*array.shape[:-3], *self._population.shape)
         once = distinct_steps(array)  # a static input stays a view of its one step
-        first = np.ascontiguousarray(np.moveaxis(once, -1, -3), dtype=dtype)
+        n = once.ndim
+        last = once.transpose(*range(n - 3), n - 1, n - 3, n - 2)
+        first = np.ascontiguousarray(last, dtype=dtype)
         return np.broadcast_to(first.reshape(*once.shape[:-3], *self._population.shape), shape)
 
 
