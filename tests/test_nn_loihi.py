@@ -391,6 +391,8 @@ def test_options_without_effect_are_refused():
     assert convert(model, X, max_steps=9).network.max_steps == 9
     with pytest.raises(ConversionError, match="holds no samples"):
         convert(model)
+    with pytest.raises(ConversionError, match="model 'CubaLif': is one module, a network begins"):
+        convert(CubaLif(), X)
 
 
 def test_a_network_of_other_neurons_is_refused_by_name():

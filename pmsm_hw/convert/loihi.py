@@ -131,6 +131,7 @@ def convert_loihi(
     ConversionError
         Naming the module or operation that has no counterpart, or the population that differs.
     """
+    _refuse_alone(model)
     _refuse_mixed(model)
     examples = as_tensors(example_input, "example_input")
     if not examples or min(map(len, examples)) == 0:
@@ -182,6 +183,17 @@ def _network_of(model: LoihiNetwork, name: str, max_steps: int | None) -> Networ
         ),
         max_steps=before.max_steps if max_steps is None else max_steps,
     )
+
+
+def _refuse_alone(model: nn.Module) -> None:
+    if isinstance(model, LoihiNeuron | LoihiSynapses | LoihiInput):
+        raise ConversionError(
+            f"model '{type(model).__name__}'",
+            "is one module, a network begins with an input",
+            remedy="give torch.nn.Sequential(LoihiInput(levels=(0, 1)), ...)",
+            actual=type(model).__name__,
+            limit="a model",
+        )
 
 
 def _refuse_mixed(model: nn.Module) -> None:
