@@ -54,6 +54,8 @@ WRONG: dict[str, tuple[str, ...]] = {
     "--input-levels": ("2;4", "a,b", "3", "1,2,3", "4,0", "1.5,2", "99999999,9999999999", ""),
     "--objective": CHOICES,
     "--mode": CHOICES,
+    "--granularity": CHOICES,
+    "--neurons": CHOICES,
     "--max-pool": CHOICES,
     "--profile": CHOICES,
     "--chip": ("loihi9", "", "nowhere.toml", "text.toml", "key.toml", ".", "sub", "net.h5"),
@@ -87,7 +89,7 @@ SUBJECTS = {
 
 FLAGS = {
     "--json", "--per-channel", "--split-fan-in", "--split-fan-out", "--lava", "--trace-all",
-    "--version",
+    "--carry-state", "--version",
 }  # fmt: skip
 TOP = {"--help", "--install-completion", "--show-completion", "--version"}
 

@@ -214,9 +214,17 @@ def test_lavas_own_processes_equal_the_chip_and_published_networks(
         assert all(title.startswith("lava.proc.") for title in result.processes.values())
     for recording, result in zip(chip, results, strict=False):
         found = recording.differences(dict(result.spikes), dict(result.states))
+        print(f"\nof a Loihi 2, on {titles(result)}: differing values {found}")
         assert found == dict.fromkeys(found, 0)
     for job, result in zip(published, results[len(chip) :], strict=True):
         assert_equal(job, result)
+        n = sum(values.size for states in result.states.values() for values in states.values())
+        print(f"\npublished, on {titles(result)}: {n:,} states and all messages equal")
+
+
+def titles(result: lava.LavaResult) -> str:
+    """Names of the processes."""
+    return ", ".join(title.rpartition(".")[2] for title in result.processes.values())
 
 
 def test_what_leaves_the_range_in_which_lavas_own_are_right_is_an_error(lava_python: None) -> None:

@@ -187,7 +187,7 @@ def lavas_own(network: Network, timing: Timing, choice: Choice) -> dict[str, Lav
             raise LavaError(
                 population.subject,
                 f"Lava's own processes {own}",
-                remedy="give neurons='auto' (--neurons auto): ours stand where Lava's differ",
+                remedy="give neurons='auto': ours stand where Lava's differ",
                 actual=population.kind,
                 limit="what Lava's own processes compute",
             )

@@ -42,16 +42,18 @@ def check_options(granularity: str, tag: str, neurons: str = "auto") -> None:
     """Raise `InputError` unless all are known, and go together."""
     for what, value in (("granularity", granularity), ("tag", tag), ("neurons", neurons)):
         choice(InputError, "lava", what, value, _CHOICES[what], remedy="choose one of them")
-    if neurons == "lava" and (granularity, tag) != ("fine", "fixed_pt"):
-        raise InputError(
-            "lava",
-            f"neurons 'lava' go with granularity 'fine' and tag 'fixed_pt', not with "
-            f"'{granularity}' and '{tag}'",
-            remedy="give granularity='fine' (--granularity fine) and tag='fixed_pt' too, or other "
-            "neurons",
-            actual=(granularity, tag),
-            limit=("fine", "fixed_pt"),
-        )
+    for what, value, needed in (
+        ("granularity", granularity, "fine"),
+        ("tag", tag, "fixed_pt"),
+    ):
+        if neurons == "lava" and value != needed:
+            raise InputError(
+                "lava",
+                f"neurons 'lava' go with {what} '{needed}', not with '{value}'",
+                remedy=f"give {what}='{needed}', or neurons='auto'",
+                actual=value,
+                limit=needed,
+            )
 
 
 def check_timeout(timeout_s: object) -> None:

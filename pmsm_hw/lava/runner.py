@@ -196,7 +196,7 @@ def _result(path: Path, job: Job) -> LavaResult:
             job.network[name].subject,
             f"{n:,} values of Lava's {result.processes[name].rpartition('.')[2]} left 24 bits or "
             "the width of messages, beyond which it does not compute what Loihi does, limit: 0",
-            remedy="give neurons='auto' (--neurons auto): ours stand where Lava's differ",
+            remedy="give neurons='auto': ours stand where Lava's differ",
             actual=n,
             limit=0,
         )
