@@ -28,6 +28,7 @@ __all__ = [
     "MESSAGE_BITS",
     "RESIDUE",
     "STATE_EXP",
+    "VTH",
     "Delta",
     "encode",
     "encode_interval",
@@ -37,6 +38,10 @@ __all__ = [
 ACT = StateVariable(name="act", meaning="activation of the step before, or what was sent of it")
 RESIDUE = StateVariable(name="residue", meaning="change that was not sent yet", beyond="never")
 
+VTH = Parameter(
+    name="vth", meaning="least change that is sent", per="neuron", high=STATE_MAX,
+    remedy="use a threshold that fits the state",
+)  # fmt: skip
 STATE_EXP = Parameter(
     name="state_exp", meaning="low bits of a change that a message leaves out", high=7,
     remedy="use an exponent of 3 bits",
@@ -174,10 +179,7 @@ class Delta(Neurons):
             "act = a;  residue = d - s",
         ),
         parameters=(
-            Parameter(
-                name="vth", meaning="least change that is sent", per="neuron", high=STATE_MAX,
-                remedy="use a threshold that fits the state",
-            ),
+            VTH,
             Parameter(
                 name="spike_exp", meaning="bits after the point that messages get", high=7,
                 remedy="use an exponent of 3 bits",

@@ -14,6 +14,7 @@ from pmsm_hw.neurons.delta import (
     MESSAGE_BITS,
     RESIDUE,
     STATE_EXP,
+    VTH,
     encode,
     encode_interval,
     message_range,
@@ -131,10 +132,7 @@ class SigmaDelta(Neurons):
             "fixed_corrected: act = act + (k << state_exp)",
         ),
         parameters=(
-            Parameter(
-                name="vth", meaning="least change that is sent", per="neuron", high=STATE_MAX,
-                remedy="use a threshold that fits the state",
-            ),
+            VTH,
             Parameter(
                 name="bias", meaning="added to the sum", per="neuron", low=STATE_MIN,
                 high=STATE_MAX, remedy="use a smaller bias",
