@@ -52,6 +52,9 @@ _NEAR = 1.1
 _HELD_UP = 0.25
 """Share of the fullest link's time by which cores are expected to be held up."""
 
+_ROUNDED = 1e-9
+"""Of a bound: how far sums in another order may be off."""
+
 Floats = NDArray[np.float64]
 
 
@@ -141,14 +144,19 @@ def expect(
     ]
     latency = sum(steps)
     energy = profile.energy
-    from_cores = float(traffic.messages[traffic.source != IO].sum())
-    everywhere = float(traffic.messages.sum())
-    moved = from_cores * _value(energy.packet_out)
-    moved += everywhere * (_value(energy.packet_in) + _value(energy.within_tile))
+    moved = _moved(energy, traffic)
     moved += float((loads * _by_direction(energy)).sum())
     moved += _crossings(chip, loads) * _value(energy.chip_crossing)
     static = _value(profile.static_power_mw) * chip.n_chips
     return Expected(latency_ns=latency, energy_pj=n_steps * moved + static * latency)
+
+
+def _moved(energy: Energies, traffic: Traffic) -> float:
+    """Energy of the messages of a step but for their ways, pJ."""
+    from_cores = float(traffic.messages[traffic.source != IO].sum())
+    everywhere = float(traffic.messages.sum())
+    moved = from_cores * _value(energy.packet_out)
+    return moved + everywhere * (_value(energy.packet_in) + _value(energy.within_tile))
 
 
 def _value(quantity: object) -> float:
@@ -165,23 +173,24 @@ def core_work(
     resources: Resources,
     cores: Sequence[Sequence[Block]],
     rates: MappingType[str, Floats],
-    traffic: Traffic,
+    traffic: Traffic | None,
 ) -> tuple[Floats, Floats]:
     """Time in which each core updates and sends, and receives, ``(depths, cores)`` ns a step.
 
     Parameters
     ----------
     resources, cores, rates, traffic
-        As for `expect`.
+        As for `expect`; None: messages take no time.
     """
     network, time = resources.network, resources.chip.profile().time
     shape = (network.depth + 1, len(cores))
     send, receive = np.zeros(shape), np.zeros(shape)
-    inside = traffic.source != IO
-    at = (traffic.depth[inside], traffic.source[inside])
-    np.add.at(send, at, traffic.messages[inside] * _value(time.packet_out))
-    at = (traffic.depth, traffic.target)
-    np.add.at(receive, at, traffic.messages * _value(time.packet_in))
+    if traffic is not None:
+        inside = traffic.source != IO
+        at = (traffic.depth[inside], traffic.source[inside])
+        np.add.at(send, at, traffic.messages[inside] * _value(time.packet_out))
+        at = (traffic.depth, traffic.target)
+        np.add.at(receive, at, traffic.messages * _value(time.packet_in))
     active, spike = _value(time.neuron_active), _value(time.spike)
     known: dict[tuple[object, ...], float] = {}
     for index, blocks in enumerate(cores):
@@ -284,15 +293,23 @@ def spread(
     settings.say(f"comparing {len(tried)} mappings")
     quiet = Settings(seed=settings.seed)
     costs: list[tuple[Expected, int, NDArray[np.int64]]] = []
-    for i, cores in enumerate(tried):
-        if costs and settings.is_late:
-            break
+    # the first one, then those that may cost least: most others then need no places to be out
+    own = [core_work(resources, cores, rates, None) for cores in tried]
+    bounds = [_least(resources, work, rates, None) for work in own]
+    order = sorted(range(len(tried)), key=lambda i: (i > 0, *bounds[i].of(objective), i))
+    for i in order:
+        cores = tried[i]
+        if costs and (settings.is_late or _is_beaten(bounds[i], costs)):
+            continue
         traffic = core_traffic(resources, cores, rates)
+        busy = core_work(resources, cores, rates, traffic)
+        if costs and _is_beaten(_least(resources, busy, rates, traffic), costs):
+            continue
         places = [place(chip, links_of(traffic, len(cores)), effort=_EFFORT, settings=quiet)]
         if chip.n_chips == 1:  # as a round robin has them
             places.append(np.arange(len(cores)))
-        busy = core_work(resources, cores, rates, traffic)
         costs += [(expect(resources, cores, rates, traffic, at, work=busy), i, at) for at in places]
+    costs.sort(key=lambda cost: cost[1])
     chosen: dict[int, None] = {}
     for aim in (objective, "energy" if objective == "latency" else "latency"):
         values = [cost.of(aim) for cost, _, _ in costs]
@@ -301,6 +318,54 @@ def spread(
         if values[0][0] <= _NEAR * values[best][0]:
             chosen[0] = None
     return [(tried[costs[k][1]], costs[k][2]) for k in chosen]
+
+
+def _is_beaten(least: Expected, costs: Sequence[tuple[Expected, int, NDArray[np.int64]]]) -> bool:
+    """Whether something that was found is better for either aim than a bound allows."""
+    return all(
+        min(getattr(cost, what) for cost, _, _ in costs) < getattr(least, what)
+        for what in ("latency_ns", "energy_pj")
+    )
+
+
+def _least(
+    resources: Resources,
+    work: tuple[Floats, Floats],
+    rates: MappingType[str, Floats],
+    traffic: Traffic | None,
+) -> Expected:
+    """Bound of `expect`, wherever the cores are: messages take no time and no hops.
+
+    Parameters
+    ----------
+    resources
+        Of network and chip.
+    work
+        `core_work` with the same traffic.
+    rates
+        From `expected_rates`.
+    traffic
+        From `core_traffic`; None: no message between cores costs anything.
+    """
+    chip, n_steps = resources.chip, resources.network.max_steps
+    profile = chip.profile()
+    n_cores = work[0].shape[1]
+    fewest = -(-n_cores // chip.mesh.cores_per_tile.value)
+    barrier = min(
+        profile.time.barrier_ns(n) or 0.0 for n in range(fewest, min(n_cores, chip.n_tiles) + 1)
+    )
+    busy = np.zeros(len(work[0]) + n_steps - 1)
+    for part in work:
+        below = np.zeros((len(part) + n_steps, n_cores))
+        np.cumsum(part, axis=0, out=below[n_steps:])
+        below[:n_steps] = 0
+        end = np.concatenate([below[n_steps:], np.repeat(below[-1:], n_steps - 1, axis=0)])
+        busy = np.maximum(busy, (end - below[: len(end)]).max(axis=1))
+    latency = float((busy + barrier).sum()) * (1 - _ROUNDED)
+    moved = 0.0 if traffic is None else _moved(profile.energy, traffic)
+    static = _value(profile.static_power_mw) * chip.n_chips
+    energy = (n_steps * moved + static * latency) * (1 - _ROUNDED)
+    return Expected(latency_ns=latency, energy_pj=energy)
 
 
 def _shared(
