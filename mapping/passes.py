@@ -384,6 +384,19 @@ def _too_many_cores(resources: Resources, cores: Sequence[Sequence[Block]]) -> C
     )
 
 
+def _of_models(resources: Resources) -> dict[str, float]:
+    """Metrics that networks with delays of synapses, or several compartments a neuron, have."""
+    metrics: dict[str, float] = {}
+    wires = [w for w in resources.wires.values() if w.projection.delays is not None]
+    if wires:
+        metrics["longest_delay_steps"] = max(wire.longest_delay for wire in wires)
+    placed = resources.placed
+    compartments = sum(p.n_neurons * resources.compartments(p.name) for p in placed)
+    if compartments > sum(p.n_neurons for p in placed):
+        metrics["compartments"] = compartments
+    return metrics
+
+
 def build_mapping(
     resources: Resources,
     cores: Sequence[Sequence[Block]],
@@ -410,6 +423,7 @@ def build_mapping(
     tiles = {chip.tile_of(place) for place in places.tolist()}
     metrics["n_tiles"] = len(tiles)
     metrics["n_chips"] = len({chip.chip_of(*tile) for tile in tiles})
+    metrics |= _of_models(resources)
     for i, name in enumerate(RESOURCES):
         metrics[f"mean_utilisation_{name}"] = float(usage[:, i].mean() / limits[i])
         metrics[f"max_utilisation_{name}"] = float(usage[:, i].max() / limits[i])

@@ -239,6 +239,9 @@ def test_one_synapse_that_delays_costs_bits_beside_each_weight():
     assert fewest_cores(delayed(64, 10, 1), loihi).usage.tolist() == [[64, 10, 0, 10 * 960]]
     # 62 beyond the step that every spike takes is what 6 bits hold
     assert fewest_cores(delayed(64, 10, 62), loihi).usage.tolist() == [[64, 10, 0, 10 * 960]]
+    metrics = fewest_cores(delayed(64, 10, 62), loihi).metrics
+    assert metrics["longest_delay_steps"] == 63
+    assert "longest_delay_steps" not in fewest_cores(delayed(64, 10, 0), loihi).metrics
     with pytest.raises(CapacityError, match="holds its spikes for 64 steps") as caught:
         fewest_cores(delayed(64, 10, 62, delay=1), loihi)
     assert (caught.value.actual, caught.value.limit) == (64, 63)
@@ -330,6 +333,7 @@ def test_two_compartments_take_two_places(n, cores):
     assert len(mapping.cores) == cores
     assert mapping.usage[:, 0].sum() == 2 * n
     assert mapping.metrics["lower_bound"] == cores
+    assert mapping.metrics["compartments"] == 2 * n
     mapping.check(network)
     lit = np.zeros((1, 2), int)
     assert emulate(network, mapping, lit, mode="cycle").n_samples == 1
