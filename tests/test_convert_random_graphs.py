@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, note, settings
+from hypothesis import given, note
 from hypothesis import strategies as st
+from quick import examples
 
 from pmsm_hw import reference
 from pmsm_hw.network import Input, Network, PolarityMultiSpike, Readout
@@ -26,7 +27,6 @@ from pmsm_hw import nn as pnn  # noqa: E402
 from pmsm_hw.convert import convert, integer_model  # noqa: E402
 from pmsm_hw.nn import InputQuant, PolarityQuant  # noqa: E402
 
-N_GRAPHS = 500
 torch.set_num_threads(1)  # tiny layers: threads only wait for each other
 
 
@@ -284,7 +284,7 @@ def oracle(network: Network, units: Mapping[str, Any], n_steps: int) -> dict[str
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
-@settings(max_examples=N_GRAPHS)
+@examples(150)
 @given(st.integers(0, 2**31 - 1), st.integers(1, 4))
 def test_torch_reference_and_oracle_agree(seed: int, n_steps: int) -> None:
     model, shapes, options = random_net(seed)

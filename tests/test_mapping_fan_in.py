@@ -46,7 +46,7 @@ def fan_in_fits(error):
 
 
 @pytest.mark.parametrize("sliced", [False, True])
-@examples(10)
+@examples(6)
 @given(st.data())
 def test_split_networks_give_the_same_spikes_and_fit(sliced, data):
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))

@@ -189,7 +189,7 @@ def explain(error):
     assert error.subject.split(" ")[0] in ("population", "network", "projection")
 
 
-@examples(12)
+@examples(8)
 @given(networks(), chips(), st.sampled_from(["cores", "latency", "energy"]))
 def test_random_networks_on_random_chips(network, chip, objective):
     try:
@@ -241,7 +241,7 @@ def test_bundles_add_up_on_whichever_cores_they_are(network, chip, any_kind):
         assert direct.inputs == summed.inputs
 
 
-@examples(30)
+@examples(20)
 @given(networks(), st.data())
 def test_fan_out_equals_the_synapse_list(network, data):
     projection = data.draw(st.sampled_from(network.projections))

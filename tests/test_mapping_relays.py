@@ -68,7 +68,7 @@ def output_axons_fit(error):
     assert "output axons" not in str(error)
 
 
-@examples(10)
+@examples(6)
 @given(st.data())
 def test_split_networks_give_the_same_spikes_in_reference_and_emulator(data):
     seed = data.draw(st.integers(0, 2**31))

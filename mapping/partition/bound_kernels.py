@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from pmsm_hw.compiled import helper, njit
+from pmsm_hw.mapping.blocks import INPUT_AXONS, NEURONS, OUTPUT_AXONS, SYNAPSE_MEMORY
 
 __all__ = ["CUT", "cell_tables", "grid_costs", "group_alike", "least_entries", "list_bits_of"]
 
 CUT = np.dtype([(name, np.int64) for name in ("label", "rows", "columns")])
 """A grid: label that it continues, indices of its numbers of rows and columns."""
-_NEURONS, _INPUT_AXONS, _OUTPUT_AXONS, _MEMORY = range(4)
-"""Resources of a core, as in `blocks.RESOURCES`."""
 _EXACT = 60_000_000
 """Blocks of larger populations, by entries of the table times channels, need not fill a cell
 exactly: their widths are taken for fractions of one."""
@@ -116,7 +115,7 @@ def cell_tables(  # type: ignore[no-untyped-def]
                     if row_n[j, a] and column_n[k, b]:
                         area = row_size[j, a] * column_size[k, b]
                         start[j, a, k, b] = total
-                        total += min(n_channels, int(capacity[_NEURONS] // area)) + 1
+                        total += min(n_channels, int(capacity[NEURONS] // area)) + 1
     costs = np.zeros((total, n_ways))
     for at in range(total):
         for f in range(n_ways):
@@ -153,9 +152,9 @@ def cell_tables(  # type: ignore[no-untyped-def]
                             units += pixels * shapes[w].channels * shapes[w].signs
                         else:
                             units += pixels * shapes[w].group_in * shapes[w].signs
-                    if units > capacity[_INPUT_AXONS]:
+                    if units > capacity[INPUT_AXONS]:
                         continue
-                    left = capacity[_INPUT_AXONS] - units
+                    left = capacity[INPUT_AXONS] - units
                     once_sent[:] = 0.0
                     each_sent[:] = 0.0
                     for w in range(n_wires):
@@ -177,7 +176,7 @@ def cell_tables(  # type: ignore[no-untyped-def]
                             shapes[w].signs
                             * (pixels * shapes[w].entries - alone * (shapes[w].entries - 1))
                             * channels[w]
-                            / capacity[_OUTPUT_AXONS]
+                            / capacity[OUTPUT_AXONS]
                         )
                         if shapes[w].groups == 1:
                             each_sent[source_of[w]] += sent
@@ -188,16 +187,16 @@ def cell_tables(  # type: ignore[no-untyped-def]
                         sent_once += once_sent[s]
                         sent_each += each_sent[s]
                     for f in range(n_ways):
-                        once[f] = weights[f, _OUTPUT_AXONS] * sent_once
-                        each[f] = weights[f, _OUTPUT_AXONS] * sent_each
-                        each[f] += weights[f, _INPUT_AXONS] * units / capacity[_INPUT_AXONS]
+                        once[f] = weights[f, OUTPUT_AXONS] * sent_once
+                        each[f] = weights[f, OUTPUT_AXONS] * sent_each
+                        each[f] += weights[f, INPUT_AXONS] * units / capacity[INPUT_AXONS]
                     at = start[j, a, k, b]
                     least[:, 1:] = np.inf
                     least[:, 0] = 0.0
                     each_channel[:] = np.inf
                     bare[:] = np.inf
                     for c in range(1, n_channels + 1):
-                        if c * area > capacity[_NEURONS]:
+                        if c * area > capacity[NEURONS]:
                             break
                         bits = 0.0
                         for w in range(n_wires):
@@ -228,13 +227,13 @@ def cell_tables(  # type: ignore[no-untyped-def]
                                     length = max(int(long * i * e * density + 0.5), 1)
                                     sparse += m * list_bits_of(length, bits_each + index_bits, rule)
                             bits += signs * n_lists * min(sparse, lists * dense_list)
-                        if bits > capacity[_MEMORY] * slack:
+                        if bits > capacity[SYNAPSE_MEMORY] * slack:
                             break  # wider ones need more
                         widest[j, a, k, b] = c
-                        memory = min(bits / capacity[_MEMORY], 1.0)
+                        memory = min(bits / capacity[SYNAPSE_MEMORY], 1.0)
                         for f in range(n_ways):
-                            need[f] = weights[f, _NEURONS] * c * area / capacity[_NEURONS]
-                            need[f] += weights[f, _MEMORY] * memory + each[f]
+                            need[f] = weights[f, NEURONS] * c * area / capacity[NEURONS]
+                            need[f] += weights[f, SYNAPSE_MEMORY] * memory + each[f]
                         parts = -(-n_channels // c)
                         if exact:
                             add_blocks(least, c, need)

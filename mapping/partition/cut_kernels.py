@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pmsm_hw.compiled import helper, njit
+from pmsm_hw.mapping.blocks import INPUT_AXONS, NEURONS, OUTPUT_AXONS, SYNAPSE_MEMORY
 
 __all__ = [
     "Cut",
@@ -32,8 +33,6 @@ _BLOCK = np.dtype(
 One forgets another of the same place."""
 _CELLS = np.dtype([(name, np.int64) for name in ("row_kind", "column_kind", "width", "step")])
 """Cells that are alike: kinds of their rows and columns, channels of a block, output axons."""
-_NEURONS, _INPUT_AXONS, _OUTPUT_AXONS, _MEMORY = range(4)
-"""Resources of a core, as in `blocks.RESOURCES`."""
 _FLUID = 0.3
 """Weight of the scarcest resource's total beside the cores themselves: tells equals apart."""
 _EACH_OF_MANY, _MANY, _MANY_OF_CORE = 2e-3, 10_000, 2
@@ -246,7 +245,7 @@ def _axons_of(p, y, x, c, table, alone):  # type: ignore[no-untyped-def]
                 channels = shape[w].group_in * max(1.0, c / shape[w].group_out)
         more = (channels - 1.0) * shape[w].signs
         if more > 0.0:
-            n = min(n, int(max(table.capacity[_INPUT_AXONS] - axons, 0.0) / more + 1e-9))
+            n = min(n, int(max(table.capacity[INPUT_AXONS] - axons, 0.0) / more + 1e-9))
         axons += n * more
         alone[w - first] = n
     return axons
@@ -415,9 +414,9 @@ def _widest(p, j, k, a, b, fits, table):  # type: ignore[no-untyped-def]
         while high - low > 1:
             c = (low + high) // 2
             if (
-                c * largest * table.population[p].compartments <= capacity[_NEURONS]
-                and _axons_of(p, y, x, c, table, alone) <= capacity[_INPUT_AXONS]
-                and _bits_of(p, y, x, c, c * largest, table) <= capacity[_MEMORY]
+                c * largest * table.population[p].compartments <= capacity[NEURONS]
+                and _axons_of(p, y, x, c, table, alone) <= capacity[INPUT_AXONS]
+                and _bits_of(p, y, x, c, c * largest, table) <= capacity[SYNAPSE_MEMORY]
             ):
                 low = c
             else:
@@ -493,16 +492,16 @@ def _cut_one(p, state, table, cut, old, sums, known):  # type: ignore[no-untyped
             sent = 0.0
             if some:
                 sent = sums[y1, x1] - sums[y0, x1] - sums[y1, x0] + sums[y0, x0]
-                if sent * width > capacity[_OUTPUT_AXONS]:
-                    width = int(capacity[_OUTPUT_AXONS] / sent + 1e-9)
+                if sent * width > capacity[OUTPUT_AXONS]:
+                    width = int(capacity[OUTPUT_AXONS] / sent + 1e-9)
                     if width < 1:
-                        beyond += sent / capacity[_OUTPUT_AXONS]
+                        beyond += sent / capacity[OUTPUT_AXONS]
                         width = 1
             if equal:
                 width = -(-n_channels // -(-n_channels // width))
             above = above or width != old.width[cell]
             cut.width[cell] = width
-            step = int(sent * width / capacity[_OUTPUT_AXONS] * _STEPS)
+            step = int(sent * width / capacity[OUTPUT_AXONS] * _STEPS)
             if n_groups == 0 or not _is(group[g], a, b, width, step):
                 g = 0
                 while g < n_groups and not _is(group[g], a, b, width, step):
@@ -535,13 +534,15 @@ def _cut_one(p, state, table, cut, old, sums, known):  # type: ignore[no-untyped
                     table.kind_size[0][table.kind_start[p, 0] + y]
                     * table.kind_size[1][table.kind_start[p, 1] + x]
                 )
-                known[at].axons = _axons_of(p, y, x, c, table, alone) / capacity[_INPUT_AXONS]
-                known[at].memory = _bits_of(p, y, x, c, c * largest, table) / capacity[_MEMORY]
+                known[at].axons = _axons_of(p, y, x, c, table, alone) / capacity[INPUT_AXONS]
+                known[at].memory = (
+                    _bits_of(p, y, x, c, c * largest, table) / capacity[SYNAPSE_MEMORY]
+                )
                 known[at].known = 1
-            need[_NEURONS] = c * area[g] / cells[g] * size[p].compartments / capacity[_NEURONS]
-            need[_INPUT_AXONS] = min(known[at].axons, 1.0)
-            need[_OUTPUT_AXONS] = min(sent_of[g] / cells[g] * c / capacity[_OUTPUT_AXONS], 1.0)
-            need[_MEMORY] = min(known[at].memory, 1.0)
+            need[NEURONS] = c * area[g] / cells[g] * size[p].compartments / capacity[NEURONS]
+            need[INPUT_AXONS] = min(known[at].axons, 1.0)
+            need[OUTPUT_AXONS] = min(sent_of[g] / cells[g] * c / capacity[OUTPUT_AXONS], 1.0)
+            need[SYNAPSE_MEMORY] = min(known[at].memory, 1.0)
             n = _add_kind(cut.needs[p], cut.counts[p], n, need, number * cells[g])
     differs = n != old.n_kinds[p] or beyond != old.beyond[p]
     for t in range(n):
@@ -646,57 +647,76 @@ def _count_filled(needs, counts, at_most):  # type: ignore[no-untyped-def]
     """
     n = len(counts)
     left = counts
-    need_0, need_1, need_2, need_3 = needs[0], needs[1], needs[2], needs[3]
-    total_0 = total_1 = total_2 = total_3 = 0.0
+    need_neurons, need_inputs, need_outputs, need_memory = (
+        needs[NEURONS],
+        needs[INPUT_AXONS],
+        needs[OUTPUT_AXONS],
+        needs[SYNAPSE_MEMORY],
+    )
+    total_neurons = total_inputs = total_outputs = total_memory = 0.0
     for t in range(n):
-        total_0 += left[t] * need_0[t]
-        total_1 += left[t] * need_1[t]
-        total_2 += left[t] * need_2[t]
-        total_3 += left[t] * need_3[t]
+        total_neurons += left[t] * need_neurons[t]
+        total_inputs += left[t] * need_inputs[t]
+        total_outputs += left[t] * need_outputs[t]
+        total_memory += left[t] * need_memory[t]
     n_cores = 0
     used = np.zeros(n, np.int64)
     open_kinds = np.empty(n, np.int64)
     picks = np.empty(n, np.int64)
     while n > 0:
-        scale = max(max(total_0, total_1), max(total_2, total_3), 1e-12)
+        scale = max(max(total_neurons, total_inputs), max(total_outputs, total_memory), 1e-12)
         if n_cores + scale - 1e-6 > at_most:  # what is left takes at least `scale`
             return n_cores + int(np.ceil(scale - 1e-6))
-        w_0, w_1 = max(total_0, 0.0) / scale, max(total_1, 0.0) / scale
-        w_2, w_3 = max(total_2, 0.0) / scale, max(total_3, 0.0) / scale
-        w_0, w_1, w_2, w_3 = w_0 * w_0, w_1 * w_1, w_2 * w_2, w_3 * w_3
+        w_neurons, w_inputs = max(total_neurons, 0.0) / scale, max(total_inputs, 0.0) / scale
+        w_outputs, w_memory = max(total_outputs, 0.0) / scale, max(total_memory, 0.0) / scale
+        w_neurons, w_inputs, w_outputs, w_memory = (
+            w_neurons * w_neurons,
+            w_inputs * w_inputs,
+            w_outputs * w_outputs,
+            w_memory * w_memory,
+        )
         best, best_score = 0, -1.0
         for t in range(n):
             open_kinds[t] = t
             score = max(
-                max(w_0 * need_0[t], w_1 * need_1[t]), max(w_2 * need_2[t], w_3 * need_3[t])
+                max(w_neurons * need_neurons[t], w_inputs * need_inputs[t]),
+                max(w_outputs * need_outputs[t], w_memory * need_memory[t]),
             )
             if score > best_score:
                 best, best_score = t, score
-        free_0 = free_1 = free_2 = free_3 = 1.0
+        free_neurons = free_inputs = free_outputs = free_memory = 1.0
         n_open, n_picks = n, 0
         while best >= 0:
             if used[best] == 0:
                 picks[n_picks] = best
                 n_picks += 1
             used[best] += 1
-            free_0 -= need_0[best]
-            free_1 -= need_1[best]
-            free_2 -= need_2[best]
-            free_3 -= need_3[best]
+            free_neurons -= need_neurons[best]
+            free_inputs -= need_inputs[best]
+            free_outputs -= need_outputs[best]
+            free_memory -= need_memory[best]
             best, best_score = -1, 1e300
             keep = 0
             for a in range(n_open):
                 t = open_kinds[a]
-                rest_0, rest_1 = free_0 - need_0[t], free_1 - need_1[t]
-                rest_2, rest_3 = free_2 - need_2[t], free_3 - need_3[t]
-                least = min(min(rest_0, rest_1), min(rest_2, rest_3))
+                rest_neurons, rest_inputs = (
+                    free_neurons - need_neurons[t],
+                    free_inputs - need_inputs[t],
+                )
+                rest_outputs, rest_memory = (
+                    free_outputs - need_outputs[t],
+                    free_memory - need_memory[t],
+                )
+                least = min(min(rest_neurons, rest_inputs), min(rest_outputs, rest_memory))
                 if least >= -_EXACT and used[t] < left[t]:
                     open_kinds[keep] = t
                     keep += 1
                     score = (
-                        w_0 * rest_0 * rest_0 + w_1 * rest_1 * rest_1
-                        + w_2 * rest_2 * rest_2 + w_3 * rest_3 * rest_3
-                    )  # fmt: skip
+                        w_neurons * rest_neurons * rest_neurons
+                        + w_inputs * rest_inputs * rest_inputs
+                        + w_outputs * rest_outputs * rest_outputs
+                        + w_memory * rest_memory * rest_memory
+                    )
                     if score < best_score:
                         best, best_score = t, score
             n_open = keep
@@ -707,18 +727,18 @@ def _count_filled(needs, counts, at_most):  # type: ignore[no-untyped-def]
             t = picks[e]
             number = repeat * used[t]
             left[t] -= number
-            total_0 -= number * need_0[t]
-            total_1 -= number * need_1[t]
-            total_2 -= number * need_2[t]
-            total_3 -= number * need_3[t]
+            total_neurons -= number * need_neurons[t]
+            total_inputs -= number * need_inputs[t]
+            total_outputs -= number * need_outputs[t]
+            total_memory -= number * need_memory[t]
             used[t] = 0
         n_cores += repeat
         keep = 0
         for t in range(n):
             if left[t] > 0:
                 left[keep] = left[t]
-                need_0[keep], need_1[keep] = need_0[t], need_1[t]
-                need_2[keep], need_3[keep] = need_2[t], need_3[t]
+                need_neurons[keep], need_inputs[keep] = need_neurons[t], need_inputs[t]
+                need_outputs[keep], need_memory[keep] = need_outputs[t], need_memory[t]
                 keep += 1
         n = keep
     return n_cores
@@ -768,7 +788,7 @@ def _value(cut, table, needs, counts, by_sent, by_block, at_most):  # type: igno
     value = _FLUID * fluid + by_block * n_blocks
     value += (
         _EACH_OF_MANY * max(n_blocks - _MANY - _MANY_OF_CORE * fluid, 0.0)
-        + by_sent * total[_OUTPUT_AXONS]
+        + by_sent * total[OUTPUT_AXONS]
     )
     beyond = 0.0
     for p in range(len(cut.n_kinds)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pmsm_hw.compiled import helper, njit
+from pmsm_hw.mapping.blocks import INPUT_AXONS, NEURONS, OUTPUT_AXONS, SYNAPSE_MEMORY
 
 __all__ = ["fill_cores"]
 
@@ -19,7 +20,8 @@ def fill_cores(needs, counts, holds, most, power, rule, start_with, at_most=1e18
     Parameters
     ----------
     needs
-        ``(n, 4)`` float64 needs of each kind of block, as shares of a core's limits.
+        ``(n, 4)`` float64 needs of each kind of block, a column for each of `blocks.RESOURCES`, as
+        shares of a core's limits.
     counts
         ``(n,)`` int64 blocks of each kind.
     holds, most
@@ -45,14 +47,14 @@ def fill_cores(needs, counts, holds, most, power, rule, start_with, at_most=1e18
     n = len(needs)
     left = counts.copy()
     # a column each: several times faster than rows
-    need_0, need_1 = needs[:, 0].copy(), needs[:, 1].copy()
-    need_2, need_3 = needs[:, 2].copy(), needs[:, 3].copy()
-    total_0 = total_1 = total_2 = total_3 = 0.0
+    need_neurons, need_inputs = needs[:, NEURONS].copy(), needs[:, INPUT_AXONS].copy()
+    need_outputs, need_memory = needs[:, OUTPUT_AXONS].copy(), needs[:, SYNAPSE_MEMORY].copy()
+    total_neurons = total_inputs = total_outputs = total_memory = 0.0
     for t in range(n):
-        total_0 += left[t] * need_0[t]
-        total_1 += left[t] * need_1[t]
-        total_2 += left[t] * need_2[t]
-        total_3 += left[t] * need_3[t]
+        total_neurons += left[t] * need_neurons[t]
+        total_inputs += left[t] * need_inputs[t]
+        total_outputs += left[t] * need_outputs[t]
+        total_memory += left[t] * need_memory[t]
     times = np.empty(64, np.int64)
     starts = np.zeros(65, np.int64)
     kinds = np.empty(256, np.int64)
@@ -68,42 +70,45 @@ def fill_cores(needs, counts, holds, most, power, rule, start_with, at_most=1e18
     open_kinds = np.empty(n, np.int64)
     n_alive = n
     while n_alive > 0:
-        scale = max(max(total_0, total_1), max(total_2, total_3), 1e-12)
+        scale = max(max(total_neurons, total_inputs), max(total_outputs, total_memory), 1e-12)
         if n_cores + scale - 1e-6 > at_most:  # what is left takes at least `scale`
             n_cores += int(np.ceil(scale - 1e-6))
             break
-        w_0 = (max(total_0, 0.0) / scale) ** power
-        w_1 = (max(total_1, 0.0) / scale) ** power
-        w_2 = (max(total_2, 0.0) / scale) ** power
-        w_3 = (max(total_3, 0.0) / scale) ** power
+        w_neurons = (max(total_neurons, 0.0) / scale) ** power
+        w_inputs = (max(total_inputs, 0.0) / scale) ** power
+        w_outputs = (max(total_outputs, 0.0) / scale) ** power
+        w_memory = (max(total_memory, 0.0) / scale) ** power
         best, best_score = -1, -1.0
         for a in range(n_alive):
             t = alive[a]
             open_kinds[a] = t
             if start_with == 1:
-                score = max(max(need_0[t], need_1[t]), max(need_2[t], need_3[t]))
+                score = max(
+                    max(need_neurons[t], need_inputs[t]), max(need_outputs[t], need_memory[t])
+                )
             else:
                 score = max(
-                    max(w_0 * need_0[t], w_1 * need_1[t]), max(w_2 * need_2[t], w_3 * need_3[t])
+                    max(w_neurons * need_neurons[t], w_inputs * need_inputs[t]),
+                    max(w_outputs * need_outputs[t], w_memory * need_memory[t]),
                 )
             if rule == 1:
                 length[t] = np.sqrt(
-                    1e-12 + w_0 * need_0[t] ** 2 + w_1 * need_1[t] ** 2
-                    + w_2 * need_2[t] ** 2 + w_3 * need_3[t] ** 2
+                    1e-12 + w_neurons * need_neurons[t] ** 2 + w_inputs * need_inputs[t] ** 2
+                    + w_outputs * need_outputs[t] ** 2 + w_memory * need_memory[t] ** 2
                 )  # fmt: skip
             if score > best_score:
                 best, best_score = t, score
-        free_0 = free_1 = free_2 = free_3 = 1.0
+        free_neurons = free_inputs = free_outputs = free_memory = 1.0
         held[:] = False
         entry = starts[n_patterns]
         begin = entry
         n_open = n_alive  # kinds that still may fit: shrinks while the core fills
         while best >= 0:
             used[best] += 1
-            free_0 -= need_0[best]
-            free_1 -= need_1[best]
-            free_2 -= need_2[best]
-            free_3 -= need_3[best]
+            free_neurons -= need_neurons[best]
+            free_inputs -= need_inputs[best]
+            free_outputs -= need_outputs[best]
+            free_memory -= need_memory[best]
             for v in range(len(held)):
                 held[v] = held[v] or holds[best, v]
             if entry > begin and kinds[entry - 1] == best:
@@ -117,23 +122,33 @@ def fill_cores(needs, counts, holds, most, power, rule, start_with, at_most=1e18
             keep = 0
             for a in range(n_open):
                 t = open_kinds[a]
-                rest_0, rest_1 = free_0 - need_0[t], free_1 - need_1[t]
-                rest_2, rest_3 = free_2 - need_2[t], free_3 - need_3[t]
-                least = min(min(rest_0, rest_1), min(rest_2, rest_3))
+                rest_neurons, rest_inputs = (
+                    free_neurons - need_neurons[t],
+                    free_inputs - need_inputs[t],
+                )
+                rest_outputs, rest_memory = (
+                    free_outputs - need_outputs[t],
+                    free_memory - need_memory[t],
+                )
+                least = min(min(rest_neurons, rest_inputs), min(rest_outputs, rest_memory))
                 if least < -_EXACT or used[t] >= left[t]:
                     continue
                 open_kinds[keep] = t
                 keep += 1
                 if rule < 2:
                     score = (
-                        w_0 * need_0[t] * free_0 + w_1 * need_1[t] * free_1
-                        + w_2 * need_2[t] * free_2 + w_3 * need_3[t] * free_3
-                    ) / length[t]  # fmt: skip
+                        w_neurons * need_neurons[t] * free_neurons
+                        + w_inputs * need_inputs[t] * free_inputs
+                        + w_outputs * need_outputs[t] * free_outputs
+                        + w_memory * need_memory[t] * free_memory
+                    ) / length[t]
                 else:
                     score = -(
-                        w_0 * rest_0 * rest_0 + w_1 * rest_1 * rest_1
-                        + w_2 * rest_2 * rest_2 + w_3 * rest_3 * rest_3
-                    )  # fmt: skip
+                        w_neurons * rest_neurons * rest_neurons
+                        + w_inputs * rest_inputs * rest_inputs
+                        + w_outputs * rest_outputs * rest_outputs
+                        + w_memory * rest_memory * rest_memory
+                    )
                 if score > best_score and _suits(held, holds[t], most):
                     best, best_score = t, score
             n_open = keep
@@ -147,10 +162,10 @@ def fill_cores(needs, counts, holds, most, power, rule, start_with, at_most=1e18
             if used[t] > 0:
                 number = repeat * used[t]
                 left[t] -= number
-                total_0 -= number * need_0[t]
-                total_1 -= number * need_1[t]
-                total_2 -= number * need_2[t]
-                total_3 -= number * need_3[t]
+                total_neurons -= number * need_neurons[t]
+                total_inputs -= number * need_inputs[t]
+                total_outputs -= number * need_outputs[t]
+                total_memory -= number * need_memory[t]
                 used[t] = 0
         if n_patterns == len(times):
             times, starts = _twice_as_long(times), _twice_as_long(starts)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from pmsm_hw.mapping.blocks import RESOURCES
 from pmsm_hw.mapping.resources.usage import capacity, count_usage
 
 if TYPE_CHECKING:
@@ -55,6 +56,11 @@ class Bundles:
     capacity: NDArray[np.int64]
     sources: NDArray[np.uint64]
     populations: NDArray[np.int64]
+
+    @property
+    def usage(self) -> NDArray[np.int64]:
+        """``(n, 4)``: what each takes of `RESOURCES`."""
+        return self.need[:, : len(RESOURCES)]
 
     def cores(self, home: NDArray[np.int64], order: Sequence[str]) -> list[list[Block]]:
         """Blocks of each core with bundles at these homes, cores and populations in order.

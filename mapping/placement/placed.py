@@ -123,7 +123,7 @@ def place_cores(
     between = apart.gathered(home)
     links = links_of(between, len(cores))
     usage = np.zeros((len(cores), len(RESOURCES)), np.int64)
-    np.add.at(usage, home, bundles.need[:, : len(RESOURCES)])
+    np.add.at(usage, home, bundles.usage)
     cores = bundles.cores(home, [p.name for p in resources.placed])
     return Placed(cores, places, between, links, usage)
 
