@@ -1,8 +1,9 @@
 """Networks from the corners of the contract, through every engine, against the loop oracle.
 
 Levels up to 32,767 both ways, gains 0 and negative, thresholds from 1 to 2**22 and beyond, up to
-4,096 steps, parameters per neuron, dead rows, delays beyond the sample, all rules, spike modes and
-projections, states that saturate, one frame a step.
+4,096 steps, parameters per neuron, dead rows, delays beyond the sample, delays of synapses, sums
+shifted either way, all rules, spike modes and projections, states that saturate or are carried on,
+one frame a step.
 
 ``python tests/corner_networks.py --cases 500 --lava 100`` compares the oracle with the reference
 (plain, compiled and threaded, and in each wider type), with the emulator in both modes, and with
@@ -35,6 +36,9 @@ from pmsm_hw.network import (
     RULES,
     STATE_MAX,
     STATE_MIN,
+    Conv1d,
+    Conv2d,
+    Dense,
     Input,
     Network,
     PolarityMultiSpike,
@@ -71,6 +75,7 @@ class Case:
     network: Network
     units: Arrays
     n_steps: int
+    carry: bool = False
 
 
 def _pick(rng: Rng, options: Any) -> Any:
@@ -188,8 +193,39 @@ def corner_case(seed: int, *, most_steps: int = 4096) -> Case:
     max_steps = n_steps if rng.random() < 0.7 else min(most_steps, 4 * n_steps)
     network = _made_valid(rng, f"corner{seed}", populations, projections, max_steps)
     network = _with_modes(rng, network)
+    others = np.random.default_rng((seed, 1))
+    network = _shifted_and_delayed(others, network)
     units = {p.name: _frames(rng, p, n_samples, n_steps, wide=wide) for p in network.inputs}
-    return Case(seed=seed, network=network, units=units, n_steps=n_steps)
+    carry = n_samples > 1 and n_samples * n_steps <= max_steps and others.random() < 0.7
+    return Case(seed=seed, network=network, units=units, n_steps=n_steps, carry=carry)
+
+
+def _shifted_and_delayed(rng: Rng, network: Network) -> Network:
+    """Other weight exponents where states still fit, and delays of synapses."""
+    for i, projection in enumerate(network.projections):
+        changes: dict[str, Any] = {}
+        if rng.random() < 0.4:
+            # chips send gains of two magnitudes as unit spikes of two formats: two sums
+            gains = getattr(network[projection.source], "gains", (1, 1))
+            right = (-8, -8, -5, -3, -1) if len(set(map(abs, gains))) == 1 else ()
+            changes["weight_exponent"] = _pick(rng, (*right, 7))
+        if isinstance(projection, Dense | Conv1d | Conv2d) and rng.random() < 0.4:
+            shape = list(projection.weight.shape)
+            if rng.random() < 0.4:  # one for all synapses of a source neuron
+                shape = [1, shape[1], *(1 for _ in shape[2:])]
+            longest = _pick(rng, (1, 2, 5, 62))
+            drawn = rng.choice([0, longest, longest // 2], shape)
+            changes["delays"] = np.broadcast_to(drawn, projection.weight.shape)
+        changed = replace(projection, **changes)
+        try:
+            network = replace(
+                network,
+                projections=(*network.projections[:i], changed, *network.projections[i + 1 :]),
+            )
+        except NetworkError as error:
+            if "the proof ends" not in error.problem and "state can reach" not in error.problem:
+                raise
+    return network
 
 
 def _with_modes(rng: Rng, network: Network) -> Network:
@@ -309,14 +345,14 @@ def assert_equal(case: Case, what: str, result: Any, expected: Expected) -> None
 def check(case: Case) -> Expected:
     """Run a case by every engine but Lava; answer what is right."""
     network, n_steps = case.network, case.n_steps
-    expected = oracle(network, case.units, n_steps)
+    expected = oracle(network, case.units, n_steps, carry=case.carry)
     for name, k in expected[0].items():
         bound = network.bounds[name]
         assert bound.k_min <= k.min() <= k.max() <= bound.k_max, f"seed {case.seed}, {name}"
     for what, options in ENGINES.items():
         network.__dict__.pop("_prepared_layers", None)  # made for one engine
         with engine(**options):
-            result = reference.run(network, case.units, n_steps)
+            result = reference.run(network, case.units, n_steps, carry_state=case.carry)
         assert_equal(case, what, result, expected)
     network.__dict__.pop("_prepared_layers", None)
     unit = {p.name for p in network if getattr(p, "spike_mode", "") == "unit"}
@@ -329,10 +365,12 @@ def check(case: Case) -> Expected:
     ]
     network = replace(network, populations=tuple(sending))
     rng = np.random.default_rng(case.seed)
-    chip = edit_chip(random_chip(rng), limits__max_delay_steps=5000)
+    chip = edit_chip(random_chip(rng), limits__max_delay_steps=5000, limits__max_weight_exponent=16)
     mapping = random_mapping(rng, network, chip)
-    counted = emulate(network, mapping, case.units, n_steps)
-    cycled = emulate(network, mapping, case.units, n_steps, mode="cycle")
+    counted, cycled = (
+        emulate(network, mapping, case.units, n_steps, mode=mode, carry_state=case.carry)
+        for mode in ("counts", "cycle")
+    )
     assert_equal(case, "counts mode", counted, expected)
     assert_equal(case, "cycle mode", cycled, expected)
     assert counted.counts == cycled.counts, f"seed {case.seed}, counts"
@@ -341,7 +379,10 @@ def check(case: Case) -> Expected:
 
 def check_lava(cases: list[tuple[Case, Expected]], granularity: Any = "coarse") -> None:
     """Run cases in one Lava process."""
-    jobs = [lava.Job(network=c.network, x=c.units, n_steps=c.n_steps) for c, _ in cases]
+    jobs = [
+        lava.Job(network=c.network, x=c.units, n_steps=c.n_steps, carry_state=c.carry)
+        for c, _ in cases
+    ]
     results = lava.run_many(jobs, granularity=granularity, timeout_s=1800)
     for (case, expected), result in zip(cases, results, strict=True):
         assert_equal(case, f"Lava ({granularity})", result, expected)
@@ -376,6 +417,11 @@ def features(case: Case, expected: Expected) -> set[str]:
         ):
             found.add("a frame a step")
     found |= {q.kind for q in case.network.projections}
+    found |= {"a sum shifted to the right" for q in case.network.projections
+              if q.weight_exponent < 0}  # fmt: skip
+    found |= {"delays of synapses" for q in case.network.projections if q.delays is not None}
+    found |= {"state carried on"} if case.carry else set()
+    found |= {"a cycle"} if case.network.is_recurrent else set()
     found |= {f"delay {'within' if q.delay < case.n_steps else 'beyond'} the sample"
               for q in case.network.projections if q.delay}  # fmt: skip
     found |= {"saturation"} if saturations else set()

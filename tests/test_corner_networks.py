@@ -20,7 +20,8 @@ WANTED = {
     "dense", "conv1d", "conv2d", "sum_pool", "identity", "a dead row", "a frame a step",
     "a proven state", "a spike of 32,767 or more", "theta of 2**22 or more", "theta per neuron",
     "gain 0 or negative of many negative spikes", "delay within the sample",
-    "delay beyond the sample", "computed in float32", "computed in float64",
+    "delay beyond the sample", "a sum shifted to the right", "delays of synapses", "a cycle",
+    "state carried on", "computed in float32", "computed in float64",
 }  # fmt: skip
 
 
@@ -37,7 +38,9 @@ def test_lava_equals_the_loop_oracle_in_the_corners() -> None:
     if importlib.util.find_spec("lava") is None and VARIABLE not in os.environ:
         pytest.skip(f"set {VARIABLE} to a Python 3.10 with lava-nc")
     cases = [corner_case(seed, most_steps=40) for seed in range(100 if LONG else 8)]
-    check_lava([(case, oracle(case.network, case.units, case.n_steps)) for case in cases])
+    check_lava(
+        [(case, oracle(case.network, case.units, case.n_steps, carry=case.carry)) for case in cases]
+    )
 
 
 def chain(n_steps: int, **neuron: object) -> Network:

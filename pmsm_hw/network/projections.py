@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pmsm_hw.arguments import as_integer, instance, integer, shown
-from pmsm_hw.errors import NetworkError, PmsmHwError
+from pmsm_hw.errors import NetworkError
 from pmsm_hw.network.limits import (
     MAX_NEURONS,
     MAX_STEPS,
@@ -35,7 +35,6 @@ __all__ = [
     "Projection",
     "SumPool",
     "by_delay",
-    "require_plain",
     "shifted",
 ]
 
@@ -555,39 +554,6 @@ def _check_channels(subject: str, weight: NDArray[np.int8], source_shape: Shape)
 PROJECTION_KINDS: dict[str, type[Projection]] = {
     c.kind: c for c in (Dense, Conv1d, Conv2d, SumPool, Identity)
 }
-
-
-def require_plain(projections: Iterable[Projection], error: type[PmsmHwError], where: str) -> None:
-    """Refuse projections that shift to the right or have ``delays``.
-
-    Parameters
-    ----------
-    projections
-        Of a network.
-    error
-        What to raise.
-    where
-        What does not support them.
-    """
-    for projection in projections:
-        exponent, delays = projection.weight_exponent, projection.delays
-        if exponent < 0:
-            raise error(
-                projection.subject,
-                f"has weight_exponent {exponent}, {where} takes 0..{MAX_WEIGHT_EXPONENT}",
-                remedy="run it in the reference, or scale weights and thresholds up",
-                actual=exponent,
-                limit=0,
-            )
-        if delays is not None:
-            raise error(
-                projection.subject,
-                f"has delays of up to {int(delays.max())} steps by synapse, {where} takes one "
-                "delay per projection",
-                remedy="run it in the reference, or use the projection's delay",
-                actual=int(delays.max()),
-                limit=0,
-            )
 
 
 def by_delay(projection: Projection) -> tuple[Projection, ...]:
