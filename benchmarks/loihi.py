@@ -116,9 +116,7 @@ def main() -> None:
 
     add("reference", times_ms(lambda: reference.run(network, x, N_STEPS, record=()), n_runs))
     add("reference, all spikes recorded", times_ms(lambda: reference.run(network, x, N_STEPS), 5))
-    begin = time.perf_counter()
     mapping = map_network(network, load_chip("loihi2"), objective="cores", seed=0)
-    map_s = time.perf_counter() - begin
     for mode in ("counts", "cycle"):
         runs = times_ms(lambda: emulate(network, mapping, x, N_STEPS, mode=mode), 3)  # noqa: B023
         add(f"emulator, {mode} mode", runs)
@@ -126,7 +124,6 @@ def main() -> None:
         "neurons": network.n_neurons,
         "synapses": network.n_synapses,
         "cores": len(mapping.cores),
-        "map_network, objective cores (s)": map_s,
         "load average before": load,
     }
     if find_spec("lava"):
