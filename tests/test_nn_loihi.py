@@ -61,7 +61,7 @@ pytestmark = pytest.mark.torch
 
 
 @pytest.mark.parametrize("kind", TORCH.kinds)
-@examples(40)
+@examples(15)
 @given(data=st.data())
 def test_torch_equals_the_step(kind, data):
     case = data.draw(cases(models()[kind]))
