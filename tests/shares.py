@@ -52,6 +52,11 @@ SHARES: dict[str, dict[str, tuple[str, ...]]] = {
             "test_lava_runner.py::test_a_killed_process",
             "test_lava_runner.py::test_a_caller_that_is_killed",
         ),
+        EQUALITY: (
+            "test_neuron_models.py::test_emulator_counts_and_cycle",
+            "test_neuron_models.py::"
+            "test_the_compiled_loop_of_cycle_mode_equals_stepping_outside_of_it",
+        ),
         PAGES: (
             "test_docs.py::test_page_runs_and_prints_what_it_shows",
             "test_documented.py::test_the_page_of_the_command_line_is_up_to_date",

@@ -19,7 +19,7 @@ from pmsm_hw.errors import FormatError, MappingError, NetworkError, NeuronModelE
 from pmsm_hw.io.nir_neurons import NIR
 from pmsm_hw.lava.neurons import LAVA
 from pmsm_hw.mapping import load_chip, map_network
-from pmsm_hw.network import Network
+from pmsm_hw.network import Dense, Input, Network
 from pmsm_hw.neurons import (
     Backend,
     IntervalStep,
@@ -210,11 +210,7 @@ def assert_reference(case: Case, done: Any) -> None:
         assert activity.saturations == mine.outside
 
 
-@every_model
-@given(data=st.data())
-def test_reference(kind, data):
-    case = data.draw(cases(model_of(kind), shifts_and_delays=data.draw(st.booleans())))
-    done = plainly(case)
+def assert_both_references(case: Case, done: Any) -> None:
     assert_reference(case, done)
     case.network.__dict__.pop("_prepared_layers", None)  # made for one way to run
     with pytest.MonkeyPatch.context() as patch:  # as if it were large: compiled, in small blocks
@@ -223,6 +219,49 @@ def test_reference(kind, data):
         patch.setattr(operators, "_BLOCK_VALUES", 50)
         patch.setattr(workers, "_n_threads", lambda: 2)
         assert_reference(case, done)
+
+
+@every_model
+@given(data=st.data())
+def test_reference(kind, data):
+    case = data.draw(cases(model_of(kind), shifts_and_delays=data.draw(st.booleans())))
+    assert_both_references(case, plainly(case))
+
+
+BY_HAND = {
+    "carry": ([[1, 1, 1, 1], [0, 0, 1, -1], [-1, 1, 0, -1]], (-765, 775), (-1, 1)),
+    "reset": ([[1, 1, 1, 1], [0, 0, 1, -1], [-1, 1, 0, -1]], (-195, 205), (-1, 1)),
+    "bounded": ([[1, 1, 1, 1], [0, 0, 3, -7], [-1, 1, 0, -4]], (-765, 775), (-7, 3)),
+}
+"""Spikes of each sample below; what bounds of states and spikes hold at least."""
+
+
+@pytest.mark.parametrize("rule", BY_HAND)
+def test_polarity_spikes_that_are_owed_or_saved_up(rule):
+    """Drives of ten thresholds and more: levels cut spikes off, what is left stays or goes."""
+    spikes, (u_min, u_max), (k_min, k_max) = BY_HAND[rule]
+    units = np.array([[2, 2, 2, 2], [0, 0, 1, -2], [-1, 1, 0, -1]])
+    model: Any = models()["polarity_multi_spike"]
+    network = Network(
+        populations=(
+            Input(name="x", shape=(1,), levels=(-2, 2)),
+            model(name="n", shape=(2,), theta=10, levels=(1, 1), rule=rule),
+        ),
+        projections=(Dense(source="x", target="n", weight=[[100], [-100]]),),
+        max_steps=4,
+    )
+    case = Case(network, units[:, :, None], 4)
+    done = plainly(case)
+    assert done["n"].spikes[:, :, 0].tolist() == spikes
+    bound = network.bounds["n"]
+    assert bound.u_min <= u_min < u_max <= bound.u_max
+    assert bound.k_min <= k_min < k_max <= bound.k_max
+    assert done["n"].u.max() == u_max
+    assert_both_references(case, done)
+    mapping = map_network(network, load_chip("loihi2"))
+    for mode in ("counts", "cycle"):
+        report = emulate(network, mapping, case.units, 4, mode=mode)
+        np.testing.assert_array_equal(report.spikes["n"], done["n"].spikes)
 
 
 def placed(network: Network, chip: Any) -> Any:
