@@ -264,6 +264,23 @@ def test_polarity_spikes_that_are_owed_or_saved_up(rule):
         np.testing.assert_array_equal(report.spikes["n"], done["n"].spikes)
 
 
+@pytest.mark.parametrize("rule", ["carry", "bounded"])
+def test_bounds_hold_what_stays_below_the_threshold(rule):
+    """5 + 4 stay, 12 more make 21; of 5 + 12, the most in one step, less than 9 would stay."""
+    model: Any = models()["polarity_multi_spike"]
+    network = Network(
+        populations=(
+            Input(name="x", shape=(1,), levels=(-3, 3)),
+            model(name="n", shape=(1,), theta=10, levels=(3, 3), rule=rule),
+        ),
+        projections=(Dense(source="x", target="n", weight=[[4]]),),
+        max_steps=2,
+    )
+    done = plainly(Case(network, np.array([[[1], [3]]]), 2))["n"]
+    assert (done.u.reshape(-1).tolist(), done.spikes.reshape(-1).tolist()) == ([9, 21], [0, 2])
+    assert network.bounds["n"].u_max == 21
+
+
 def placed(network: Network, chip: Any) -> Any:
     """A mapping; cases with exponents, gains or delays that the chip does not have are left out."""
     try:
