@@ -128,6 +128,7 @@ SHARES: dict[str, dict[str, tuple[str, ...]]] = {
             "test_dead_neurons_cost_an_update_but_no_axon_entry_or_message",
             "test_reference_speed.py::test_compiled_update_at_every_multiple_of_some_thresholds",
             "test_emulator_equality.py::test_wide_sums_agree",
+            "test_emulator_delays.py::test_modes_reference_and_plain_steps_agree",
             "test_adaptive_lif.py::test_lsnn_answers_about_as_often_right_as_on_the_chip",
             "test_adaptive_lif.py::test_lsnn_in_cycle_mode",
             "test_sigma_delta.py::test_cycle_mode_of_the_emulator_on_tinynet",
