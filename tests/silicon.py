@@ -118,25 +118,37 @@ def dense_oxford(folder: Path) -> Recording:
 
 
 def tinynet(folder: Path) -> Recording:
-    """An image as bias, a convolution; spikes act in their own step.
+    """An image as bias, two convolutions; spikes act in their own step.
 
-    Step 0 of the file is empty. The weights of its third layer are not part of it.
+    Step 0 of the file is empty. The weights of the last layer are those of tiny.net, whose first
+    layer is this one's.
     """
     data = np.load(folder / "tinynet.npz")
-    spikes = data["input"][0].transpose(3, 0, 1, 2)[1:]
+    spikes, layer1, output = (
+        data[name][0].transpose(3, 0, 1, 2)[1:] for name in ("input", "layer1", "output")
+    )
     current = data["current"][0].transpose(3, 0, 1, 2)[1:].astype(np.int64)
     # (out, x, y, in), of a convolution: ours slide the kernel as it is
     kernel = data["layer1_kernel"].transpose(0, 3, 2, 1)[..., ::-1, ::-1]
+    with h5py.File(folder.parent / "netx" / "tiny.net") as file:
+        (weight1, _), (weight2, bias2) = (
+            (file[f"layer/{i}/weight"][..., 0], file[f"layer/{i}/bias"][:].reshape(-1))
+            for i in (1, 2)
+        )
+    np.testing.assert_array_equal(weight1, kernel)
     network = Network(
         populations=(
             Input(name="image", shape=(3, 16, 16), levels=(0, 255)),
             loihi_lif("input", (3, 16, 16), vth=25, dv=1024),
             loihi_lif("layer1", (24, 6, 6), vth=25, dv=1024, bias=data["layer1_bias"],
                       bias_exponent=6),
+            loihi_lif("output", (36, 1, 1), vth=25, dv=1024, bias=bias2.astype(np.int64),
+                      bias_exponent=6),
         ),
         projections=(
             Identity(source="image", target="input"),
             Conv2d(source="input", target="layer1", weight=kernel, stride=2),
+            Conv2d(source="layer1", target="output", weight=weight2.astype(np.int64), stride=2),
         ),
         max_steps=len(spikes),
     )  # fmt: skip
@@ -144,7 +156,7 @@ def tinynet(folder: Path) -> Recording:
         network,
         {"image": data["input_bias"].transpose(2, 1, 0)[None]},
         len(spikes),
-        {"input": spikes, "layer1": data["layer1"][0].transpose(3, 0, 1, 2)[1:]},
+        {"input": spikes, "layer1": layer1, "output": output},
         {"layer1": {"u": current << 6}},
     )
 
