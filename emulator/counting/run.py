@@ -119,11 +119,11 @@ def _count(
     index, unit = int(plan.block_population[blocks[0]]), bool(plan.block_unit[blocks[0]])
     workers = workers_for(spikes.size >= _THREADED_UPDATES)
     each = -(-n_samples // workers.n)
-    # two compiled forms are enough
-    dtype = np.int8 if spikes.dtype == np.int8 else np.int32
+    bound = layout.network.bounds[activity.name]
+    # two compiled forms are enough, and most networks need one
+    dtype = np.int8 if -128 <= bound.k_min <= bound.k_max <= 127 else np.int32
 
     # a type that holds the largest count of a frame
-    bound = layout.network.bounds[activity.name]
     largest = max(abs(bound.k_min), abs(bound.k_max), 1) * max(
         int(layout.row_synapses.max(initial=0)), size
     )
