@@ -134,10 +134,15 @@ every_model = pytest.mark.parametrize("kind", KINDS)
 # -- the declaration itself -----------------------------------------------------------------------
 
 
+def any_case(kind: str) -> st.SearchStrategy[Case]:
+    """Cases of a model, with shifts to the right and delays of synapses in half of them."""
+    return st.booleans().flatmap(lambda both: cases(model_of(kind), shifts_and_delays=both))
+
+
 @every_model
 @given(data=st.data())
 def test_step_keeps_states_within_their_width_and_spikes_within_their_range(kind, data):
-    case = data.draw(cases(model_of(kind)))
+    case = data.draw(any_case(kind))
     network, done = case.network, plainly(case)["n"]
     population: Any = network["n"]
     limits = {variable.name: variable.limits for variable in population.model.states}
@@ -152,7 +157,7 @@ def test_step_keeps_states_within_their_width_and_spikes_within_their_range(kind
 @every_model
 @given(data=st.data())
 def test_bounds_by_the_interval_step_hold_what_the_step_reaches(kind, data):
-    case = data.draw(cases(model_of(kind)))
+    case = data.draw(any_case(kind))
     network, done = case.network, plainly(case)["n"]
     bound = network.bounds["n"]
     assert bound.u_min <= done.u.min() <= done.u.max() <= bound.u_max
@@ -224,7 +229,7 @@ def assert_both_references(case: Case, done: Any) -> None:
 @every_model
 @given(data=st.data())
 def test_reference(kind, data):
-    case = data.draw(cases(model_of(kind), shifts_and_delays=data.draw(st.booleans())))
+    case = data.draw(any_case(kind))
     assert_both_references(case, plainly(case))
 
 
@@ -298,7 +303,7 @@ few = settings(max_examples=max(settings().max_examples // 3, 1))
 @given(data=st.data())
 def test_emulator_counts_and_cycle(kind, data):
     chip = load_chip(data.draw(st.sampled_from(["loihi1", "loihi2"])))
-    case = data.draw(cases(model_of(kind)))
+    case = data.draw(any_case(kind))
     network, done = case.network, plainly(case)
     mapping = placed(network, chip)
     sent = {"x": case.units} | {name: mine.spikes for name, mine in done.items()}
@@ -328,7 +333,7 @@ def test_emulator_counts_and_cycle(kind, data):
 @few
 @given(data=st.data())
 def test_the_compiled_loop_of_cycle_mode_equals_stepping_outside_of_it(kind, data):
-    case = data.draw(cases(model_of(kind)))
+    case = data.draw(any_case(kind))
     assume(int(np.abs(case.units).sum()) < 20_000)
     mapping = placed(case.network, load_chip("loihi2"))
     reports = [emulate(case.network, mapping, case.units, case.n_steps, mode="cycle")]
@@ -351,7 +356,7 @@ def test_the_compiled_loop_of_cycle_mode_equals_stepping_outside_of_it(kind, dat
 @few
 @given(data=st.data())
 def test_files(kind, data, tmp_path_factory):
-    case = data.draw(cases(model_of(kind)))
+    case = data.draw(any_case(kind))
     path = tmp_path_factory.mktemp("files") / "n.h5"
     io.save(path, case.network)
     again = io.load(path)
@@ -364,7 +369,7 @@ def test_files(kind, data, tmp_path_factory):
 @given(data=st.data())
 def test_nir_files(kind, data, tmp_path_factory):
     pytest.importorskip("nir", reason="needs the nir package: pip install 'pmsm-hw[nir]'")
-    case = data.draw(cases(model_of(kind)))
+    case = data.draw(any_case(kind))
     path = tmp_path_factory.mktemp("files") / "n.nir"
     if kind not in NIR.kinds:
         with pytest.raises(FormatError, match=f"NIR has nothing for neuron model '{kind}'"):
@@ -460,7 +465,7 @@ def test_lava(granularity, lava_python):
         @settings(max_examples=N_LAVA, database=None, phases=[Phase.generate])
         @given(data=st.data())
         def collect(data):
-            some.append(data.draw(cases(model_of(kind))))  # noqa: B023 - called at once
+            some.append(data.draw(any_case(kind)))  # noqa: B023 - called at once
 
         collect()
         small += [case for case in some if _fits_lava(case, granularity)][:N_LAVA]
