@@ -139,8 +139,8 @@ def _count(
             counted, tally, run.costs, blocks, plan.block_core, plan.block_slot, index,
             isinstance(population, Input), unit, max(-bound.k_min, bound.k_max) <= 1,
             int(plan.block_depth[blocks[0]]), int(plan.block_compartments[blocks[0]]),
-            np.ascontiguousarray(spikes[some], dtype).reshape(-1, size),
-            np.ascontiguousarray(active[some]).reshape(-1, size).view(np.uint8),
+            _read_only(np.ascontiguousarray(spikes[some], dtype).reshape(-1, size)),
+            _read_only(np.ascontiguousarray(active[some]).reshape(-1, size).view(np.uint8)),
             first + begin, n_steps, generate_ps, receive_ps,
             received, received if unit else np.empty_like(received), sent_here,
         )  # fmt: skip
@@ -153,6 +153,13 @@ def _count(
 def _first(values: NDArray[np.int32], n: int) -> NDArray[np.int32]:
     """So many samples: a copy, so that what is left out is not kept with what is not."""
     return values if len(values) <= n else values[:n].copy()
+
+
+def _read_only(array: NDArray[Any]) -> NDArray[Any]:
+    """A view: the compiled loop has another form for arrays that can be written."""
+    view = array.view()
+    view.setflags(write=False)
+    return view
 
 
 def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
