@@ -38,8 +38,13 @@ def test_entries_are_tests(share):
     assert entry_of("tests/test_x.py::test_why", ["test_x.py::test_wh", "x.py"]) is None
 
 
-def report(path, *, case=None, left=None, long_only=()):
-    case = f"<testcase classname='tests.test_x' name={quoteattr(case)}/>" if case else ""
+def report(path, *, case=None, left=None, long_only=(), skipped=None):
+    skip = f"<skipped message={quoteattr(skipped)}/>" if skipped else ""
+    case = (
+        f"<testcase classname='tests.test_x' name={quoteattr(case)}>{skip}</testcase>"
+        if case
+        else ""
+    )
     left = f"<property name='left out' value={quoteattr(left)}/>" if left else ""
     left += "".join(f"<property name='long only' value={quoteattr(x)}/>" for x in long_only)
     path.write_text(
@@ -56,6 +61,11 @@ def test_what_is_left_to_the_other_environment_must_pass_there(tmp_path, capsys)
         said = capsys.readouterr().out
         assert ("left to the other environment, where it did not pass" in said) == missed
         assert "1 tests ran in one environment" in said
+    for reason, missed in (("no published data at x", False), ("needs torch", True)):
+        there = report(tmp_path / "there.xml", case="test_y[a::b/c.py-'q']", skipped=reason)
+        count_tests(here, there)
+        said = capsys.readouterr().out
+        assert ("left to the other environment, where it did not pass" in said) == missed
 
 
 def test_what_is_left_to_the_long_profile_is_told_and_must_exist(tmp_path, capsys):
