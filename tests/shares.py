@@ -26,10 +26,7 @@ SHARES: dict[str, dict[str, tuple[str, ...]]] = {
             "test_html_report.py::test_names_are_not_formulas",
             "test_html_report.py::test_names_cannot_inject",
             "test_html_report.py::test_untraced_report_has_no_waterfall",
-            "test_mapping_search.py::test_heat_maps_show_usage_and_loads",
             "test_plots.py::test_lines_join_runs_of_one_network_alone_and_accuracy_has_its_range",
-            "test_recorded_spikes.py::test_a_large_trace_shows_the_first_and_the_slowest_samples",
-            "test_recorded_spikes.py::test_trace_options",
         ),
         PROCESSES: (
             "test_shares.py::test_tests_are_left_out_by_name_and_in_the_report",
@@ -47,15 +44,6 @@ SHARES: dict[str, dict[str, tuple[str, ...]]] = {
             "test_cli_network_files.py::test_nir_files_go_wherever_network_files_go",
             "test_cli_network_files.py::test_fractions_need_a_scale",
             "test_demo_calls.py::test_a_network_of_ones_own",
-            "test_lava_runner.py::test_a_model_that_raises",
-            "test_lava_runner.py::test_a_run_that_takes_too_long",
-            "test_lava_runner.py::test_a_killed_process",
-            "test_lava_runner.py::test_a_caller_that_is_killed",
-        ),
-        EQUALITY: (
-            "test_neuron_models.py::test_emulator_counts_and_cycle",
-            "test_neuron_models.py::"
-            "test_the_compiled_loop_of_cycle_mode_equals_stepping_outside_of_it",
         ),
         PAGES: (
             "test_docs.py::test_page_runs_and_prints_what_it_shows",
@@ -64,6 +52,17 @@ SHARES: dict[str, dict[str, tuple[str, ...]]] = {
         WHEEL: ("test_packaging.py::test_wheel_in_a_fresh_environment",),
     },
     ".venv-lava": {
+        FIGURES: (
+            "test_mapping_search.py::test_heat_maps_show_usage_and_loads",
+            "test_recorded_spikes.py::test_a_large_trace_shows_the_first_and_the_slowest_samples",
+            "test_recorded_spikes.py::test_trace_options",
+        ),
+        PROCESSES: (
+            "test_lava_runner.py::test_a_model_that_raises",
+            "test_lava_runner.py::test_a_run_that_takes_too_long",
+            "test_lava_runner.py::test_a_killed_process",
+            "test_lava_runner.py::test_a_caller_that_is_killed",
+        ),
         LAVA: (
             "test_neuron_models.py::test_lava",
             "test_lava_loihi.py::test_delays_shifts_loops_and_carried_states",
@@ -110,6 +109,9 @@ SHARES: dict[str, dict[str, tuple[str, ...]]] = {
             "test_mapping_windows.py::test_random_windows_equal_brute_force_counts",
         ),
         EQUALITY: (
+            "test_neuron_models.py::test_emulator_counts_and_cycle",
+            "test_neuron_models.py::"
+            "test_the_compiled_loop_of_cycle_mode_equals_stepping_outside_of_it",
             "test_cuba_lif.py::test_random_networks_equal_loops_over_integers_on_every_engine",
             "test_corner_networks.py::test_every_engine_equals_the_loop_oracle_in_the_corners",
             "test_mapping_relays.py::"
