@@ -365,6 +365,27 @@ def test_sets_of_all_core_parameters_are_counted():
     assert len(fewest_cores(network, with_limits(loihi, threshold_configurations=32)).cores) == 1
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"refractory": 2}, {"bias_exponent": 1}, {"reset": "subtract"}, {"reset_interval": 3}],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_populations_share_a_set_only_if_all_of_it_is_the_same(changes):
+    def network(**changes):
+        return Network(
+            populations=(
+                Input(name="in", shape=(2,), levels=(0, 1)),
+                CubaLif(name="a", shape=(3,), vth=5),
+                CubaLif(name="b", shape=(3,), vth=5, **changes),
+            ),
+            projections=[Dense(source="in", target=x, weight=ones(3, 2)) for x in "ab"],
+        )
+
+    chip = with_limits(load_chip("loihi1"), threshold_configurations=1)
+    assert len(fewest_cores(network(), chip).cores) == 1
+    assert len(fewest_cores(network(**changes), chip).cores) == 2
+
+
 def test_thresholds_per_core_are_limited():
     population = PolarityMultiSpike(name="a", shape=(40,), theta=np.arange(1, 41), levels=(0, 1))
     network = Network(

@@ -175,6 +175,6 @@ class AdaptiveLif(Neurons):
         interval_step=_interval_step,
         interval_steps=lambda p, drive, n_steps: _interval_step(p, {}, drive, n_steps - 1),
         spike_range=lambda p, n_steps: (0, 1),
-        core_parameters=("vth", "du", "dv", "da"),
+        core_parameters=("vth", "du", "dv", "da", "adaptation"),
         compartments=2,
     )  # fmt: skip

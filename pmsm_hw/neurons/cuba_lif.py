@@ -330,7 +330,10 @@ class CubaLif(Neurons):
         spike_range=lambda p, n_steps: (
             0, V.limits[1] >> STATE_SHIFT if p.payload_mode == "graded" else 1
         ),
-        core_parameters=("vth", "du", "dv"),
+        core_parameters=(
+            "vth", "du", "dv", "bias_exponent", "refractory", "reset", "payload_mode",
+            "reset_interval", "reset_offset",
+        ),
     )  # fmt: skip
 
     @property

@@ -192,5 +192,5 @@ class Delta(Neurons):
         step=_step,
         interval_step=_interval_step,
         spike_range=message_range,
-        core_parameters=("vth",),
+        core_parameters=("vth", "spike_exp", "state_exp", "message_bits"),
     )  # fmt: skip

@@ -153,5 +153,5 @@ class SigmaDelta(Neurons):
         interval_step=_interval_step,
         interval_steps=_interval_steps,
         spike_range=message_range,
-        core_parameters=("vth",),
+        core_parameters=("vth", "activation", "variant", "state_exp", "message_bits"),
     )  # fmt: skip
