@@ -46,7 +46,6 @@ class AdaptiveLif(LoihiNeuron):
     """
 
     of: ClassVar[type[Neurons]] = Population
-    state_names: ClassVar[tuple[str, ...]] = ("u", "v", "a", "spiked", "refractory_count")
 
     bias_exponent: int
     refractory: int
@@ -85,16 +84,6 @@ class AdaptiveLif(LoihiNeuron):
             As there.
         """
         return bias_mantissa(value, self.scale)
-
-    def rest(self, drive: Tensor) -> States:
-        """See `LoihiNeuron.rest`: u, v, a, the last spikes, and the steps that v is still held.
-
-        Parameters
-        ----------
-        drive
-            As there.
-        """
-        return (torch.zeros_like(drive),) * 5
 
     def advance(self, drive: Tensor, states: States, t0: int) -> tuple[Tensor, States]:
         """See `LoihiNeuron.advance`.

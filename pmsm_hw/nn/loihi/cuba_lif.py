@@ -185,7 +185,6 @@ class CubaLif(LoihiNeuron):
     """
 
     of: ClassVar[type[Neurons]] = Population
-    state_names: ClassVar[tuple[str, ...]] = ("u", "v", "refractory_count")
 
     vth: Tensor
     bias: Tensor
@@ -233,10 +232,6 @@ class CubaLif(LoihiNeuron):
             As there.
         """
         return bias_mantissa(value, self.scale)
-
-    def rest(self, drive: Tensor) -> States:
-        """See `LoihiNeuron.rest`: u, v, and the steps that v is still held."""
-        return (torch.zeros_like(drive),) * 3
 
     def advance(self, drive: Tensor, states: States, t0: int) -> tuple[Tensor, States]:
         """See `LoihiNeuron.advance`."""

@@ -53,7 +53,6 @@ class Delta(LoihiNeuron):
     """
 
     of: ClassVar[type[Neurons]] = Population
-    state_names: ClassVar[tuple[str, ...]] = ("act", "residue")
 
     spike_exp: int
     state_exp: int
@@ -70,16 +69,6 @@ class Delta(LoihiNeuron):
         super().__init__(
             vth=vth, spike_exp=spike_exp, state_exp=state_exp, message_bits=message_bits
         )
-
-    def rest(self, drive: Tensor) -> States:
-        """See `LoihiNeuron.rest`: the activation, and what was not sent of it.
-
-        Parameters
-        ----------
-        drive
-            As there.
-        """
-        return (torch.zeros_like(drive),) * 2
 
     def advance(self, drive: Tensor, states: States, t0: int) -> tuple[Tensor, States]:
         """See `LoihiNeuron.advance`.

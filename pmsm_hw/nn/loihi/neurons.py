@@ -170,9 +170,6 @@ class LoihiNeuron(nn.Module):
     of: ClassVar[type[Neurons]]
     """The population that it computes."""
 
-    state_names: ClassVar[tuple[str, ...]] = ()
-    """State variables of the model, in the order of `rest`."""
-
     def __init__(
         self,
         surrogate: Surrogate = "fast_sigmoid",
@@ -206,6 +203,11 @@ class LoihiNeuron(nn.Module):
         for p in self.parameters_of_model():
             if not isinstance(getattr(self, p.name), Tensor):
                 setattr(self, p.name, getattr(checked, p.name))
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """State variables of the model, in the order of `rest`."""
+        return tuple(variable.name for variable in self.of.model.states)
 
     @classmethod
     def parameters_of_model(cls) -> tuple[Parameter, ...]:
@@ -278,14 +280,14 @@ class LoihiNeuron(nn.Module):
         return stored.reshape((-1,) + (1,) * (n_axes - 1)) if stored.ndim == 1 else stored
 
     def rest(self, drive: Tensor) -> States:
-        """State variables at the start of a sample.
+        """State variables at the start of a sample: 0, in the order of `state_names`.
 
         Parameters
         ----------
         drive
             Of the first step, ``(batch, *shape)`` float64.
         """
-        raise NotImplementedError
+        return (torch.zeros_like(drive),) * len(self.state_names)
 
     def advance(self, drive: Tensor, states: States, t0: int) -> tuple[Tensor, States]:
         """Take some steps.

@@ -38,7 +38,6 @@ class LoihiReadout(LoihiNeuron):
     """
 
     of: ClassVar[type[Neurons]] = Population
-    state_names: ClassVar[tuple[str, ...]] = ("v",)
 
     scale: Tensor
     bias: Tensor
@@ -64,16 +63,6 @@ class LoihiReadout(LoihiNeuron):
             As there.
         """
         return rounded(value.to(STATE) / self.scale, STATE_MIN, STATE_MAX)
-
-    def rest(self, drive: Tensor) -> States:
-        """See `LoihiNeuron.rest`: v.
-
-        Parameters
-        ----------
-        drive
-            As there.
-        """
-        return (torch.zeros_like(drive),)
 
     def advance(self, drive: Tensor, states: States, t0: int) -> tuple[Tensor, States]:
         """See `LoihiNeuron.advance`; no spike carries anything.

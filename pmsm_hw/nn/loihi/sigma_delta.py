@@ -52,7 +52,6 @@ class SigmaDelta(LoihiNeuron):
     """
 
     of: ClassVar[type[Neurons]] = Population
-    state_names: ClassVar[tuple[str, ...]] = ("sigma", "act", "residue")
 
     activation: str
     variant: str
@@ -89,16 +88,6 @@ class SigmaDelta(LoihiNeuron):
             As there.
         """
         return rounded(value.to(STATE) * self.scale, STATE_MIN, STATE_MAX)
-
-    def rest(self, drive: Tensor) -> States:
-        """See `LoihiNeuron.rest`: the sum, the activation, and what was not sent of it.
-
-        Parameters
-        ----------
-        drive
-            As there.
-        """
-        return (torch.zeros_like(drive),) * 3
 
     def advance(self, drive: Tensor, states: States, t0: int) -> tuple[Tensor, States]:
         """See `LoihiNeuron.advance`.

@@ -8,7 +8,7 @@ straight-through gradient, so that what is trained is what is converted.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias, cast
+from typing import Any, ClassVar, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -365,7 +365,54 @@ class LoihiLinear(LoihiSynapses, nn.Linear):
         return F.linear(x, weight)
 
 
-class LoihiConv1d(LoihiSynapses, nn.Conv1d):
+class _LoihiConv(LoihiSynapses):
+    convolution: ClassVar[type[nn.Conv1d | nn.Conv2d]]
+    convolve: ClassVar[Callable[..., Tensor]]
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Any,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+        *,
+        scale: float = 64,
+        weight_bits: int = 8,
+        sign_mode: str = "mixed",
+        weight_exponent: int = 0,
+        delay: int = 0,
+        delays: ArrayLike | Tensor | None = None,
+        gain: float = 1.0,
+    ) -> None:
+        subject, n_spatial = type(self).__name__, self.n_axes - 1
+        _check_conv(subject, in_channels, out_channels, groups)
+        kernel_size, stride, dilation = (
+            _per_axis(subject, what, n, n_spatial)
+            for what, n in (
+                ("kernel_size", kernel_size), ("stride", stride), ("dilation", dilation)
+            )
+        )  # fmt: skip
+        module: Any = self
+        self.convolution.__init__(
+            module, in_channels, out_channels, kernel_size, stride, 0, dilation, groups, bias=False
+        )
+        self.pads = padded(subject, padding, n_spatial)
+        _grow(self, gain)
+        self._settle(scale, weight_bits, sign_mode, weight_exponent, delay, delays)
+
+    def summed(self, x: Tensor, weight: Tensor) -> Tensor:
+        """See `LoihiSynapses.summed`."""
+        module: Any = self
+        x, padding = _around(x, self.pads)
+        return type(self).convolve(
+            x, weight, None, module.stride, padding, module.dilation, module.groups
+        )
+
+
+class LoihiConv1d(_LoihiConv, nn.Conv1d):
     """``nn.Conv1d`` without a bias; padding with zeros.
 
     Parameters
@@ -377,46 +424,11 @@ class LoihiConv1d(LoihiSynapses, nn.Conv1d):
     """
 
     n_axes = 2
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: Any,
-        stride: Any = 1,
-        padding: Any = 0,
-        dilation: Any = 1,
-        groups: int = 1,
-        *,
-        scale: float = 64,
-        weight_bits: int = 8,
-        sign_mode: str = "mixed",
-        weight_exponent: int = 0,
-        delay: int = 0,
-        delays: ArrayLike | Tensor | None = None,
-        gain: float = 1.0,
-    ) -> None:
-        _check_conv(type(self).__name__, in_channels, out_channels, groups)
-        kernel_size, stride, dilation = (
-            _per_axis(type(self).__name__, what, n, 1)
-            for what, n in (
-                ("kernel_size", kernel_size), ("stride", stride), ("dilation", dilation)
-            )
-        )  # fmt: skip
-        nn.Conv1d.__init__(
-            self, in_channels, out_channels, kernel_size, stride, 0, dilation, groups, bias=False
-        )
-        self.pads = padded(type(self).__name__, padding, 1)
-        _grow(self, gain)
-        self._settle(scale, weight_bits, sign_mode, weight_exponent, delay, delays)
-
-    def summed(self, x: Tensor, weight: Tensor) -> Tensor:
-        """See `LoihiSynapses.summed`."""
-        x, padding = _around(x, self.pads)
-        return F.conv1d(x, weight, None, self.stride, padding, self.dilation, self.groups)
+    convolution = nn.Conv1d
+    convolve = staticmethod(F.conv1d)
 
 
-class LoihiConv2d(LoihiSynapses, nn.Conv2d):
+class LoihiConv2d(_LoihiConv, nn.Conv2d):
     """``nn.Conv2d`` without a bias; padding with zeros.
 
     Parameters
@@ -428,43 +440,8 @@ class LoihiConv2d(LoihiSynapses, nn.Conv2d):
     """
 
     n_axes = 3
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: Any,
-        stride: Any = 1,
-        padding: Any = 0,
-        dilation: Any = 1,
-        groups: int = 1,
-        *,
-        scale: float = 64,
-        weight_bits: int = 8,
-        sign_mode: str = "mixed",
-        weight_exponent: int = 0,
-        delay: int = 0,
-        delays: ArrayLike | Tensor | None = None,
-        gain: float = 1.0,
-    ) -> None:
-        _check_conv(type(self).__name__, in_channels, out_channels, groups)
-        kernel_size, stride, dilation = (
-            _per_axis(type(self).__name__, what, n, 2)
-            for what, n in (
-                ("kernel_size", kernel_size), ("stride", stride), ("dilation", dilation)
-            )
-        )  # fmt: skip
-        nn.Conv2d.__init__(
-            self, in_channels, out_channels, kernel_size, stride, 0, dilation, groups, bias=False
-        )
-        self.pads = padded(type(self).__name__, padding, 2)
-        _grow(self, gain)
-        self._settle(scale, weight_bits, sign_mode, weight_exponent, delay, delays)
-
-    def summed(self, x: Tensor, weight: Tensor) -> Tensor:
-        """See `LoihiSynapses.summed`."""
-        x, padding = _around(x, self.pads)
-        return F.conv2d(x, weight, None, self.stride, padding, self.dilation, self.groups)
+    convolution = nn.Conv2d
+    convolve = staticmethod(F.conv2d)
 
 
 class LoihiSumPool(LoihiSynapses):
